@@ -1,0 +1,46 @@
+"""The class table of a data set: which names, which of them are things, and which numbers the files use.
+
+Inside the library a class is its *index* 0 ... K-1; files (COCO, ADE20K, label PNGs) use *category ids* of their own.
+The table is the one place where the two meet, so that no shift by one is ever implicit.
+"""
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Names, thing flags and file ids of K classes, in index order.
+
+    Stuff (sky, grass) has one segment per image and class; a thing (sheep) has one per instance.
+    """
+    names: tuple[str, ...]
+    isthing: tuple[bool, ...]
+    ids: tuple[int, ...]  # category ids in the files; index k of the library is ids[k] on disk
+
+    def __post_init__(self):
+        if not self.names:
+            raise ValueError("a class table needs at least one class")
+        if not len(self.names) == len(self.isthing) == len(self.ids):
+            raise ValueError(f"class table of unequal columns: {len(self.names)} names, "
+                             f"{len(self.isthing)} thing flags, {len(self.ids)} ids")
+        if len(set(self.ids)) != len(self.ids):
+            raise ValueError(f"class table with repeated category ids: {sorted(self.ids)}")
+
+    def __len__(self):
+        return len(self.names)
+
+    @property
+    def things(self) -> tuple[int, ...]:
+        """Indices of the thing classes."""
+        return tuple(k for k, isthing in enumerate(self.isthing) if isthing)
+
+    @property
+    def stuff(self) -> tuple[int, ...]:
+        """Indices of the stuff classes."""
+        return tuple(k for k, isthing in enumerate(self.isthing) if not isthing)
+
+    def index(self, category_id: int) -> int:
+        """The library's index of a category id of the files; raises ValueError with the known ids."""
+        try:
+            return self.ids.index(category_id)
+        except ValueError:
+            raise ValueError(f"category id {category_id} is not in the class table; known ids: {list(self.ids)}") from None

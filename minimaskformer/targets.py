@@ -1,0 +1,100 @@
+"""Targets: a label map or panoptic map as a set of (class, mask), and back (lesson 01).
+
+MaskFormer is trained on sets. One image's target is torchvision's detection convention,
+
+    labels  int64 [T]        class index of each segment, 0 ... K-1
+    masks   bool  [T, H, W]  its pixels
+    valid   bool  [H, W]     False where nobody knows the answer (void and crowd): no loss, no matching cost there
+
+and, because metrics need what training must not see (crowds), also the panoptic truth itself:
+
+    segment_map    int32 [H, W]  segment id of each pixel, 0 is void
+    segments_info  list of {"id", "category_id" (class index), "isthing", "iscrowd", "area"}
+
+*Void* is a property of a pixel ("nobody labelled this"); *no object* is a property of a query ("I found nothing").
+They never meet: void has no index, no-object is index K and occurs in predictions only.
+"""
+import torch
+
+
+def panoptic_to_target(segment_map, segments_info, num_classes):
+    """Turn a panoptic map into the set {(c_i, m_i)} the model is trained on (paper, section 3.2).
+
+    segment_map: integer [H, W], 0 is void. segments_info: dicts with id, category_id in [0, K), isthing, iscrowd.
+    Crowd segments are no targets; they and void make `valid` False. Segments without pixels are dropped.
+    Raises ValueError for a class outside [0, K), a repeated id, or an id in the map that no entry describes.
+    """
+    segment_map = torch.as_tensor(segment_map)
+    if segment_map.ndim != 2:
+        raise ValueError(f"a segment map is [H, W], got shape {tuple(segment_map.shape)}")
+    check_segments(segment_map, segments_info, num_classes)
+    crowd = [s["id"] for s in segments_info if s.get("iscrowd", 0)]
+    segments = [s for s in segments_info if not s.get("iscrowd", 0)]
+    ids = torch.tensor([s["id"] for s in segments], dtype=segment_map.dtype)
+    masks = segment_map == ids[:, None, None]  # [T, H, W]
+    labels = torch.tensor([s["category_id"] for s in segments], dtype=torch.int64)
+    kept = masks.flatten(1).any(1) if len(segments) else torch.zeros(0, dtype=torch.bool)
+    valid = segment_map != 0
+    for i in crowd:
+        valid &= segment_map != i
+    return {"labels": labels[kept], "masks": masks[kept], "valid": valid,
+            "segment_map": segment_map.to(torch.int32), "segments_info": list(segments_info)}
+
+
+def check_segments(segment_map, segments_info, num_classes, where="segments_info"):
+    """Raise ValueError unless map and list describe each other: known ids, unique, classes in [0, K)."""
+    ids = [s["id"] for s in segments_info]
+    if len(set(ids)) != len(ids):
+        raise ValueError(f"{where}: repeated segment ids {sorted(i for i in set(ids) if ids.count(i) > 1)}")
+    if 0 in ids:
+        raise ValueError(f"{where}: segment id 0 is reserved for void")
+    check_labels([s["category_id"] for s in segments_info], num_classes, where)
+    unknown = set(torch.unique(segment_map).tolist()) - set(ids) - {0}
+    if unknown:
+        raise ValueError(f"{where}: the segment map holds ids {sorted(unknown)[:10]} that no entry describes")
+
+
+def check_labels(labels, num_classes, where="labels"):
+    """Raise ValueError if a label is not a class index in [0, K); K itself is 'no object' and never a target."""
+    bad = sorted({int(c) for c in labels if not 0 <= int(c) < num_classes})
+    if bad:
+        raise ValueError(f"{where}: labels {bad[:10]} are outside [0, {num_classes}): classes are 0 ... {num_classes - 1}, "
+                         f"{num_classes} means 'no object' and is never a target, void pixels belong to no mask")
+
+
+def semantic_to_target(label_map, num_classes, things=(), ignore=255):
+    """One (class, mask) per class that occurs in a label map: the set for semantic segmentation (section 3.2).
+
+    label_map: integer [H, W] of class indices; `ignore` marks void pixels. Raises ValueError for any other value.
+    """
+    label_map = torch.as_tensor(label_map).to(torch.int64)
+    present = [c for c in torch.unique(label_map).tolist() if c != ignore]
+    check_labels(present, num_classes, "label map")
+    segment_map = torch.where(label_map == ignore, 0, label_map + 1).to(torch.int32)
+    info = [{"id": c + 1, "category_id": c, "isthing": c in things, "iscrowd": 0,
+             "area": int((label_map == c).sum())} for c in present]
+    return panoptic_to_target(segment_map, info, num_classes)
+
+
+def target_to_panoptic(target, things):
+    """Back from the set to (segment map int32 [H, W], segments_info); where masks overlap the later one wins.
+
+    Ids count from 1 in the order of the set; pixels in no mask are 0 (void).
+    """
+    labels, masks = target["labels"], target["masks"]
+    segment_map = torch.zeros(masks.shape[-2:], dtype=torch.int32)
+    for i, mask in enumerate(masks):
+        segment_map[mask] = i + 1
+    info = [{"id": i + 1, "category_id": int(c), "isthing": int(c) in things, "iscrowd": 0,
+             "area": int((segment_map == i + 1).sum())} for i, c in enumerate(labels)]
+    return segment_map, info
+
+
+def panoptic_to_semantic(segment_map, segments_info, ignore=255):
+    """The label map int64 [H, W] of class indices that a panoptic map implies; void and crowd become `ignore`."""
+    segment_map = torch.as_tensor(segment_map)
+    label_map = torch.full(segment_map.shape, ignore, dtype=torch.int64)
+    for s in segments_info:
+        if not s.get("iscrowd", 0):
+            label_map[segment_map == s["id"]] = s["category_id"]
+    return label_map
