@@ -98,3 +98,28 @@ def panoptic_to_semantic(segment_map, segments_info, ignore=255):
         if not s.get("iscrowd", 0):
             label_map[segment_map == s["id"]] = s["category_id"]
     return label_map
+
+
+def on_one_canvas(targets):
+    """Pad the targets of a batch at the right and bottom to one size, as the images are padded to make a batch.
+
+    Padding belongs to no mask; where a target has `valid`, padding is not valid: nothing is to be learnt there.
+    Returns the targets themselves when their sizes agree already.
+    """
+    sizes = {tuple(target["masks"].shape[-2:]) for target in targets}
+    if len(sizes) <= 1:
+        return targets
+    height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
+    return [pad_target(target, height, width) for target in targets]
+
+
+def pad_target(target, height, width):
+    """A copy of a target whose masks (and valid) are [T, height, width], the padding at the right and bottom."""
+    h, w = target["masks"].shape[-2:]
+    if (h, w) == (height, width):
+        return target
+    padding = (0, width - w, 0, height - h)
+    padded = dict(target, masks=torch.nn.functional.pad(target["masks"], padding))
+    if "valid" in target:
+        padded["valid"] = torch.nn.functional.pad(target["valid"], padding)
+    return padded

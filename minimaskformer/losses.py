@@ -1,0 +1,149 @@
+"""The losses (lessons 03 and 04): focal and dice on matched masks, cross-entropy on all queries, and their sum.
+
+For each decoder layer and with the match sigma of that layer (paper, Eq. 2 and section 3.2):
+
+    loss = class(p, c)  +  lambda_focal * focal(m_sigma, m)  +  lambda_dice * dice(m_sigma, m)
+
+Reference weights are class 1, focal 20, dice 1. Six layers of roughly (5 + 20 * 0.3 + 1) make the "huge" first loss.
+"""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .matching import match_layers
+from .targets import check_labels, on_one_canvas
+
+
+def sigmoid_focal_loss(mask_logits, masks, num_masks, alpha=0.25, gamma=2.0, valid=None):
+    """Focal loss of M mask predictions: mean over pixels, sum over masks, divided by `num_masks` (a float scalar).
+
+    -alpha_t (1 - p_t)^gamma log(p_t) with p_t = p where the target is 1 and 1 - p elsewhere (RetinaNet, Eq. 5).
+    alpha = 0.25 is the weight of the *positives*, the negatives get 0.75. mask_logits and masks [M, H, W] (or [M, P]);
+    valid, same shape or broadcastable: pixels to count, the mean is over them.
+    """
+    x, y, valid = _flat(mask_logits, masks, valid)
+    prob = x.sigmoid()
+    p_t = prob * y + (1 - prob) * (1 - y)
+    alpha_t = alpha * y + (1 - alpha) * (1 - y)
+    cross_entropy = F.binary_cross_entropy_with_logits(x, y, reduction="none")  # -log(p_t), without overflow
+    loss = alpha_t * (1 - p_t) ** gamma * cross_entropy  # [M, P]
+    per_mask = loss.mean(1) if valid is None else (loss * valid).sum(1) / valid.sum(1).clamp(min=1)
+    return per_mask.sum() / num_masks
+
+
+def dice_loss(mask_logits, masks, num_masks, valid=None):
+    """1 - (2 |m y| + 1) / (|m| + |y| + 1) per mask, summed and divided by `num_masks` (V-Net; paper, section 3.2).
+
+    Shapes as in `sigmoid_focal_loss`. The + 1 keeps an empty pair at loss 0 instead of 0 / 0.
+    """
+    x, y, valid = _flat(mask_logits, masks, valid)
+    prob = x.sigmoid()
+    if valid is not None:
+        prob, y = prob * valid, y * valid
+    per_mask = 1 - (2 * (prob * y).sum(1) + 1) / (prob.sum(1) + y.sum(1) + 1)  # [M]
+    return per_mask.sum() / num_masks
+
+
+def classification_loss(class_logits, targets, matches, no_object_weight=0.1):
+    """Cross-entropy of all N queries of all B images: matched ones learn their class, the rest learn no-object.
+
+    A *weighted mean*: sum of w_i * CE_i over sum of w_i, w = 1 for matched queries, 0.1 for the others. It is divided
+    by the weights, not by the number of masks, so with no match at all the 0.1 cancels. class_logits [B, N, K+1].
+    """
+    num_classes = class_logits.shape[-1] - 1
+    classes = torch.full(class_logits.shape[:2], num_classes, dtype=torch.int64, device=class_logits.device)  # [B, N]
+    for b, (target, (queries, chosen)) in enumerate(zip(targets, matches)):
+        classes[b, queries.to(classes.device)] = target["labels"].to(classes.device)[chosen.to(classes.device)]
+    weight = torch.ones(num_classes + 1, device=class_logits.device)
+    weight[num_classes] = no_object_weight
+    return F.cross_entropy(class_logits.float().flatten(0, 1), classes.flatten(), weight)
+
+
+class SetCriterion(nn.Module):
+    """Match, then sum class, focal and dice losses over all decoder layers (paper, section 3.2; DETR's auxiliary losses).
+
+    Called with a model's output (class_logits [B, N, K+1], mask_logits [B, N, h, w], aux: the same per earlier layer)
+    and B targets; returns a dict: `loss`, the weighted total, and every unweighted term: `class`, `focal`, `dice` of
+    the last layer, `class_0`, `focal_0`, `dice_0`, `class_1` ... of the earlier ones.
+
+    num_masks is the number of *targets* of the batch (as in the reference, also if fewer were matched), averaged over
+    processes, at least 1. Where a target has `valid`, void pixels count in no mask term; the reference code trains them
+    as negatives, and so do we when `valid` is absent. `mask_stride` s > 1 computes the mask losses on every s-th row
+    and column of the truth (mini: a laptop's time), 1 is the reference.
+    """
+
+    def __init__(self, num_classes, class_weight=1.0, focal_weight=20.0, dice_weight=1.0, no_object_weight=0.1,
+                 mask_stride=1):
+        super().__init__()
+        self.num_classes = num_classes
+        self.weights = {"class": class_weight, "focal": focal_weight, "dice": dice_weight}
+        self.no_object_weight, self.mask_stride = no_object_weight, mask_stride
+
+    def forward(self, output, targets):
+        layers = [*output.aux, output]  # in the order of the decoder, the final prediction last
+        if len(targets) != output.class_logits.shape[0] or not targets:
+            raise ValueError(f"{len(targets)} targets for a batch of {output.class_logits.shape[0]} images")
+        if output.class_logits.shape[-1] != self.num_classes + 1:
+            raise ValueError(f"class logits have {output.class_logits.shape[-1]} columns, the criterion expects "
+                             f"{self.num_classes} classes + no-object")
+        for b, target in enumerate(targets):
+            check_labels(target["labels"].tolist(), self.num_classes, f"image {b} of the batch")
+        targets = on_one_canvas(targets)
+        class_logits = torch.stack([layer.class_logits for layer in layers]).float()  # [L, B, N, K+1]
+        mask_logits = torch.stack([layer.mask_logits for layer in layers])  # [L, B, N, h, w]
+        with torch.autocast(mask_logits.device.type, enabled=False):  # losses in float32, whatever the model runs in
+            matches = match_layers(class_logits.detach(), mask_logits.detach(), targets, *self.weights.values())
+            num_masks = self.num_masks(targets, mask_logits.device)
+            losses = {}
+            for i, layer_matches in enumerate(matches):
+                suffix = f"_{i}" if i < len(layers) - 1 else ""
+                losses["class" + suffix] = classification_loss(
+                    class_logits[i], targets, layer_matches, self.no_object_weight)
+                x, y, valid = self.matched_masks(mask_logits[i], targets, layer_matches)
+                losses["focal" + suffix] = sigmoid_focal_loss(x, y, num_masks, valid=valid)
+                losses["dice" + suffix] = dice_loss(x, y, num_masks, valid=valid)
+        losses["loss"] = sum(self.weights[name.split("_")[0]] * value for name, value in losses.items())
+        return losses
+
+    def matched_masks(self, mask_logits, targets, matches):
+        """Matched predictions at the truth's size, their masks and valid pixels: three [M, H, W] (valid may be None)."""
+        device = mask_logits.device
+        masks = torch.cat([target["masks"][chosen.to(target["masks"].device)].to(device)
+                           for target, (_, chosen) in zip(targets, matches)])  # [M, H, W]
+        image = torch.cat([torch.full_like(queries, b) for b, (queries, _) in enumerate(matches)]).to(device)
+        query = torch.cat([queries for queries, _ in matches]).to(device)
+        size = masks.shape[-2:]
+        valid = None
+        if any("valid" in target for target in targets):
+            everywhere = torch.ones(size, dtype=torch.bool)
+            valid = torch.stack([target.get("valid", everywhere).to(device) for target in targets])[image]  # [M, H, W]
+        if self.mask_stride > 1:
+            s = self.mask_stride
+            masks, valid = masks[:, s // 2::s, s // 2::s], None if valid is None else valid[:, s // 2::s, s // 2::s]
+            size = masks.shape[-2:]
+        chosen = mask_logits[image, query].float()  # [M, h, w]
+        if tuple(chosen.shape[-2:]) != tuple(size) and len(chosen):
+            chosen = F.interpolate(chosen[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]  # [M, H, W]
+        elif not len(chosen):
+            chosen = mask_logits.float().sum() * 0 + masks.float()  # no match: a zero that still has a gradient path
+        return chosen, masks, valid
+
+    @staticmethod
+    def num_masks(targets, device):
+        """Number of targets in the batch, averaged over processes exactly once, at least 1."""
+        count = torch.tensor(float(sum(len(target["labels"]) for target in targets)), device=device)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(count)
+            count /= torch.distributed.get_world_size()
+        return count.clamp(min=1)
+
+
+def _flat(mask_logits, masks, valid):
+    """Predictions and targets as float32 [M, P]; float64 stays float64, so that lessons can check gradients."""
+    x = mask_logits if mask_logits.dtype == torch.float64 else mask_logits.float()
+    if mask_logits.shape != masks.shape:
+        raise ValueError(f"mask logits {tuple(mask_logits.shape)} and masks {tuple(masks.shape)} differ in shape")
+    x, y = x.flatten(1), masks.to(x.dtype).flatten(1)
+    if valid is not None:
+        valid = valid.expand(masks.shape).to(x.dtype).flatten(1)
+    return x, y, valid
