@@ -1,0 +1,59 @@
+"""Configuration: one frozen dataclass for the model, and the presets by name.
+
+Every field's default is the reference code's value; a preset says where it differs, and why.
+"""
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class MaskFormerConfig:
+    """Everything that decides the shape and the arithmetic of a MaskFormer."""
+    # what it predicts
+    num_classes: int = 150
+    class_names: tuple[str, ...] = ()  # K names, or empty
+    things: tuple[int, ...] = ()  # class indices that are things; the others are stuff
+    # backbone and pixel decoder
+    backbone: str = "resnet50"
+    frozen_norm: bool = True  # BatchNorm as a constant; False trains it (needed from scratch)
+    dim: int = 256  # channels of the feature pyramid
+    mask_dim: int = 256  # channels of pixel and mask embeddings
+    # transformer
+    memory: str = "res5"  # what the queries read: a backbone map res3, res4, res5, or a pyramid map p2 ... p5
+    memory_positions: bool = False  # also add the sine positions to the memory itself, so that a query can *read* where
+    hidden_dim: int = 256
+    num_queries: int = 100
+    num_heads: int = 8
+    decoder_layers: int = 6
+    feedforward: int = 2048
+    dropout: float = 0.1
+    # pixels
+    pixel_positions: bool = False  # add sine positions to what the mask embeddings are compared with
+    size_divisibility: int = 32  # images are padded at the right and bottom to a multiple of this
+    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # RGB, of values 0 ... 255
+    pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    short_side: int = 512  # `predict` resizes an image so that its short side has this length ...
+    long_side: int = 2048  # ... unless its long side would pass this
+    # panoptic inference
+    score_threshold: float = 0.8
+    overlap_threshold: float = 0.8
+
+
+LAKELAND_NAMES = ("sky", "mountain", "water", "grass", "path", "house", "tree", "sheep", "boat", "balloon", "duck")
+
+PRESETS = {
+    # For a laptop's CPU. Queries read the pyramid at stride 8, not 32: at 128 x 128, res5 is a 4 x 4 map, in which
+    # two sheep are one cell.
+    "mini": MaskFormerConfig(
+        num_classes=11, class_names=LAKELAND_NAMES, things=(5, 6, 7, 8, 9, 10), backbone="mini", frozen_norm=False,
+        dim=64, mask_dim=64, memory="p3", memory_positions=True, hidden_dim=128, num_queries=32, num_heads=4,
+        decoder_layers=3, feedforward=256, dropout=0.0, pixel_positions=True, short_side=128, long_side=512),
+}
+
+
+def get_config(preset, **changes):
+    """The configuration of a preset name (or a MaskFormerConfig itself), with fields changed by keyword."""
+    if isinstance(preset, str):
+        if preset not in PRESETS:
+            raise ValueError(f"unknown preset {preset!r}; known presets: {', '.join(PRESETS)}")
+        preset = PRESETS[preset]
+    return replace(preset, **changes)

@@ -1,0 +1,121 @@
+"""MaskFormer: the wiring of Figure 2 of the paper (lesson 07).
+
+    image -> backbone -> pixel decoder -> pixel embeddings ------------------------.
+                  `-> memory -> transformer decoder (N queries) -> mask embeddings -> dot product -> N masks
+                                                              `-> N class predictions
+"""
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .backbone import Backbone
+from .config import MaskFormerConfig, get_config
+from .pixel_decoder import FPN
+from .transformer import TransformerDecoder, sine_positions
+
+MEMORIES = ("res2", "res3", "res4", "res5", "p2", "p3", "p4", "p5")
+
+
+class Output(NamedTuple):
+    """N pairs (class, mask) for each of B images, and the same of every earlier decoder layer."""
+    class_logits: torch.Tensor  # [B, N, K+1], no-object is index K
+    mask_logits: torch.Tensor  # [B, N, H/4, W/4]
+    aux: tuple = ()
+
+
+class MaskFormer(nn.Module):
+    """MaskFormer (Cheng et al. 2021). Build one with `build_model`."""
+
+    def __init__(self, config: MaskFormerConfig):
+        super().__init__()
+        if config.memory not in MEMORIES:
+            raise ValueError(f"unknown memory {config.memory!r}; known: {', '.join(MEMORIES)}")
+        self.config = config
+        self.backbone = Backbone(config.backbone, config.frozen_norm)
+        channels = self.backbone.channels
+        self.pixel_decoder = FPN(channels, config.dim, config.mask_dim)
+        source = dict(zip(MEMORIES, (*channels, *[config.dim] * 4)))
+        self.input_proj = nn.Conv2d(source[config.memory], config.hidden_dim, 1)
+        self.decoder = TransformerDecoder(config.hidden_dim, config.num_queries, config.decoder_layers,
+                                          config.num_heads, config.feedforward, config.dropout)
+        self.class_head = nn.Linear(config.hidden_dim, config.num_classes + 1)
+        self.mask_head = nn.Sequential(nn.Linear(config.hidden_dim, config.hidden_dim), nn.ReLU(),
+                                       nn.Linear(config.hidden_dim, config.hidden_dim), nn.ReLU(),
+                                       nn.Linear(config.hidden_dim, config.mask_dim))
+        self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean)[:, None, None], persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(config.pixel_std)[:, None, None], persistent=False)
+
+    def forward(self, images, sizes=None):
+        """Normalised float images [B, 3, H, W], zero-padded to a multiple of `size_divisibility`, to an `Output`.
+
+        sizes: the true (height, width) of each image. With it, attention skips the padding and positions run over the
+        true image. Without it padding is read as image, as in the reference code. What still depends on padding either
+        way: GroupNorm's statistics in the pixel decoder and convolutions at the border. `predict` avoids both by
+        batching images of one size only.
+        """
+        images, image_mask = self.pad(images, sizes)
+        features = self.backbone(images)  # res2 ... res5: [B, C_s, H/s, W/s] for s = 4, 8, 16, 32
+        pixel_embeddings, pyramid = self.pixel_decoder(features)  # [B, C, H/4, W/4], p2 ... p5
+        if self.config.pixel_positions:
+            pixel_embeddings = pixel_embeddings + self.positions(image_mask, pixel_embeddings)
+        memory = self.input_proj(dict(zip(MEMORIES, (*features, *pyramid)))[self.config.memory])  # [B, D, h, w]
+        if self.config.memory_positions:
+            memory = memory + self.positions(image_mask, memory)
+        states = torch.stack(self.decoder(memory, resize_mask(image_mask, memory)))  # [L, B, N, D]
+        class_logits = self.class_head(states)  # [L, B, N, K+1]
+        mask_embeddings = self.mask_head(states)  # [L, B, N, C]
+        mask_logits = torch.einsum("lbnc,bchw->lbnhw", mask_embeddings, pixel_embeddings)  # [L, B, N, H/4, W/4]
+        *aux, last = (Output(c, m) for c, m in zip(class_logits, mask_logits))
+        return Output(last.class_logits, last.mask_logits, tuple(aux))
+
+    def positions(self, image_mask, like):
+        """Sine positions with the shape and type of a feature map."""
+        return sine_positions(resize_mask(image_mask, like), like.shape[1]).to(like.dtype)
+
+    def pad(self, images, sizes=None):
+        """Images zero-padded at the right and bottom to the divisibility, and the mask [B, H, W] of true pixels."""
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ValueError(f"images are normalised float [B, 3, H, W], got {images.dtype} {tuple(images.shape)}; "
+                             f"use model.normalize on uint8 images, or model.predict on pictures")
+        B, _, H, W = images.shape
+        d = self.config.size_divisibility
+        padded = F.pad(images, (0, -W % d, 0, -H % d))
+        image_mask = torch.ones(B, *padded.shape[-2:], dtype=torch.bool, device=images.device)
+        if sizes is not None:
+            if len(sizes) != B or any(not (0 < h <= H and 0 < w <= W) for h, w in sizes):
+                raise ValueError(f"sizes {list(sizes)} do not fit a batch of {B} images of {H} x {W}")
+            for mask, (h, w) in zip(image_mask, sizes):
+                mask[h:], mask[:, w:] = False, False
+        return padded, image_mask
+
+    def normalize(self, images):
+        """uint8 images [..., 3, H, W] to normalised float32: (value - mean) / std per channel."""
+        return (images.to(self.pixel_mean.device).float() - self.pixel_mean) / self.pixel_std
+
+    def predict(self, images, task="panoptic", **options):
+        """The result of a task ("semantic", "instance", "panoptic", "general") for a picture, at its own size.
+
+        images: one PIL image, uint8 array [H, W, 3] or tensor [3, H, W], or a list of them (then a list comes back).
+        options go to the task's inference function (score_threshold, overlap_threshold, top_k). Puts the model in eval
+        mode for the call and back after it.
+        """
+        from .predict import predict
+        return predict(self, images, task, **options)
+
+
+def resize_mask(image_mask, like):
+    """A pixel mask [B, H, W] at the size of a feature map [B, C, h, w]: a cell is image if its top-left pixel is."""
+    return F.interpolate(image_mask[:, None].float(), size=like.shape[-2:])[:, 0] > 0
+
+
+def build_model(preset, num_classes=None, **changes):
+    """A freshly initialised MaskFormer from a preset name or a MaskFormerConfig; fields may be changed by keyword.
+
+    With `num_classes` different from the preset's, give class_names and things too, or they become empty.
+    """
+    config = get_config(preset)
+    if num_classes is not None and num_classes != config.num_classes:
+        changes = {"class_names": (), "things": ()} | changes | {"num_classes": num_classes}
+    return MaskFormer(get_config(config, **changes))
