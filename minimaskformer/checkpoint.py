@@ -1,0 +1,86 @@
+"""Checkpoints: weights and configuration in one safetensors file (no code is run when it is read)."""
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .config import MaskFormerConfig
+from .model import MaskFormer
+
+SHIPPED = {"mini": "mini.safetensors"}  # trained models that come with the package
+
+
+def save_checkpoint(model, path, dtype=None, extra=None):
+    """Write weights and config to a safetensors file, atomically: an interrupted write leaves the old file whole.
+
+    dtype (for example torch.float16) stores floating tensors smaller; they are read back as float32. extra: a dict of
+    strings to keep in the file's header.
+    """
+    path = Path(path)
+    tensors = {name: tensor.detach().cpu().to(dtype if dtype and tensor.is_floating_point() else tensor.dtype).contiguous()
+               for name, tensor in model.state_dict().items()}
+    header = {"format": "minimaskformer", "config": json.dumps(dataclasses.asdict(model.config)), **(extra or {})}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        save_file(tensors, temporary, header)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path):
+    """A MaskFormer in eval mode from a file of `save_checkpoint`, or from a shipped name ("mini").
+
+    Raises FileNotFoundError, or ValueError if the file is truncated, not ours, or does not fit its configuration (every
+    missing, unexpected or misshapen tensor is listed).
+    """
+    path = shipped_checkpoint(path) if str(path) in SHIPPED else Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}; shipped ones go by name: {', '.join(SHIPPED)}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); it may be truncated: copy or train it again") from None
+    if "config" not in header:
+        raise ValueError(f"{path} is a safetensors file without a minimaskformer config in its header")
+    model = MaskFormer(_config(header["config"], path))
+    load_tensors(model, tensors, path)
+    return model.eval()
+
+
+def load_tensors(model, tensors, where="checkpoint"):
+    """Copy tensors into a model by name; ValueError lists every missing, unexpected or misshapen one, and copies none."""
+    own = model.state_dict()
+    problems = [f"missing: {name}" for name in own if name not in tensors]
+    problems += [f"unexpected: {name}" for name in tensors if name not in own]
+    problems += [f"shape of {name}: {tuple(tensors[name].shape)} in the file, {tuple(own[name].shape)} in the model"
+                 for name in own if name in tensors and tensors[name].shape != own[name].shape]
+    if problems:
+        raise ValueError(f"{where} does not fit the model:\n  " + "\n  ".join(problems))
+    model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
+
+
+def shipped_checkpoint(name):
+    """Where a shipped checkpoint lies: data/ of a checkout, or inside the installed package."""
+    package = Path(__file__).parent
+    places = [package.parent / "data" / SHIPPED[name], package / "_shipped" / SHIPPED[name]]
+    for place in places:
+        if place.is_file():
+            return place
+    raise FileNotFoundError(f"the shipped checkpoint {name!r} is in none of: {', '.join(map(str, places))}")
+
+
+def _config(text, path):
+    fields = {field.name for field in dataclasses.fields(MaskFormerConfig)}
+    values = json.loads(text)
+    unknown = sorted(set(values) - fields)
+    if unknown:
+        raise ValueError(f"{path} was written by another version: unknown configuration fields {unknown}")
+    return MaskFormerConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

@@ -1,0 +1,220 @@
+"""The command line: python -m minimaskformer train | evaluate | predict | scenes | progress."""
+import argparse
+import json
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+
+def main(arguments=None):
+    """Run one command; errors a person can mend are one line on stderr and exit status 1."""
+    options = parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"minimaskformer: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def parser():
+    """All commands and options."""
+    from .config import PRESETS
+    from .train import TrainConfig
+    top = argparse.ArgumentParser(prog="python -m minimaskformer", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name, function, help):
+        sub = commands.add_parser(name, help=help, description=help,
+                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        sub.set_defaults(command=function)
+        return sub
+
+    data = "lakeland[:SIZE,DIFFICULTY], coco_panoptic:FOLDER or instances:FOLDER"
+    train = command("train", run_train, "train a model and leave checkpoint, log, metrics and pictures in a folder")
+    train.add_argument("--preset", default="mini", help=f"one of: {', '.join(PRESETS)}")
+    train.add_argument("--data", default="lakeland", help=data)
+    train.add_argument("--out", default="runs/mini", type=Path, help="folder of the run")
+    train.add_argument("--start-from", type=Path, help="checkpoint whose weights to start from")
+    train.add_argument("--queries", type=int, help="number of queries, if not the preset's")
+    train.add_argument("--short-side", type=int, help="short side that predict resizes to (default: --size)")
+    train.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    for field in fields(TrainConfig):
+        name = "--" + field.name.replace("_", "-")
+        if field.type is bool or isinstance(field.default, bool):
+            train.add_argument(name, action="store_true", default=field.default, help=" ")
+        elif isinstance(field.default, tuple):
+            train.add_argument(name, type=float, nargs=2, default=field.default, help=" ")
+        else:
+            train.add_argument(name, type=type(field.default), default=field.default, help=" ")
+
+    evaluation = command("evaluate", run_evaluate, "mIoU, PQ and mask AP of a checkpoint on a data set")
+    evaluation.add_argument("checkpoint", help='a file, or a shipped model\'s name ("mini")')
+    evaluation.add_argument("--data", default="lakeland", help=data)
+    evaluation.add_argument("--split", default="val", choices=("train", "val"))
+    evaluation.add_argument("--limit", type=int, help="only the first so many images")
+    evaluation.add_argument("--out", type=Path, help="folder for metrics.json, metrics.md and scenes.png")
+    evaluation.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+    prediction = command("predict", run_predict, "segment pictures; writes a picture and the raw result of each")
+    prediction.add_argument("checkpoint", help='a file, or a shipped model\'s name ("mini")')
+    prediction.add_argument("images", nargs="+", type=Path)
+    prediction.add_argument("--task", default="panoptic", choices=("semantic", "instance", "panoptic"))
+    prediction.add_argument("--out", default="predictions", type=Path)
+    prediction.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+    scenes = command("scenes", run_scenes, "write Lakeland scenes as COCO panoptic images, PNG and JSON")
+    scenes.add_argument("--out", default="data/lakeland", type=Path)
+    scenes.add_argument("--split", default="val", choices=("train", "val"))
+    scenes.add_argument("--count", type=int, default=100)
+    scenes.add_argument("--size", type=int, default=128)
+    scenes.add_argument("--difficulty", type=float, default=0.5)
+
+    progress = command("progress", run_progress, "your progress through the exercises")
+    progress.add_argument("--reset", action="store_true", help="start again")
+    return top
+
+
+def run_train(options):
+    """Train, evaluate, and leave metrics and pictures beside the checkpoint."""
+    from .checkpoint import load_checkpoint, load_tensors
+    from .data.sources import open_dataset
+    from .evaluate import table, write_table
+    from .model import build_model
+    from .train import TrainConfig, train
+    config = TrainConfig(**{field.name: getattr(options, field.name) for field in fields(TrainConfig)})
+    config = replace(config, scale=tuple(config.scale))
+    training, validation = open_dataset(options.data, "train"), open_dataset(options.data, "val")
+    classes = training.classes
+    changes = {"class_names": classes.names, "things": classes.things,
+               "short_side": options.short_side or config.size}
+    if options.queries:
+        changes["num_queries"] = options.queries
+    torch.manual_seed(config.seed)
+    model = build_model(options.preset, len(classes), **changes)
+    if options.start_from:
+        load_tensors(model, load_checkpoint(options.start_from).state_dict(), options.start_from)
+    model = model.to(choose_device(options.device)).to(memory_format=torch.channels_last)
+    print(f"{options.preset}: {sum(p.numel() for p in model.parameters()):,} parameters, {len(training)} training and "
+          f"{len(validation)} validation images, {len(classes)} classes, on {next(model.parameters()).device}")
+    results = train(model, training, validation, config, options.out)
+    write_table(results, classes, options.out)
+    draw_run(model, validation, options.out)
+    print(table(results, classes))
+    print(f"checkpoint, log, metrics and pictures are in {options.out}")
+
+
+def run_evaluate(options):
+    """Evaluate a checkpoint and print (and keep) the table."""
+    from .checkpoint import load_checkpoint
+    from .data.sources import open_dataset
+    from .evaluate import evaluate, table, write_table
+    model = load_checkpoint(options.checkpoint).to(choose_device(options.device))
+    dataset = open_dataset(options.data, options.split)
+    results = evaluate(model, dataset, options.limit)
+    print(table(results, dataset.classes))
+    if options.out:
+        write_table(results, dataset.classes, options.out)
+        draw_scenes(model, dataset, options.out / "scenes.png")
+
+
+def run_predict(options):
+    """Segment each picture; NAME_TASK.png is for looking, NAME_TASK_ids.png / .json / .npz for working on."""
+    from .checkpoint import load_checkpoint
+    model = load_checkpoint(options.checkpoint).to(choose_device(options.device))
+    options.out.mkdir(parents=True, exist_ok=True)
+    for path in options.images:
+        image = open_image(path)
+        result = model.predict(image, options.task)
+        write_prediction(model, image, result, options.task, options.out / f"{path.stem}_{options.task}")
+
+
+def run_scenes(options):
+    """Write Lakeland scenes in COCO panoptic format."""
+    from .data.coco import write_panoptic
+    from .data.lakeland import Lakeland
+    dataset = Lakeland(options.split, options.size, options.difficulty, options.count)
+    write_panoptic(options.out, (dataset[i] for i in range(len(dataset))), dataset.classes, options.split)
+    print(f"{options.count} scenes are in {options.out}; use them with --data coco_panoptic:{options.out}")
+
+
+def run_progress(options):
+    """Show or reset the learner's progress."""
+    from .exercises import progress
+    progress(reset=options.reset)
+
+
+def choose_device(name):
+    """The torch device of "auto", "cpu" or "cuda"."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("no CUDA device is available here; use --device cpu")
+    return torch.device(name)
+
+
+def open_image(path):
+    """A picture file as RGB PIL image, upright as a viewer shows it; a clear error for anything else."""
+    from PIL import ImageOps
+    if not path.is_file():
+        raise FileNotFoundError(f"no image at {path}")
+    try:
+        return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"{path} is not a whole picture: {error}") from None
+
+
+def classes_of(model):
+    """The class table a model was trained with, from its configuration."""
+    from .classes import ClassTable
+    config = model.config
+    names = config.class_names or tuple(f"class {k}" for k in range(config.num_classes))
+    return ClassTable(tuple(names), tuple(k in config.things for k in range(len(names))), tuple(range(1, len(names) + 1)))
+
+
+def write_prediction(model, image, result, task, stem):
+    """A picture of a result, and the result itself in a form other programs read."""
+    from . import draw
+    classes = classes_of(model)
+    figure, ax = draw.new_figure(6 * image.width / max(image.size), 6 * image.height / max(image.size))
+    if task == "semantic":
+        draw.draw_semantic(ax, image, result, classes)
+        Image.fromarray(result.cpu().numpy().astype(np.uint16)).save(f"{stem}_ids.png")
+    elif task == "instance":
+        draw.draw_instances(ax, image, result, classes)
+        np.savez_compressed(f"{stem}.npz", **{name: value.cpu().numpy() for name, value in result.items()})
+    else:
+        from .data.coco import encode_ids
+        segment_map, segments_info = result
+        draw.draw_panoptic(ax, image, segment_map.cpu(), segments_info, classes)
+        Image.fromarray(encode_ids(segment_map.cpu().numpy())).save(f"{stem}_ids.png")
+        Path(f"{stem}.json").write_text(json.dumps(
+            [dict(s, category=classes.names[s["category_id"]]) for s in segments_info], indent=1))
+    draw.save_figure(figure, f"{stem}.png")
+    print(f"{stem}.png")
+
+
+def draw_run(model, validation, folder):
+    """curves.png and scenes.png of a finished run."""
+    from . import draw
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    draw.draw_curves(rows, folder / "curves.png")
+    draw_scenes(model, validation, folder / "scenes.png")
+
+
+def draw_scenes(model, dataset, path, count=8):
+    """Image, truth and panoptic prediction of the first few pictures of a data set."""
+    from . import draw
+    items = []
+    for i in range(min(count, len(dataset))):
+        image, target = dataset[i]
+        truth = target["segment_map"], target["segments_info"]
+        items.append((image, truth, model.predict(image, "panoptic", things=dataset.classes.things), dataset.name(i)))
+    draw.contact_sheet(items, dataset.classes, path)

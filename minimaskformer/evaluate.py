@@ -1,0 +1,84 @@
+"""Evaluate a model on a data set: mIoU, PQ and mask AP from one forward pass per picture."""
+import json
+import os
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from .metrics import MaskAP, MeanIoU, PanopticQuality
+from .predict import read_out, run
+from .targets import panoptic_to_semantic
+
+CHUNK = 16
+
+
+def evaluate(model, dataset, limit=None, progress=True, **thresholds):
+    """mIoU of semantic, PQ of panoptic and mask AP of instance inference over the first `limit` pictures of a data set.
+
+    thresholds: score_threshold, overlap_threshold of panoptic inference (default: the model's). Returns one dict of
+    numbers in [0, 1], with the three metrics' own dicts under "semantic", "panoptic", "instance".
+    """
+    classes = dataset.classes
+    count = len(dataset) if limit is None else min(limit, len(dataset))
+    if count == 0:
+        raise ValueError("nothing to evaluate: the data set (or the limit) is 0")
+    if model.config.num_classes != len(classes):
+        raise ValueError(f"the model predicts {model.config.num_classes} classes, the data set has {len(classes)}: "
+                         f"{', '.join(classes.names[:8])} ...")
+    semantic, panoptic, instance = MeanIoU(len(classes)), PanopticQuality(classes), MaskAP(classes)
+    for start in tqdm(range(0, count, CHUNK), desc="evaluate", disable=not progress):
+        items = [dataset[i] for i in range(start, min(start + CHUNK, count))]
+        for (_, target), prediction in zip(items, run(model, [image for image, _ in items])):
+            truth = target["segment_map"], target["segments_info"]
+            class_logits, mask_logits, size = prediction
+            prediction = class_logits.cpu(), mask_logits.cpu(), size
+            semantic.update(read_out(model.config, "semantic", *prediction), panoptic_to_semantic(*truth))
+            panoptic.update(read_out(model.config, "panoptic", *prediction, things=classes.things, **thresholds), truth)
+            if classes.things:
+                instance.update(read_out(model.config, "instance", *prediction, things=classes.things), truth)
+    results = {"images": count, "semantic": semantic.compute(), "panoptic": panoptic.compute(),
+               "instance": instance.compute() if classes.things else {}}
+    return summary(results) | results
+
+
+def summary(results):
+    """The headline figures: pq, pq_things, pq_stuff, sq, rq, miou, ap, ap50."""
+    panoptic, instance = results["panoptic"], results["instance"]
+    figures = {name: panoptic[name] for name in ("pq", "pq_things", "pq_stuff", "sq", "rq")}
+    return figures | {"miou": results["semantic"]["miou"]} | {name: instance.get(name) for name in ("ap", "ap50")}
+
+
+def write_table(results, classes, folder):
+    """Leave metrics.json (everything) and metrics.md (a table to read) in a folder."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "metrics.json", json.dumps(results, indent=1))
+    write_text(folder / "metrics.md", table(results, classes))
+
+
+def table(results, classes):
+    """Headline figures and one row per class, as Markdown."""
+    head = summary(results)
+    lines = [f"{results['images']} images. All figures in percent.", "", "| " + " | ".join(head) + " |",
+             "|" + "---|" * len(head), "| " + " | ".join(percent(value) for value in head.values()) + " |", "",
+             "| class | | PQ | SQ | RQ | IoU | AP |", "|---|---|---|---|---|---|---|"]
+    per_class = results["panoptic"]["per_class"]
+    for k, name in enumerate(classes.names):
+        row = per_class.get(name, {})
+        cells = [row.get("pq"), row.get("sq"), row.get("rq"), results["semantic"]["iou"][k],
+                 results["instance"].get("per_class", {}).get(name)]
+        kind = "thing" if classes.isthing[k] else "stuff"
+        lines.append(f"| {name} | {kind} | " + " | ".join(percent(value) for value in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def percent(value):
+    """A figure in [0, 1] as text in percent; a dash where there is none (class absent)."""
+    return "-" if value is None or value != value else f"{100 * value:.1f}"
+
+
+def write_text(path, text):
+    """Write a text file so that an interruption leaves the old one or the new one, never half."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
