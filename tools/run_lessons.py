@@ -1,0 +1,87 @@
+"""Execute lessons in place, and keep of a notebook only what does not change by itself.
+
+    python tools/run_lessons.py [lessons/02_hungarian_matching.ipynb ...]
+
+A second run of an unchanged lesson writes nothing: times, versions, widget models and tracebacks (they hold paths) are
+left out, and a cell keeps its id. A cell that fails and is not tagged `raises-exception` stops the run, and that
+notebook stays as it was.
+"""
+import argparse
+import hashlib
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # holds a random model id; the text beside it stays
+
+
+def main(arguments=None):
+    """Run the notebooks named on the command line, or all of lessons/; returns the exit status."""
+    lessons = Path(__file__).resolve().parent.parent / "lessons"
+    parser = argparse.ArgumentParser(description="Execute lessons in place, normalised.")
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: all of lessons/")
+    parser.add_argument("--timeout", type=int, default=300, help="seconds a cell may take")
+    args = parser.parse_args(arguments)
+    for path in args.notebooks or sorted(lessons.glob("*.ipynb")):
+        start = time.perf_counter()
+        try:
+            changed = run(path, args.timeout)
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            print(f"{path.name}: failed, left as it was\n{error}", file=sys.stderr)
+            return 1
+        print(f"{path.name}: {'updated' if changed else 'unchanged'}, {time.perf_counter() - start:.0f} s", flush=True)
+    return 0
+
+
+def run(path, timeout=300):
+    """Execute one notebook and write it back if it changed; returns whether it did."""
+    before = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(before, as_version=4)
+    prepare(notebook, path.stem)
+    NotebookClient(notebook, timeout=timeout, kernel_name=KERNEL["name"], coalesce_streams=True,
+                   store_widget_state=False, resources={"metadata": {"path": str(path.parent)}}).execute()
+    normalise(notebook)
+    after = nbformat.writes(notebook) + "\n"
+    if after == before:
+        return False
+    half = path.with_name(path.name + ".half")
+    half.write_text(after, encoding="utf-8", newline="\n")
+    os.replace(half, path)
+    return True
+
+
+def prepare(notebook, stem):
+    """Give ids to cells that have none of their own, and empty the outputs of the last run."""
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    seen = set()
+    for number, cell in enumerate(notebook.cells):
+        if cell.get("id") in seen | {None}:
+            cell["id"] = hashlib.sha1(f"{stem} {number}".encode()).hexdigest()[:8]
+        seen.add(cell["id"])
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+
+
+def normalise(notebook):
+    """Drop what differs from run to run or from machine to machine."""
+    notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    for cell in notebook.cells:
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key in ("tags", "jupyter")}
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                output.traceback = [f"{output.ename}: {output.evalue}"]
+            elif "data" in output:
+                output.data.pop(WIDGET_VIEW, None)
+                output.metadata = {}
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("data", True)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
