@@ -9,7 +9,6 @@ A scene depends on (seed of the split, index) alone: scalars come from random.Ra
 integer or comes from exactly rounded operations only. The same index at another size is the same place, drawn finer.
 """
 import bisect
-import functools
 import random
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ import torch
 from ..classes import ClassTable
 from ..targets import panoptic_to_target
 from .lakeland_art import LADDER, SPRITES, shadow, sprite
-from .lakeland_land import GRASS, PATH, WATER, Landscape
+from .lakeland_land import GRASS, PATH, WATER, Landscape, expose, haze
 
 NAMES = ("sky", "mountain", "water", "grass", "path", "house", "tree", "sheep", "boat", "balloon", "duck")
 LAKELAND_CLASSES = ClassTable(NAMES, tuple(k >= 5 for k in range(11)), tuple(range(1, 12)))
@@ -87,8 +86,11 @@ class Job(NamedTuple):
 def draw(seed, index, n, difficulty):
     """One scene: image uint8 [3, n, n], segment map int32 [n, n], segments_info."""
     rng = random.Random(f"lakeland:{seed}:{index}")
-    u = lambda low, high: low + (high - low) * rng.random()
-    land = Landscape(rng, seed, n, difficulty)
+
+    def u(low, high):
+        return low + (high - low) * rng.random()
+
+    land = Landscape(u, seed, n, difficulty)
     scene = Painting(land, seed, *haze(u, land.horizon, n, difficulty))
     flock = plan_flock(u, land, difficulty)
     jobs = plan_things(u, land, difficulty)
@@ -181,18 +183,18 @@ class Painting:
                 break
         else:
             return
-        top, t, b, l, r = foot - h, max(foot - h, 0), min(foot, n), max(left, 0), min(left + w, n)
-        if b - t < 3 or r - l < 3:
+        top, y0, y1, x0, x1 = foot - h, max(foot - h, 0), min(foot, n), max(left, 0), min(left + w, n)
+        if y1 - y0 < 3 or x1 - x0 < 3:
             return
         if mirrored:
             picture = picture[:, :, ::-1]
-        picture = picture[:, t - top:b - top, l - left:r - left]
-        alpha, row = picture[3], min(b, n - 1)
+        picture = picture[:, y0 - top:y1 - top, x0 - left:x1 - left]
+        alpha, row = picture[3], min(y1, n - 1)
         if job.kind != BALLOON:
             self.shade(shadow(w), left, foot)
         gain = np.array([g * self.keep[row] >> 8 for g in gain], np.uint16)[:, None, None]
         colours = picture[:3] if order == (0, 1, 2) else picture[list(order)]
-        view = self.image[:, t:b, l:r]
+        view = self.image[:, y0:y1, x0:x1]
         view *= np.subtract(256, alpha, dtype=np.uint16)
         view += colours * gain + alpha * self.air[:, row, None, None]
         view >>= 8
@@ -200,7 +202,7 @@ class Painting:
             label = VOID if job.kind == ROCK else FIRST + len(self.classes)
             if job.kind != ROCK:
                 self.classes.append(job.kind)
-        np.copyto(self.labels[t:b, l:r], label, where=alpha > 127)
+        np.copyto(self.labels[y0:y1, x0:x1], label, where=alpha > 127)
 
     def stands(self, kind, left, foot, h, w):
         """Whether all the ground under the foot of a thing is of the right kind; balloons need none."""
@@ -214,9 +216,9 @@ class Painting:
         """Darken the ground; a shadow has no label."""
         h, w = light.shape
         top = foot - h * 5 // 8
-        t, b, l, r = min(max(top, 0), self.n), min(top + h, self.n), max(left, 0), min(left + w, self.n)
-        view = self.image[:, t:b, l:r]
-        view *= light[t - top:b - top, l - left:r - left]
+        y0, y1, x0, x1 = min(max(top, 0), self.n), min(top + h, self.n), max(left, 0), min(left + w, self.n)
+        view = self.image[:, y0:y1, x0:x1]
+        view *= light[y0 - top:y1 - top, x0 - left:x1 - left]
         view >>= 8
 
     def flock(self, kind, ellipse, jobs):
@@ -245,33 +247,3 @@ class Painting:
         info = [{"id": i, "category_id": c, "isthing": c >= HOUSE, "iscrowd": crowd, "area": int(area[label])}
                 for i, (label, c, crowd) in enumerate(found, 1)]
         return ids.take(self.labels), info
-
-
-def haze(u, horizon, n, difficulty):
-    """Air by row, thickest at the horizon: light kept uint16 [n] of 256, and light added uint16 [3, n]."""
-    thick = u(.1, .2) + (u(.15, .45) if u(0, 1) < .5 * difficulty else 0)
-    away = (np.arange(n) / n - horizon) / np.where(np.arange(n) < horizon * n, -.35, .5)
-    air = (256 * thick * np.maximum(1 - away, 0)).astype(np.int64)
-    return (256 - air).astype(np.uint16), (np.array([[205], [214], [224]]) * air >> 8).astype(np.uint16)
-
-
-def expose(u, image, seed, difficulty):
-    """The camera: colour cast, darkness and sensor noise; uint8 [3, n, n]."""
-    d, n = difficulty, image.shape[1]
-    light = u(1 - .4 * d, 1.04)
-    gain = [int(128 * light * (1 + (.05 + .2 * d) * (u(0, 1) + u(0, 1) - 1))) for _ in range(3)]
-    image *= np.array(gain, np.uint16)[:, None, None]
-    image >>= 7
-    y, x, strength = int(u(0, n // 2)), int(u(0, n // 2)), int((3 + 30 * d) * u(.7, 1.3))
-    grain = noise(seed, n)[:, y:y + n, x:x + n] * np.int16(strength)
-    grain >>= 8
-    grain += image.view(np.int16)
-    return np.clip(grain, 0, 255, out=grain).astype(np.uint8)
-
-
-@functools.lru_cache(maxsize=8)
-def noise(seed, size):
-    """Sensor noise int16 [3, 1.5 size, 1.5 size], near a bell curve with standard deviation 64."""
-    rng, side = random.Random(f"lakeland:{seed}:noise"), size * 3 // 2
-    total = sum(np.frombuffer(rng.randbytes(3 * side * side), np.uint8).astype(np.int16) for _ in range(3))
-    return (total - 382).reshape(3, side, side) // 2

@@ -1,6 +1,6 @@
 """The sprites of Lakeland: a canvas, one drawing function for each kind of thing, and the bank that keeps the results.
 
-Everything is drawn in integers (coordinates on a grid of 4096 to a canvas side, exact box filters), so a sprite is the
+Everything is drawn in integers (coordinates on a grid of 4096 to a canvas side, exact box filter), so a sprite is the
 same to the last bit on every platform. Each is drawn on first use and kept for the process.
 """
 import functools
@@ -10,7 +10,7 @@ import numpy as np
 
 GRID = 4096  # units to a canvas side; a power of two, so pixel centres are whole numbers
 SPRITES = 40  # of each kind in a bank
-LADDER = tuple(0.036 * 1.17 ** k for k in range(17))  # sprite sizes as fractions of the image side
+LADDER = tuple(round(0.036 * 1.17 ** k, 4) for k in range(17))  # sprite sizes as fractions of the image side
 
 
 def hsv(hue, saturation, value):
@@ -35,21 +35,22 @@ class Canvas:
     def _box(self, x0, y0, x1, y1):
         step = GRID // self.side
         low, high = (lambda v: min(max(v // step, 0), self.side)), (lambda v: min(max(v // step + 1, 0), self.side))
-        ys, xs = np.arange(low(y0), high(y1)), np.arange(low(x0), high(x1))
+        ys, xs = np.arange(low(y0), high(y1), dtype=np.int64), np.arange(low(x0), high(x1), dtype=np.int64)
         view = self.planes[:, low(y0):high(y1), low(x0):high(x1)]
         return view, ((2 * ys + 1) * step // 2)[:, None], ((2 * xs + 1) * step // 2)[None, :]
 
     def _ink(self, view, inside, colour, light):
         for plane, c in zip(view, colour):
-            np.copyto(plane, np.clip(c * light >> 8, 0, 255), where=inside, casting="unsafe")
-        np.copyto(view[3], 255, where=inside)
+            np.copyto(plane, np.clip(c * light >> 8, 0, 255).astype(np.int16), where=inside)
+        np.copyto(view[3], np.int16(255), where=inside)
 
     def ellipse(self, cx, cy, rx, ry, colour, ball=0):
         """`ball` / 256 is how much lighter the upper left is than the middle."""
         cx, cy, rx, ry = (round(v * GRID) for v in (cx, cy, rx, ry))
         view, y, x = self._box(cx - rx, cy - ry, cx + rx, cy + ry)
         dx, dy = (x - cx) * ry, (y - cy) * rx
-        self._ink(view, dx * dx + dy * dy <= (rx * ry) ** 2, colour, 256 - ball * (dx + dy) // (rx * ry))
+        self._ink(view, dx * dx + dy * dy <= (rx * ry) ** 2, colour,
+                  256 - ball * (dx + dy) // (rx * ry) if ball else np.int64(256))
 
     def polygon(self, points, colour, fall=0):
         """A convex polygon; `fall` / 256 is how much darker its foot is than its top."""
@@ -68,23 +69,19 @@ class Canvas:
     def sprites(self, sizes):
         """The drawing cut to what is visible and shrunk to each size: uint8 [4, h, w], colours times alpha."""
         rows, cols = (np.flatnonzero(self.planes[3].any(axis)) for axis in (1, 0))
-        cut = self.planes[:, rows[0]:rows[-1] + 1, cols[0]:cols[-1] + 1].astype(np.int32)
-        done = []
-        for size in sorted(sizes, reverse=True):
-            while 4 * size <= max(cut.shape[1:]):  # halve first: the filter stays exact and small sizes come cheap
-                cut = cut[:, :cut.shape[1] // 2 * 2, :cut.shape[2] // 2 * 2]
-                cut = cut[:, ::2, ::2] + cut[:, 1::2, ::2] + cut[:, ::2, 1::2] + cut[:, 1::2, 1::2] + 2 >> 2
-            done.append(shrink(cut, size))
-        return done[::-1]
+        cut = self.planes[:, rows[0]:rows[-1] + 1, cols[0]:cols[-1] + 1]
+        integral = np.zeros((4, cut.shape[1] + 1, cut.shape[2] + 1), np.int32)
+        integral[:, 1:, 1:] = cut.cumsum(1, np.int32).cumsum(2, np.int32)
+        return [shrink(integral, size) for size in sizes]
 
 
-def shrink(planes, size):
-    """Exact box filter: int32 [C, h, w] to uint8 [C, h', w'] whose longer side is `size` (never enlarged)."""
-    h, w = planes.shape[1:]
+def shrink(integral, size):
+    """Exact box filter of a picture given by its integral image: longer side `size`, never larger, uint8 [C, h, w]."""
+    h, w = (v - 1 for v in integral.shape[1:])
     size = min(size, max(h, w))
     ny, nx = (max(2, (2 * v * size // max(h, w) + 1) // 2) for v in (h, w))
     ys, xs = np.arange(ny + 1) * h // ny, np.arange(nx + 1) * w // nx
-    total = np.add.reduceat(np.add.reduceat(planes, ys[:-1], 1), xs[:-1], 2)
+    total = np.diff(np.diff(integral[:, ys[:, None], xs], axis=1), axis=2)
     count = np.diff(ys)[:, None] * np.diff(xs)[None, :]
     return ((total + count // 2) // count).astype(np.uint8)
 
@@ -92,7 +89,8 @@ def shrink(planes, size):
 # ---- sprites: each function draws one on a canvas, u(a, b) is a uniform draw
 
 def house(c, u):
-    wall, roof = hsv(u(0, .14), u(.05, .45), u(.72, 1)), hsv((0, .02, .07, .6, .3)[int(u(0, 5))], u(.35, .8), u(.35, .7))
+    wall = hsv(u(0, .14), u(.05, .45), u(.72, 1))
+    roof = hsv((0, .02, .07, .6, .3)[int(u(0, 5))], u(.35, .8), u(.35, .7))
     left, right, top, foot = u(.08, .16), u(.84, .92), u(.44, .54), .96
     if u(0, 1) < .7:
         x = u(.62, .74)
@@ -171,7 +169,8 @@ def boat(c, u):
         c.rectangle(x - .014, .03, x + .014, .76, (100, 78, 55), 40)
         c.polygon([(x + .03, .06), (x + .03, boom), (u(.8, .94), boom)], sail, 45)
         if u(0, 1) < .5:
-            c.polygon([(x + .03, boom - .12), (x + .03, boom - .05), (.8, boom - .05), (.72, boom - .12)], shade(hull, 1.1))
+            stripe = [(x + .03, boom - .12), (x + .03, boom - .05), (.8, boom - .05), (.72, boom - .12)]
+            c.polygon(stripe, shade(hull, 1.1))
         if u(0, 1) < .75:
             c.polygon([(x - .03, .14), (x - .03, boom), (u(.08, .2), boom)], shade(sail, .86), 45)
         c.polygon([(x, .02), (x, .09), (x + .13, .055)], hsv(u(0, 1), .8, .9))
@@ -232,7 +231,8 @@ KINDS = (house, tree, sheep, boat, balloon, duck, rock)
 @functools.lru_cache(maxsize=4096)
 def sprite(seed, size, kind, k):
     """The k-th sprite of a kind in the bank of a seed, for images of a size: one uint8 [4, h, w] a rung of LADDER."""
-    rng, canvas = random.Random(f"lakeland:{seed}:sprite:{kind}:{k}"), Canvas(min(max(256, 1 << (size - 1).bit_length()), 512))
+    rng = random.Random(f"lakeland:{seed}:sprite:{kind}:{k}")
+    canvas = Canvas(max(256, 1 << (size - 1).bit_length()))
     KINDS[kind](canvas, lambda low, high: low + (high - low) * rng.random())
     return canvas.sprites([max(2, round(size * fraction)) for fraction in LADDER])
 

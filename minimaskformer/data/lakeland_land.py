@@ -1,4 +1,4 @@
-"""The land of Lakeland: textures, and the landscape of sky, mountains, grass, path and lake that they paint.
+"""The land of Lakeland: textures, the landscape of sky, mountains, grass, path and lake they paint; haze and camera.
 
 A texture is one byte a pixel, a shade; which colours the shades mean is drawn anew for every scene. Whatever decides a
 pixel is an integer, or a float made by exactly rounded operations only (+ - * / sqrt), so no platform differs.
@@ -48,40 +48,38 @@ def texture(seed, size, stuff, k):
     if stuff == WATER:
         return value_noise(rng, side, [(24, 6), (48, 12), (72, 24), (96, 24)])
     if stuff == GRASS:
-        body = value_noise(rng, side, [(6, 6), (12, 12), (48, 48), (96, 96)]).astype(np.int32)
-        body = np.minimum(body * 3 // 4 + (grain >> 2), 247)
-        flower = np.frombuffer(rng.randbytes(side * side), np.uint8).reshape(side, side) < int(4 * rng.random())
-        return np.where(flower & (grain > 120), 255, body).astype(np.uint8)
+        body = value_noise(rng, side, [(6, 6), (12, 12), (48, 48), (96, 96), (144, 144)]).astype(np.int32)
+        at = np.arange(side) * 192 // side  # flowers of the same width in every size
+        flowers = np.frombuffer(rng.randbytes(2 * 192 * 192), "<u2").reshape(192, 192) < int(600 * rng.random())
+        return np.where(flowers[at][:, at], 255, np.minimum(body * 3 // 4 + (grain >> 2), 247)).astype(np.uint8)
     return (value_noise(rng, side, [(12, 12), (96, 96)]) // 2 + grain // 2).astype(np.uint8)
 
 
 class Landscape:
-    """The stuff of a scene: packed colours uint32 [n, n], class map uint8 [n, n], and where the horizon and lake are."""
+    """The stuff of a scene: colours uint32 [n, n] (packed RGBx), classes uint8 [n, n]; where horizon and lake are.
 
-    def __init__(self, rng, seed, n, difficulty):
-        self.n, self.rng, self.seed, self.difficulty = n, rng, seed, difficulty
+    `u(low, high)` makes the scene's random draws; lengths are fractions of the side.
+    """
+
+    def __init__(self, u, seed, n, difficulty):
+        self.n, self.u, self.seed, self.difficulty = n, u, seed, difficulty
         self.image, self.stuff = np.empty((n, n), np.uint32), np.zeros((n, n), np.uint8)
         self.rows, self.x = np.arange(n, dtype=np.int16)[:, None], 2 * np.arange(n, dtype=np.int64) + 1
-        u = self.u
         horizon = self.horizon = u(.3, .48)
         ground = self.curve(horizon, u(.005, .03), .5, 2.5)
         self.sky(int(ground.max()) + 1)
-        if rng.random() < .8:
+        if u(0, 1) < .8:
             rock = self.jitter(((112, 108, 135), (98, 120, 112), (140, 112, 104), (120, 120, 122))[int(u(0, 4))])
-            snow = u(.02, .09) if rng.random() < .45 else None
+            snow = u(.02, .09) if u(0, 1) < .45 else None
             for k in range(2):  # a pale far range and a near one
                 top = self.curve(horizon - u(.1, .17) + .07 * k, u(.06, .1) - .02 * k, 1.2 + k, 3.5 + k, ZIGZAG, 4)
                 self.mountains(top, int(ground.max()) + 1, [c + (28 - 28 * k) for c in rock], snow if k == 0 else None)
         shades = self.crop(GRASS, perspective=True)
         self.paint(GRASS, shades, self.rows > ground, int(ground.min()), n, *self.meadow())
-        path, lake = rng.random() < .65, rng.random() < .78
+        path, lake = u(0, 1) < .65, u(0, 1) < .78
         if path:
             self.path()
         self.lake = self.water() if lake else None
-
-    def u(self, low, high):
-        """A uniform draw."""
-        return low + (high - low) * self.rng.random()
 
     def jitter(self, colour):
         """The colour with each channel moved at random, further in a difficult world."""
@@ -91,7 +89,7 @@ class Landscape:
     def curve(self, base, height, slow, fast, wave=SINE, octaves=3, along=None):
         """A line of random waves, in pixels int16 [n]: `base` and `height` are fractions of the side."""
         turns = [int(256 * self.u(slow, fast) * (1 + .9 * k)) for k in range(octaves)]  # waves a side, of 256
-        phases = [int(4096 * self.rng.random()) for _ in range(octaves)]
+        phases = [int(self.u(0, 4096)) for _ in range(octaves)]
         total = np.full(self.n, int(base * 2 ** 16), np.int64)
         for k in range(octaves):
             angle = turns[k] * 8 * self.x // self.n + phases[k] & 4095
@@ -100,11 +98,11 @@ class Landscape:
 
     def crop(self, stuff, perspective=False):
         """A random texture cut to [n, n], shades 0 ... 255; `perspective` squeezes its rows towards the horizon."""
-        tile, n = texture(self.seed, self.n, stuff, int(TEXTURES * self.rng.random())), self.n
-        x, y, flip = int(n // 2 * self.rng.random()), self.u(0, .3), self.rng.random() < .5
+        tile, n = texture(self.seed, self.n, stuff, int(self.u(0, TEXTURES))), self.n
+        x, y, flip = int(self.u(0, n // 2)), self.u(0, .3), self.u(0, 1) < .5
         if perspective:
-            near = np.maximum(self.rows[:, 0] / n - self.horizon, 0) / (1 - self.horizon)
-            rows = ((near + (1 - (1 - near) ** 2) * .6) * (1 - self.horizon) * n + y * n).astype(np.int64)
+            near = np.maximum(self.rows[:, 0] / n - self.horizon + .06, 0)  # hills may rise above the horizon
+            rows = ((near + (1 - (1 - near) ** 2) * .5) * n + y * n).astype(np.int64)
             tile = tile[np.minimum(rows, len(tile) - 1)]
         else:
             tile = tile[int(y * n):int(y * n) + n]
@@ -124,11 +122,10 @@ class Landscape:
 
     def sky(self, foot):
         """Blue, grey or dusk from top to horizon, with clouds: a table of 64 heights and 16 steps of cloud."""
-        t = self.rng.random()
         high, low, cloud = (((62, 122, 210), (178, 214, 245), (250, 250, 250)),
                             ((84, 74, 140), (250, 184, 132), (250, 205, 190)),
                             ((120, 135, 155), (200, 208, 215), (228, 228, 230)),
-                            ((50, 90, 165), (245, 215, 175), (255, 240, 225)))[int(4 * t)]
+                            ((50, 90, 165), (245, 215, 175), (255, 240, 225)))[int(self.u(0, 4))]
         high, low, cloud = (np.array(self.jitter(c)) for c in (high, low, cloud))
         height, cover = np.arange(64)[:, None, None], np.arange(16)[None, :, None]
         table = np.zeros((64, 16, 4), np.uint8)
@@ -143,7 +140,7 @@ class Landscape:
         self.paint(MOUNTAIN, shades, mask, int(top.min()), foot, dark, light)
         if snow:
             line = int(top.min()) + int(snow * self.n)
-            white = mask & (self.rows < line + (shades * np.int16(self.n // 32) >> 8))
+            white = mask & (self.rows < line + (shades.astype(np.int16) * (self.n // 32) >> 8))
             self.paint(MOUNTAIN, shades, white, int(top.min()), line + self.n // 16, (176, 186, 205), (255, 255, 255))
 
     def meadow(self):
@@ -176,7 +173,8 @@ class Landscape:
         top = ((cy - ry * bulge) * n + self.curve(0, .018, 1, 4) * bulge).astype(np.int16)
         foot = ((cy + ry * bulge) * n + self.curve(0, .03, 1, 4) * bulge).astype(np.int16)
         shades = self.crop(WATER, True)
-        dark, light = (((24, 74, 132), (92, 164, 210)), ((20, 96, 116), (112, 192, 192)), ((46, 70, 112), (152, 152, 178)),
+        dark, light = (((24, 74, 132), (92, 164, 210)), ((20, 96, 116), (112, 192, 192)),
+                       ((46, 70, 112), (152, 152, 178)),
                        ((50, 84, 72), (130, 160, 130)))[int(u(0, 3.2 + .8 * self.difficulty))]
         dark, light = self.jitter(dark), self.jitter(light)
         rim = max(1, n // 100)
@@ -186,3 +184,33 @@ class Landscape:
         inner = (self.rows > top + rim) & (self.rows < foot - rim) & mask
         self.paint(WATER, shades, inner, *rows, dark, light, (206, [min(255, c + 34) for c in light]))
         return cx, cy, rx, ry
+
+
+def haze(u, horizon, n, difficulty):
+    """Air by row, thickest at the horizon: light kept uint16 [n] of 256, and light added uint16 [3, n]."""
+    thick = u(.1, .2) + (u(.15, .45) if u(0, 1) < .5 * difficulty else 0)
+    away = (np.arange(n) / n - horizon) / np.where(np.arange(n) < horizon * n, -.35, .5)
+    air = (256 * thick * np.maximum(1 - away, 0)).astype(np.int64)
+    return (256 - air).astype(np.uint16), (np.array([[205], [214], [224]]) * air >> 8).astype(np.uint16)
+
+
+def expose(u, image, seed, difficulty):
+    """The camera: colour cast, darkness and sensor noise; uint8 [3, n, n]."""
+    d, n = difficulty, image.shape[1]
+    light = u(1 - .35 * d, 1.04)
+    gain = [int(128 * light * (1 + (.05 + .2 * d) * (u(0, 1) + u(0, 1) - 1))) for _ in range(3)]
+    image *= np.array(gain, np.uint16)[:, None, None]
+    image >>= 7
+    y, x, strength = int(u(0, n // 2)), int(u(0, n // 2)), int((3 + 30 * d) * u(.7, 1.3))
+    grain = noise(seed, n)[:, y:y + n, x:x + n] * np.int16(strength)
+    grain >>= 8
+    grain += image.view(np.int16)
+    return np.clip(grain, 0, 255, out=grain).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=8)
+def noise(seed, size):
+    """Sensor noise int16 [3, 1.5 size, 1.5 size], near a bell curve with standard deviation 64."""
+    rng, side = random.Random(f"lakeland:{seed}:noise"), size * 3 // 2
+    total = sum(np.frombuffer(rng.randbytes(3 * side * side), np.uint8).astype(np.int16) for _ in range(3))
+    return (total - 382).reshape(3, side, side) // 2
