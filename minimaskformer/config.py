@@ -17,6 +17,8 @@ class MaskFormerConfig:
     frozen_norm: bool = True  # BatchNorm as a constant; False trains it (needed from scratch)
     dim: int = 256  # channels of the feature pyramid
     mask_dim: int = 256  # channels of pixel and mask embeddings
+    encoder_layers: int = 0  # transformer encoder layers inside the pyramid ...
+    encoder_level: str = "p5"  # ... on this map of it
     # transformer
     memory: str = "res5"  # what the queries read: a backbone map res3, res4, res5, or a pyramid map p2 ... p5
     memory_positions: bool = False  # also add the sine positions to the memory itself, so that a query can *read* where

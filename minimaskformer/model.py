@@ -12,8 +12,8 @@ from torch import nn
 
 from .backbone import Backbone
 from .config import MaskFormerConfig, get_config
-from .pixel_decoder import FPN
-from .transformer import TransformerDecoder, sine_positions
+from .pixel_decoder import FPN, resize_mask
+from .transformer import TransformerDecoder, TransformerEncoder, sine_positions
 
 MEMORIES = ("res2", "res3", "res4", "res5", "p2", "p3", "p4", "p5")
 
@@ -32,10 +32,14 @@ class MaskFormer(nn.Module):
         super().__init__()
         if config.memory not in MEMORIES:
             raise ValueError(f"unknown memory {config.memory!r}; known: {', '.join(MEMORIES)}")
+        if config.encoder_layers and config.encoder_level not in MEMORIES[4:]:
+            raise ValueError(f"unknown encoder_level {config.encoder_level!r}; known: {', '.join(MEMORIES[4:])}")
         self.config = config
         self.backbone = Backbone(config.backbone, config.frozen_norm)
         channels = self.backbone.channels
-        self.pixel_decoder = FPN(channels, config.dim, config.mask_dim)
+        encoder = TransformerEncoder(config.dim, config.encoder_layers, config.num_heads, config.feedforward,
+                                     config.dropout) if config.encoder_layers else None
+        self.pixel_decoder = FPN(channels, config.dim, config.mask_dim, encoder, config.encoder_level)
         source = dict(zip(MEMORIES, (*channels, *[config.dim] * 4)))
         self.input_proj = nn.Conv2d(source[config.memory], config.hidden_dim, 1)
         self.decoder = TransformerDecoder(config.hidden_dim, config.num_queries, config.decoder_layers,
@@ -57,7 +61,7 @@ class MaskFormer(nn.Module):
         """
         images, image_mask = self.pad(images, sizes)
         features = self.backbone(images)  # res2 ... res5: [B, C_s, H/s, W/s] for s = 4, 8, 16, 32
-        pixel_embeddings, pyramid = self.pixel_decoder(features)  # [B, C, H/4, W/4], p2 ... p5
+        pixel_embeddings, pyramid = self.pixel_decoder(features, image_mask)  # [B, C, H/4, W/4], p2 ... p5
         if self.config.pixel_positions:
             pixel_embeddings = pixel_embeddings + self.positions(image_mask, pixel_embeddings)
         memory = self.input_proj(dict(zip(MEMORIES, (*features, *pyramid)))[self.config.memory])  # [B, D, h, w]
@@ -103,11 +107,6 @@ class MaskFormer(nn.Module):
         """
         from .predict import predict
         return predict(self, images, task, **options)
-
-
-def resize_mask(image_mask, like):
-    """A pixel mask [B, H, W] at the size of a feature map [B, C, h, w]: a cell is image if its top-left pixel is."""
-    return F.interpolate(image_mask[:, None].float(), size=like.shape[-2:])[:, 0] > 0
 
 
 def build_model(preset, num_classes=None, **changes):

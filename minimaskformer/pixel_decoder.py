@@ -12,8 +12,9 @@ class FPN(nn.Module):
     1 x 1 there; its code, and we, have 3 x 3.)
     """
 
-    def __init__(self, channels, dim=256, mask_dim=256):
+    def __init__(self, channels, dim=256, mask_dim=256, encoder=None, encoder_level=None):
         super().__init__()
+        self.encoder, self.encoder_level = encoder, encoder_level
         self.laterals = nn.ModuleList([conv_norm(c, dim, kernel=1) for c in channels[:-1]])
         self.outputs = nn.ModuleList([nn.Sequential(conv_norm(c, dim, kernel=3), nn.ReLU(inplace=True))
                                       for c in (*[dim] * (len(channels) - 1), channels[-1])])
@@ -23,14 +24,26 @@ class FPN(nn.Module):
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)
 
-    def forward(self, features):
-        y = self.outputs[-1](features[-1])  # [B, dim, H/32, W/32]
+    def forward(self, features, image_mask):
+        y = self.encode("p5", self.outputs[-1](features[-1]), image_mask)  # [B, dim, H/32, W/32]
         pyramid = [y]
-        for feature, lateral, output in reversed(list(zip(features[:-1], self.laterals, self.outputs))):
+        for level in (4, 3, 2):
+            feature = features[level - 2]
             y = F.interpolate(y, size=feature.shape[-2:], mode="nearest")  # [B, dim, 2h, 2w]
-            y = output(lateral(feature) + y)
+            y = self.encode(f"p{level}", self.outputs[level - 2](self.laterals[level - 2](feature) + y), image_mask)
             pyramid.insert(0, y)
         return self.mask_features(y), pyramid  # [B, mask_dim, H/4, W/4]
+
+    def encode(self, level, y, image_mask):
+        """The transformer encoder, on the one level that has it."""
+        if self.encoder is None or level != self.encoder_level:
+            return y
+        return self.encoder(y, resize_mask(image_mask, y))
+
+
+def resize_mask(image_mask, like):
+    """A pixel mask [B, H, W] at the size of a feature map [B, C, h, w]: a cell is image if its top-left pixel is."""
+    return F.interpolate(image_mask[:, None].float(), size=like.shape[-2:])[:, 0] > 0
 
 
 def conv_norm(inputs, outputs, kernel):

@@ -22,6 +22,45 @@ def sine_positions(mask, dim, temperature=10_000.0):
     return torch.cat([y, x], -1).permute(0, 3, 1, 2)  # [B, dim, H, W]
 
 
+class EncoderLayer(nn.Module):
+    """Self-attention among the cells of a feature map, then a two-layer MLP; a LayerNorm after each (post-norm)."""
+
+    def __init__(self, dim, num_heads, feedforward, dropout):
+        super().__init__()
+        self.self_attn = nn.MultiheadAttention(dim, num_heads, dropout, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(dim, feedforward), nn.ReLU(), nn.Dropout(dropout),
+                                 nn.Linear(feedforward, dim))
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, positions, padding=None):
+        """x, positions [B, P, C]; padding bool [B, P], True is not image. Returns [B, P, C]."""
+        q = k = x + positions
+        x = self.norm1(x + self.dropout(self.self_attn(q, k, x, key_padding_mask=padding, need_weights=False)[0]))
+        return self.norm2(x + self.dropout(self.mlp(x)))
+
+
+class TransformerEncoder(nn.Module):
+    """Encoder layers on a feature map: every cell sees the whole image, which helps to tell instances apart (DETR)."""
+
+    def __init__(self, dim=256, num_layers=6, num_heads=8, feedforward=2048, dropout=0.1):
+        super().__init__()
+        self.layers = nn.ModuleList([EncoderLayer(dim, num_heads, feedforward, dropout) for _ in range(num_layers)])
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+
+    def forward(self, features, image_mask):
+        """features [B, C, h, w], image_mask bool [B, h, w] (False = padding) to [B, C, h, w]."""
+        B, C, h, w = features.shape
+        positions = sine_positions(image_mask, C).to(features.dtype).flatten(2).mT  # [B, h*w, C]
+        padding = None if image_mask.all() else ~image_mask.flatten(1)  # [B, h*w]
+        x = features.flatten(2).mT  # [B, h*w, C]
+        for layer in self.layers:
+            x = layer(x, positions, padding)
+        return x.mT.reshape(B, C, h, w)
+
+
 class DecoderLayer(nn.Module):
     """Self-attention among queries, cross-attention to the image, a two-layer MLP; a LayerNorm after each (post-norm).
 
