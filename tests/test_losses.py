@@ -1,0 +1,244 @@
+"""Losses against the reference's numbers, torchvision's focal loss, and loops from the definition."""
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision.ops import sigmoid_focal_loss as torchvision_focal_loss
+
+from minimaskformer.losses import SetCriterion, classification_loss, dice_loss, sigmoid_focal_loss
+from minimaskformer.matching import hungarian_match, pairwise_cost
+
+GOLDEN = Path(__file__).parent / "golden" / "criterion"
+CASES = json.loads((GOLDEN / "cases.json").read_text())
+ARRAYS = np.load(GOLDEN / "cases.npz")
+
+
+def output(class_logits, mask_logits, aux=()):
+    return SimpleNamespace(class_logits=class_logits, mask_logits=mask_logits, aux=aux)
+
+
+def golden(name):
+    def tensor(key):
+        return torch.from_numpy(ARRAYS[f"{name}/{key}"])
+    targets = [{"labels": tensor(f"target{b}_labels"), "masks": torch.from_numpy(np.unpackbits(
+        ARRAYS[f"{name}/target{b}_masks_packed"], axis=-1)).bool()} for b in range(2)]
+    layers = {key: output(tensor(f"{key}_pred_logits").requires_grad_(), tensor(f"{key}_pred_masks").requires_grad_())
+              for key in ("aux0", "out")}
+    return tensor, layers, targets
+
+
+@pytest.mark.parametrize("name", CASES["cases"])
+def test_criterion_gives_the_reference_numbers(name):
+    tensor, layers, targets = golden(name)
+    losses = SetCriterion(CASES["classes"])(output(layers["out"].class_logits, layers["out"].mask_logits,
+                                                   [layers["aux0"]]), targets)
+    names = {"loss_ce": "class", "loss_mask": "focal", "loss_dice": "dice"}
+    for key, want in CASES["cases"][name]["losses"].items():
+        ours = key if key in names else key[:-2]
+        got = losses[names[ours] + key[len(ours):]]
+        assert math.isclose(got.item(), want, rel_tol=2e-6), key
+    assert math.isclose(losses["loss"].item(), CASES["cases"][name]["total_weighted"], rel_tol=2e-6)
+    losses["loss"].backward()
+    for key, layer in layers.items():
+        mask_grad = layer.mask_logits.grad.flatten(2)
+        torch.testing.assert_close(layer.class_logits.grad, tensor(f"{key}_grad_logits"), rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(mask_grad.norm(dim=2), tensor(f"{key}_grad_masks_norm_per_query"), rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(mask_grad.sum(2), tensor(f"{key}_grad_masks_sum_per_query"), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CASES["cases"])
+def test_costs_and_matches_are_the_reference(name):
+    tensor, layers, targets = golden(name)
+    for key, layer in layers.items():
+        matches = hungarian_match(layer.class_logits, layer.mask_logits, targets)
+        for b in range(2):
+            cost = pairwise_cost(layer.class_logits[b], layer.mask_logits[b], targets[b])
+            torch.testing.assert_close(cost, tensor(f"{key}_cost{b}"), rtol=1e-5, atol=2e-5)
+            assert torch.equal(torch.stack(matches[b]), tensor(f"{key}_match{b}"))
+
+
+def masks(count=3, size=6, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return 3 * torch.randn(count, size, size, generator=g), torch.rand(count, size, size, generator=g) > 0.6
+
+
+def test_focal_loss_is_torchvisions_mean_per_mask():
+    x, y = masks()
+    want = torchvision_focal_loss(x, y.float(), 0.25, 2).flatten(1).mean(1).sum() / 7
+    torch.testing.assert_close(sigmoid_focal_loss(x, y, 7), want)
+
+
+def test_focal_and_dice_with_void_are_the_loop():
+    x, y = masks()
+    valid = torch.rand(3, 6, 6, generator=torch.Generator().manual_seed(9)) > 0.3
+    focal = dice = 0.0
+    for m in range(3):
+        terms, overlap, p_sum, y_sum = [], 0, 0, 0
+        for logit, truth, ok in zip(x[m].flatten().tolist(), y[m].flatten().tolist(), valid[m].flatten().tolist()):
+            if ok:
+                p = 1 / (1 + math.exp(-logit))
+                p_t, alpha_t = (p, 0.25) if truth else (1 - p, 0.75)
+                terms.append(-alpha_t * (1 - p_t) ** 2 * math.log(p_t))
+                overlap, p_sum, y_sum = overlap + p * truth, p_sum + p, y_sum + truth
+        focal += sum(terms) / len(terms) / 5
+        dice += (1 - (2 * overlap + 1) / (p_sum + y_sum + 1)) / 5
+    assert math.isclose(sigmoid_focal_loss(x, y, 5, valid=valid), focal, rel_tol=1e-5)
+    assert math.isclose(dice_loss(x, y, 5, valid=valid), dice, rel_tol=1e-5)
+
+
+def test_all_void_and_no_mask_are_zero_and_finite():
+    x, y = masks()
+    nothing = torch.zeros(3, 6, 6, dtype=torch.bool)
+    assert sigmoid_focal_loss(x, y, 3, valid=nothing) == dice_loss(x, y, 3, valid=nothing) == 0
+    assert sigmoid_focal_loss(x[:0], y[:0], 1) == dice_loss(x[:0], y[:0], 1) == 0
+
+
+def test_extreme_logits_stay_finite():
+    x = torch.tensor([[[-1e4, 1e4, 0.0]]], requires_grad=True)
+    loss = sigmoid_focal_loss(x, torch.tensor([[[True, False, True]]]), 1) + dice_loss(x, torch.tensor([[[True, False, True]]]), 1)
+    loss.backward()
+    assert loss.isfinite() and x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("function", [sigmoid_focal_loss, dice_loss])
+def test_float64_gradients_and_shape_errors(function):
+    x, y = masks()
+    assert torch.autograd.gradcheck(lambda z: function(z, y, 2), x.double().requires_grad_())
+    with pytest.raises(ValueError, match="differ in shape"):
+        function(x, y[:, :3], 1)
+
+
+def test_class_loss_is_a_weighted_mean():
+    logits = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(0))
+    targets = [{"labels": torch.tensor([2, 0])}, {"labels": torch.tensor([], dtype=torch.int64)}]
+    matches = [(torch.tensor([1, 3]), torch.tensor([1, 0])), (torch.tensor([], dtype=torch.int64),) * 2]
+    classes = [[3, 0, 3, 2], [3, 3, 3, 3]]
+    total = weights = 0
+    for b in range(2):
+        for q in range(4):
+            weight = 0.1 if classes[b][q] == 3 else 1.0
+            total -= weight * F.log_softmax(logits[b, q], -1)[classes[b][q]].item()
+            weights += weight
+    assert math.isclose(classification_loss(logits, targets, matches), total / weights, rel_tol=1e-5)
+
+
+def test_without_any_match_the_no_object_weight_cancels():
+    logits = torch.randn(1, 5, 4)
+    empty = [{"labels": torch.tensor([], dtype=torch.int64)}], [(torch.tensor([], dtype=torch.int64),) * 2]
+    assert math.isclose(classification_loss(logits, *empty, no_object_weight=0.1),
+                        classification_loss(logits, *empty, no_object_weight=1.0), rel_tol=1e-6)
+
+
+def scene(batch=2, layers=1, targets=(3, 0), void=False, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    def layer():
+        return output(torch.randn(batch, 6, 5, generator=g, requires_grad=True),
+                      torch.randn(batch, 6, 4, 4, generator=g, requires_grad=True))
+    truth = [{"labels": torch.randint(4, (t,), generator=g), "masks": torch.rand(t, 16, 16, generator=g) > 0.5}
+             for t in targets]
+    if void:
+        for target in truth:
+            target["valid"] = torch.rand(16, 16, generator=g) > 0.4
+    last = layer()
+    last.aux = [layer() for _ in range(layers)]
+    return last, truth
+
+
+@pytest.mark.parametrize("targets", [(0, 0), (3, 0), (0, 2), (9, 9)])
+@pytest.mark.filterwarnings("ignore:an image has")
+def test_any_number_of_targets_gives_finite_losses_and_gradients(targets):
+    out, truth = scene(targets=targets)
+    losses = SetCriterion(4)(out, truth)
+    losses["loss"].backward()
+    assert all(value.isfinite() for value in losses.values())
+    assert out.class_logits.grad.isfinite().all() and out.mask_logits.grad.isfinite().all()
+    if targets == (0, 0):
+        assert losses["focal"] == losses["dice"] == losses["focal_0"] == 0 and out.mask_logits.grad.abs().sum() == 0
+
+
+def test_unmatched_targets_still_count_in_num_masks():
+    out, truth = scene(batch=1, targets=(9,), layers=0)
+    with pytest.warns(UserWarning, match="9 targets and the model 6 queries"):
+        losses = SetCriterion(4)(out, truth)
+        queries, chosen = hungarian_match(out.class_logits, out.mask_logits, truth)[0]
+    up = F.interpolate(out.mask_logits, size=(16, 16), mode="bilinear", align_corners=False)[0]
+    torch.testing.assert_close(losses["dice"], dice_loss(up[queries], truth[0]["masks"][chosen], 9))
+
+
+def test_void_pixels_have_no_gradient():
+    out, truth = scene(targets=(3, 2))
+    for target in truth:
+        target["valid"] = torch.ones(16, 16, dtype=torch.bool)
+        target["valid"][:, 8:] = False
+    SetCriterion(4)(out, truth)["loss"].backward()
+    assert out.mask_logits.grad[..., 3:].abs().sum() == 0  # columns 12 ... 15 of the truth
+    assert out.mask_logits.grad[..., :2].abs().sum() > 0
+
+
+def test_padding_a_target_with_valid_changes_the_loss_only_through_the_prediction():
+    out, truth = scene(targets=(3, 2), void=True)
+    small = [truth[0], {"labels": truth[1]["labels"], "masks": truth[1]["masks"][:, :12], "valid": truth[1]["valid"][:12]}]
+    by_hand = {"labels": truth[1]["labels"], "masks": truth[1]["masks"].clone(), "valid": truth[1]["valid"].clone()}
+    by_hand["masks"][:, 12:], by_hand["valid"][12:] = False, False
+    torch.testing.assert_close(SetCriterion(4)(out, small)["loss"], SetCriterion(4)(out, [truth[0], by_hand])["loss"])
+
+
+def test_order_of_queries_and_targets_is_nothing():
+    out, truth = scene(targets=(3, 2))
+    q, t = torch.randperm(6), torch.tensor([2, 0, 1])
+    moved = output(out.class_logits[:, q], out.mask_logits[:, q],
+                   [output(a.class_logits[:, q], a.mask_logits[:, q]) for a in out.aux])
+    other = [{"labels": truth[0]["labels"][t], "masks": truth[0]["masks"][t]}, truth[1]]
+    torch.testing.assert_close(SetCriterion(4)(out, truth)["loss"], SetCriterion(4)(moved, other)["loss"])
+
+
+@pytest.mark.parametrize("field, value", [("class_weight", 2), ("focal_weight", 5), ("dice_weight", 3),
+                                          ("no_object_weight", 0.5), ("mask_stride", 2)])
+def test_every_argument_matters(field, value):
+    out, truth = scene()
+    assert SetCriterion(4)(out, truth)["loss"] != SetCriterion(4, **{field: value})(out, truth)["loss"]
+
+
+def test_total_is_the_weighted_sum_of_the_terms():
+    out, truth = scene(layers=2)
+    losses = SetCriterion(4)(out, truth)
+    assert set(losses) == {"loss"} | {f"{term}{layer}" for term in ("class", "focal", "dice") for layer in ("", "_0", "_1")}
+    weights = {"class": 1, "focal": 20, "dice": 1}
+    total = sum(weights[name.split("_")[0]] * value for name, value in losses.items() if name != "loss")
+    torch.testing.assert_close(losses["loss"], total)
+
+
+def test_half_precision_outputs_are_computed_in_float32():
+    out, truth = scene()
+    half = output(out.class_logits.bfloat16(), out.mask_logits.bfloat16(),
+                  [output(a.class_logits.bfloat16(), a.mask_logits.bfloat16()) for a in out.aux])
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = SetCriterion(4)(half, truth)
+    exact = output(half.class_logits.float(), half.mask_logits.float(),
+                   [output(a.class_logits.float(), a.mask_logits.float()) for a in half.aux])
+    torch.testing.assert_close(losses["loss"], SetCriterion(4)(exact, truth)["loss"], rtol=0, atol=0)
+
+
+def test_wrong_input_is_named():
+    out, truth = scene()
+    with pytest.raises(ValueError, match="1 targets for a batch of 2"):
+        SetCriterion(4)(out, truth[:1])
+    with pytest.raises(ValueError, match="5 columns"):
+        SetCriterion(6)(out, truth)
+    truth[0]["labels"][1] = 4
+    with pytest.raises(ValueError, match=r"image 0 of the batch: labels \[4\] are outside \[0, 4\)"):
+        SetCriterion(4)(out, truth)
+
+
+def test_num_masks_is_averaged_over_processes_once(monkeypatch):
+    def all_reduce(tensor):
+        tensor += 10.0  # what the other process counted
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    assert SetCriterion.num_masks([{"labels": torch.zeros(4)}, {"labels": torch.zeros(2)}], "cpu") == 8
