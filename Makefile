@@ -56,4 +56,5 @@ pins: .venv/ok
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache build dist *.egg-info
-	find minimaskformer tests tools benchmarks lessons \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+	find . \( -path ./data -o -path ./runs \) -prune -o \
+		\( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

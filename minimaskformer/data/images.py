@@ -1,0 +1,57 @@
+"""Image files in, tensors out: any picture as RGB uint8, any label file as integers.
+
+Pictures are taken as stored: an EXIF orientation is *not* applied. COCO and the other data sets annotate the stored
+pixels, so turning the image would part it from its labels.
+"""
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow raises for bad files
+
+
+def read_image(path):
+    """The picture in a file as uint8 RGB [3, H, W]; see `rgb_array` for grey, palette and 16-bit files.
+
+    Raises FileNotFoundError for a missing file and ValueError for one that is truncated or no image.
+    """
+    return torch.from_numpy(rgb_array(open_image(path), path)).permute(2, 0, 1).contiguous()  # [3, H, W]
+
+
+def open_image(path):
+    """A file as a loaded Pillow image; FileNotFoundError or ValueError say which file is missing or broken."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such image file: {path}")
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except BROKEN as error:
+        raise ValueError(f"{path} can not be read as an image ({error}): is it truncated? "
+                         "Copy or download it again, or remove it together with its labels") from error
+
+
+def rgb_array(picture, where="image"):
+    """A Pillow image as uint8 RGB [H, W, 3]: grey is repeated, palettes are looked up, transparency is dropped.
+
+    16-bit grey keeps its high byte (65535 becomes 255), so a 12-bit camera's file comes out dark: rescale it first.
+    Raises ValueError for floating-point pictures, which have no agreed white.
+    """
+    if picture.mode == "F":
+        raise ValueError(f"{where} holds floating-point pixels: save it as 8-bit or 16-bit first")
+    if picture.mode.startswith("I"):  # I;16, I;16B, or I: 16-bit grey in 32 bits
+        grey = np.array(picture)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError(f"{where} holds pixel values {grey.min()} ... {grey.max()}, outside 16 bits: "
+                             "save it as 8-bit or 16-bit first")
+        return np.repeat((grey >> 8).astype(np.uint8)[:, :, None], 3, axis=2)  # [H, W, 3]
+    return np.array(picture.convert("RGB"))  # [H, W, 3]
+
+
+def safe_name(file_name):
+    """A relative file name without its suffix, as one word that is a good file name everywhere."""
+    return re.sub(r"[^\w.-]", "_", re.sub(r"\.\w+$", "", str(file_name)))

@@ -1,0 +1,79 @@
+"""--data NAME:PATH: which text opens what, and what is said when it does not."""
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from minimaskformer.classes import ClassTable
+from minimaskformer.data.coco import write_panoptic
+from minimaskformer.data.lakeland import Lakeland
+from minimaskformer.data.sources import Joined, open_dataset
+from minimaskformer.targets import panoptic_to_target
+
+CLASSES = ClassTable(names=("sky", "sheep"), isthing=(False, True), ids=(7, 3))
+
+
+def item(grey):
+    segment_map = torch.tensor([[1, 1, 2]])
+    info = [{"id": 1, "category_id": 0, "isthing": False, "iscrowd": 0, "area": 2},
+            {"id": 2, "category_id": 1, "isthing": True, "iscrowd": 0, "area": 1}]
+    return torch.full((3, 1, 3), grey, dtype=torch.uint8), panoptic_to_target(segment_map, info, 2)
+
+
+def refused(spec, split, error, *words):
+    with pytest.raises(error) as caught:
+        open_dataset(spec, split)
+    for word in words:
+        assert word in str(caught.value), str(caught.value)
+
+
+def test_lakeland_with_and_without_numbers():
+    assert isinstance(open_dataset("lakeland", "val"), Lakeland)
+    scenes, same = open_dataset("lakeland:64,0.25", "val"), Lakeland(split="val", size=64, difficulty=0.25)
+    assert scenes[3][0].shape == (3, 64, 64) and torch.equal(scenes[3][0], same[3][0])
+    assert open_dataset("lakeland:96", "train")[0][0].shape == (3, 96, 96)
+    for text in ("big", "64,hard", "64,0.5,1"):
+        refused(f"lakeland:{text}", "val", ValueError, text, "lakeland:128,0.5")
+
+
+def test_coco_panoptic_in_its_layouts(tmp_path):
+    write_panoptic(tmp_path / "plain", [item(1)], CLASSES, "val")
+    write_panoptic(tmp_path / "own" / "annotations", [item(2)], CLASSES, "val2017")
+    for folder, grey in (("plain", 1), ("own", 2)):
+        dataset = open_dataset(f"coco_panoptic:{tmp_path / folder}", "val")
+        assert len(dataset) == 1 and (dataset[0][0] == grey).all() and dataset.classes == CLASSES
+    write_panoptic(tmp_path / "own" / "annotations", [item(3)], CLASSES, "val_small")
+    refused(f"coco_panoptic:{tmp_path / 'own'}", "val", ValueError, "val2017", "val_small")
+    refused(f"coco_panoptic:{tmp_path / 'plain'}", "train", FileNotFoundError, "panoptic_train", str(tmp_path))
+
+
+def test_two_parts_become_one(tmp_path):
+    write_panoptic(tmp_path / "free", [item(1), item(2)], CLASSES, "val", names=["b", "a"])
+    write_panoptic(tmp_path / "noncommercial", [item(3)], CLASSES, "val", names=["c"])
+    dataset = open_dataset(f"coco_panoptic:{tmp_path}", "val")
+    assert [dataset.name(i) for i in range(len(dataset))] == ["b", "a", "c"] and dataset.classes == CLASSES
+    assert [int(image[0, 0, 0]) for image, _ in dataset] == [1, 2, 3]
+    assert int(dataset[-1][0][0, 0, 0]) == 3 and dataset.name(-3) == "b"
+    with pytest.raises(IndexError):
+        dataset[3]
+    only = Joined(dataset.parts[:1])
+    with pytest.raises(ValueError, match="2 images occur"):
+        Joined([only, only])
+    other = ClassTable(names=("sky", "cow"), isthing=(False, True), ids=(7, 3))
+    write_panoptic(tmp_path / "noncommercial", [item(3)], other, "val", overwrite=True)
+    refused(f"coco_panoptic:{tmp_path}", "val", ValueError, "class tables", "cow")
+
+
+def test_instances(tmp_path):
+    for part in ("images", "labels"):
+        (tmp_path / part / "train").mkdir(parents=True)
+        Image.fromarray(np.eye(3, dtype=np.uint8)).save(tmp_path / part / "train" / "x.png")
+    dataset = open_dataset(f"instances:{tmp_path}", "train")
+    assert dataset.name(0) == "x" and dataset[0][1]["labels"].tolist() == [0, 1]
+    refused(f"instances:{tmp_path}", "val", FileNotFoundError, "val")
+
+
+def test_what_is_said_otherwise(tmp_path):
+    refused("cityscapes:x", "val", ValueError, "cityscapes", "lakeland", "coco_panoptic:PATH", "instances:PATH")
+    refused("instances", "val", ValueError, "instances:PATH")
+    refused(f"instances:{tmp_path / 'gone'}", "val", FileNotFoundError, "gone")
