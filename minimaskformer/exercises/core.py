@@ -1,0 +1,273 @@
+"""The exercises of the lessons: check, hint, solution, example, progress.
+
+An exercise compares the learner's function with a reference on fixtures that keep the known mistakes apart, and names
+a mistake only when the learner's value equals that mistake's value on *every* fixture and no other mistake's. Nothing
+here raises inside a notebook; MINIMASKFORMER_STRICT=1 makes every check that does not pass raise (for the tests).
+"""
+import copy
+import dis
+import importlib
+import inspect
+import linecache
+import os
+import pkgutil
+import re
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from . import record, values
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """One call of the learner's function: what is special about it, and the arguments."""
+    name: str
+    args: tuple
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A known wrong way: a function of the same arguments, what to say about it, and where people met it."""
+    name: str  # completes "Looks like: ..."
+    fn: Callable
+    hint: str
+    link: str = ""
+
+
+def issue(repository, number):
+    """The address of a thread, for a mistake's link."""
+    return f"https://github.com/{repository}/issues/{number}"
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something worth saying about a *right* solution: arguments on which a fragile one is not finite, a sentence."""
+    args: tuple
+    text: str
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise. `reference` is its solution too: its source is what `solution` prints."""
+    id: str  # "02.1": lesson and number
+    title: str
+    name: str  # of the stub's function
+    reference: Callable
+    fixtures: tuple[Fixture, ...]
+    mistakes: tuple[Mistake, ...]
+    hints: tuple[str, str, str]  # question, place, formula
+    why: str
+    parts: tuple[str, ...] = ()  # names of the parts where the value is a tuple
+    canonical: Callable = field(default=lambda arrays: arrays)  # brings equivalent answers into one form
+    remarks: tuple[Remark, ...] = ()
+    rtol: float = 1e-4  # fits a float32 result; the mistakes lie ten times further away (tested)
+    atol: float = 1e-5
+
+    def solution_source(self) -> str:
+        """The reference's source as a definition under the stub's name."""
+        source = textwrap.dedent(inspect.getsource(self.reference)).rstrip()
+        return re.sub(rf"\b{self.reference.__name__}\b", self.name, source)
+
+    def same(self, value, other):
+        """Whether two outcomes are alike; an exception is alike any other exception."""
+        if isinstance(value, Raised) or isinstance(other, Raised):
+            return isinstance(value, Raised) and isinstance(other, Raised)
+        return values.same(value, other, self.canonical, self.atol, self.rtol)
+
+
+@dataclass(frozen=True)
+class Raised:
+    """The outcome of a call that stopped with an exception."""
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """kind: "passed", "not attempted", "mistake", "gap", "form", "exception" or "unknown exercise"; text: to print."""
+    kind: str
+    text: str
+    mistake: Mistake | None = None
+
+
+def lessons():
+    """{lesson number: module} of the lessons that have exercises."""
+    package = importlib.import_module(__package__)
+    names = sorted(m.name for m in pkgutil.iter_modules(package.__path__) if re.fullmatch(r"lesson\d\d", m.name))
+    return {name[-2:]: importlib.import_module(f"{__package__}.{name}") for name in names}
+
+
+def find(exercise_id) -> Exercise:
+    """The exercise of an id such as "02.1"; raises LookupError with the known ids."""
+    known = {e.id: e for module in lessons().values() for e in module.EXERCISES}
+    lesson, _, number = str(exercise_id).strip().partition(".")
+    wanted = f"{lesson.zfill(2)}.{number}"
+    if wanted not in known:
+        near = [i for i in known if i.startswith(wanted[:2])] or list(known)
+        raise LookupError(f"There is no exercise {str(exercise_id)!r}. There is: {', '.join(near)}.")
+    return known[wanted]
+
+
+def check(exercise_id, fn):
+    """Compare your function with the reference and print what came out; the notebook goes on whatever it is."""
+    try:
+        exercise = find(exercise_id)
+    except LookupError as e:
+        outcome = Outcome("unknown exercise", str(e))
+    else:
+        outcome = evaluate(exercise, fn)
+        if outcome.kind != "not attempted":
+            note = record.add(exercise.id, outcome.kind == "passed")
+            outcome = Outcome(outcome.kind, "\n".join(filter(None, (outcome.text, note))), outcome.mistake)
+    if os.environ.get("MINIMASKFORMER_STRICT") == "1" and outcome.kind != "passed":
+        raise AssertionError(outcome.text)
+    say(outcome.text)
+
+
+def evaluate(exercise, fn) -> Outcome:
+    """The outcome of a check, without printing or recording it."""
+    head = f"{exercise.id} {exercise.title}"
+    if not callable(fn):
+        return Outcome("form", f"✗ {head}\n  check takes the function itself, without brackets after its name: "
+                               f"check(\"{exercise.id}\", {exercise.name})")
+    got = [call(fn, f.args) for f in exercise.fixtures]
+    if _is_stub(got[0], fn):
+        return Outcome("not attempted", f"○ {head}: not attempted yet. Stuck? hint(\"{exercise.id}\")")
+    expected = [call(exercise.reference, doubled(f.args)) for f in exercise.fixtures]
+    found = [_problem(exercise, g, e) for g, e in zip(got, expected)]
+    if not any(found):
+        return Outcome("passed", "\n".join([f"✓ {head}: right on all {len(got)} examples.", *_remarks(exercise, fn)]))
+
+    suspects = [m for m in exercise.mistakes if _fits(exercise, m, got)]
+    mistake = suspects[0] if len(suspects) == 1 else None
+    # what to show: an error before a wrong shape before wrong numbers, but with a named mistake its value says most
+    order = ("form", "gap", "exception") if mistake else ("exception", "form", "gap")
+    kind = min((p[0] for p in found if p), key=order.index)
+    worst = next(i for i, p in enumerate(found) if p and p[0] == kind)
+    lines = [f"✗ {head}: right on {found.count(None)} of {len(got)} examples.",
+             f"example {worst + 1}, {exercise.fixtures[worst].name}:", *found[worst][1].split("\n")]
+    if mistake:
+        lines += [f"Looks like: {mistake.name}.", mistake.hint, *([f"See {mistake.link}"] if mistake.link else [])]
+        kind = "mistake"
+    lines.append(f"Next: hint(\"{exercise.id}\")   The inputs: example(\"{exercise.id}\", {worst + 1})")
+    return Outcome(kind, "\n  ".join(lines), mistake)
+
+
+def call(fn, args):
+    """The function's value on fresh copies of the arguments (it may change them in place), or Raised."""
+    try:
+        return fn(*copy.deepcopy(args))
+    except (Exception, SystemExit) as error:  # whatever a learner writes, the notebook goes on
+        return Raised(error)
+
+
+def doubled(args):
+    """The arguments with every float tensor in float64, for the reference and the mistakes."""
+    return tuple(a.double() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in args)
+
+
+def _fits(exercise, mistake, got):
+    """Whether every outcome is this mistake's; at least one must be a value."""
+    if all(isinstance(g, Raised) for g in got):
+        return False
+    return all(exercise.same(g, call(mistake.fn, doubled(f.args))) for g, f in zip(got, exercise.fixtures))
+
+
+def _problem(exercise, got, expected):
+    """None if right, else (kind, text)."""
+    if not isinstance(got, Raised):
+        return values.problem(got, expected, exercise.canonical, exercise.atol, exercise.rtol, exercise.parts)
+    error, frame = got.error, got.error.__traceback__.tb_next  # the first frame is `call`'s own
+    text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    if frame is None:  # the call itself failed: wrong number of arguments
+        return "exception", f"{text}\nthe check calls {exercise.name}{inspect.signature(exercise.reference)}"
+    file, line = frame.tb_frame.f_code.co_filename, frame.tb_lineno
+    while frame := frame.tb_next:  # the deepest line of the learner's own
+        if frame.tb_frame.f_code.co_filename == file:
+            line = frame.tb_lineno
+    source = linecache.getline(file, line).strip()
+    return "exception", f"{text}\nin your line: {source}" if source else text
+
+
+def _is_stub(outcome, fn):
+    """Whether the call ended in the stub's own `raise NotImplementedError` (torch raises that type too, from C)."""
+    if not isinstance(outcome, Raised) or type(outcome.error) is not NotImplementedError:
+        return False
+    frame = outcome.error.__traceback__
+    while frame.tb_next:
+        frame = frame.tb_next
+    code = frame.tb_frame.f_code
+    raised_here = code.co_code[frame.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return raised_here and code.co_filename == getattr(getattr(fn, "__code__", code), "co_filename", None)
+
+
+def _remarks(exercise, fn):
+    """The remarks that apply to a right solution."""
+    for remark in exercise.remarks:
+        value = call(fn, remark.args)
+        try:
+            finite = not isinstance(value, Raised) and bool(torch.as_tensor(values.to_array(value)[0]).isfinite().all())
+        except values.Misfit:
+            finite = False
+        if not finite:
+            yield f"  Remark: {remark.text}"
+
+
+def hint(exercise_id, n=1):
+    """Print hint 1 (a question), 2 (the place) or 3 (the formula) of an exercise."""
+    try:
+        exercise = find(exercise_id)
+    except LookupError as e:
+        return say(str(e))
+    if n not in range(1, len(exercise.hints) + 1):
+        return say(f"{exercise.id} has hints 1 to {len(exercise.hints)}; after them: solution(\"{exercise.id}\")")
+    further = f"hint(\"{exercise.id}\", {n + 1})" if n < len(exercise.hints) else f"solution(\"{exercise.id}\")"
+    say(wrap(f"{exercise.id} hint {n} of {len(exercise.hints)}: {exercise.hints[n - 1]}") + f"\nNext: {further}")
+
+
+def solution(exercise_id):
+    """Print the solution, which is the code the library itself runs or is tested against, and why it is so."""
+    try:
+        exercise = find(exercise_id)
+    except LookupError as e:
+        return say(str(e))
+    place = f"{exercise.reference.__module__}.{exercise.reference.__name__}"
+    why = wrap(f"Why: {exercise.why}")
+    say(f"{exercise.id} {exercise.title}, as in {place}\n\n{exercise.solution_source()}\n\n{why}")
+
+
+def example(exercise_id, n=1):
+    """The arguments of the n-th example a check uses, to try your function on; raises LookupError if there is none."""
+    exercise = find(exercise_id)
+    if n not in range(1, len(exercise.fixtures) + 1):
+        raise LookupError(f"{exercise.id} has examples 1 to {len(exercise.fixtures)}")
+    return copy.deepcopy(exercise.fixtures[n - 1].args)
+
+
+def progress(reset=False):
+    """Print what is done in every lesson that has exercises; `reset=True` forgets it all first."""
+    lines = [note] if reset and (note := record.clear()) else []
+    entries = record.load()
+    for number, module in lessons().items():
+        done = [e for e in module.EXERCISES if entries.get(e.id, {}).get("passed")]
+        lines.append(f"Lesson {number}  {module.TITLE}: {len(done)} of {len(module.EXERCISES)}")
+        for e in module.EXERCISES:
+            tries = entries.get(e.id, {}).get("tries", 0)
+            tried = f"tried {tries} time{'s' * (tries > 1)}" if tries else "not attempted"
+            lines.append(f"  {'✓' if e in done else '✗' if tries else '○'} {e.id}  {e.title:<40}"
+                         f"{'passed' if e in done else tried}")
+    say("\n".join(lines))
+
+
+def wrap(text):
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def say(text):
+    """Print, also to a console that has no ✓."""
+    try:
+        print(text)
+    except UnicodeEncodeError:
+        print(text.translate(str.maketrans("✓✗○", "+x-")).encode("ascii", "replace").decode())
