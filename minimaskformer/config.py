@@ -47,8 +47,9 @@ PRESETS = {
     # two sheep are one cell.
     "mini": MaskFormerConfig(
         num_classes=11, class_names=LAKELAND_NAMES, things=(5, 6, 7, 8, 9, 10), backbone="mini", frozen_norm=False,
-        dim=64, mask_dim=64, memory="p3", memory_positions=True, hidden_dim=128, num_queries=32, num_heads=4,
-        decoder_layers=3, feedforward=256, dropout=0.0, pixel_positions=True, short_side=128, long_side=512),
+        dim=96, mask_dim=96, encoder_layers=2, encoder_level="p3", memory="p3", memory_positions=True, hidden_dim=128,
+        num_queries=32, num_heads=4, decoder_layers=3, feedforward=512, dropout=0.0, pixel_positions=True,
+        short_side=128, long_side=512),
 }
 
 

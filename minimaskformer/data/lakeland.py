@@ -25,7 +25,7 @@ LAKELAND_CLASSES = ClassTable(NAMES, tuple(k >= 5 for k in range(11)), tuple(ran
 HOUSE, TREE, SHEEP, BOAT, BALLOON, DUCK = range(5, 11)
 ROCK = 11  # drawn like a thing, labelled like nothing
 SPLITS = {"train": 2107, "val": 6278}
-FULL_SIZE = {HOUSE: .34, TREE: .36, SHEEP: .2, BOAT: .3, DUCK: .15, ROCK: .13}  # at the viewer's feet, of the side
+FULL_SIZE = {HOUSE: .34, TREE: .36, SHEEP: .22, BOAT: .3, DUCK: .18, ROCK: .13}  # at the viewer's feet, of the side
 FIRST, CROWD, VOID = 16, 254, 255  # labels while a scene is painted: class of stuff, first thing, crowd, void
 GROUND = {HOUSE: (GRASS,), TREE: (GRASS,), SHEEP: (GRASS, PATH), ROCK: (GRASS, PATH), BOAT: (WATER,), DUCK: (WATER,)}
 
@@ -40,7 +40,7 @@ class Lakeland(torch.utils.data.Dataset):
     classes = LAKELAND_CLASSES
 
     def __init__(self, split="train", size=128, difficulty=0.5, length=10_000):
-        if isinstance(split, bool) or not (isinstance(split, int) or split in SPLITS):
+        if isinstance(split, bool) or not (isinstance(split, int) or split in tuple(SPLITS)):
             raise ValueError(f"split is 'train', 'val' or an integer seed, got {split!r}")
         if isinstance(size, bool) or not isinstance(size, int) or not 64 <= size <= 512:
             raise ValueError(f"size is a whole number of pixels in 64 ... 512, got {size!r}")
@@ -126,22 +126,22 @@ def plan_things(u, land, difficulty):
             xs = (x, 2 * cx - x, cx)
         else:
             y, xs = horizon + .015 + y * (1.02 - horizon), (x, 1 - x, (x + .5) % 1)
-        size = FULL_SIZE[kind] * s * (.28 + .72 * (y - horizon) / (1 - horizon))  # near is large
+        size = FULL_SIZE[kind] * s * (.4 + .6 * (y - horizon) / (1 - horizon))  # near is large
         jobs.append(Job(kind, xs, y, size, look(u, kind, camouflage)))
-        if kind in (SHEEP, DUCK, TREE) and u(0, 1) < .35 + .4 * d:  # a herd or a wood: same class, touching
-            for _ in range(int(u(1, 3.5 + 2 * d))):
+        if kind in (SHEEP, DUCK, TREE) and u(0, 1) < .3 + .3 * d:  # a herd or a wood: same class, touching
+            for _ in range(int(u(1, 3 + 2 * d))):
                 x += (1 if u(0, 1) < .5 else -1) * size * u(.4, .9)
                 jobs.append(Job(kind, (x,), y + u(-.02, .02), size * u(.85, 1.1), look(u, kind, camouflage)))
     for _ in range(int(u(0, 1.8 + 3 * d))):
         y = horizon + .03 + u(0, 1 - horizon)
-        size = FULL_SIZE[ROCK] * u(.7, 1.3) * (.28 + .72 * (y - horizon) / (1 - horizon))
+        size = FULL_SIZE[ROCK] * u(.7, 1.3) * (.4 + .6 * (y - horizon) / (1 - horizon))
         jobs.append(Job(ROCK, (u(0, 1),), y, size, look(u, ROCK, camouflage)))
     return jobs
 
 
 def plan_flock(u, land, difficulty):
     """Sometimes a far flock, herd or wood too small to count: (kind, centre and radii of its ellipse, jobs)."""
-    if u(0, 1) >= .06 + .22 * difficulty:
+    if u(0, 1) >= .06 + .18 * difficulty:
         return None
     kind, x = (SHEEP, TREE, DUCK)[int(u(0, 3))], u(.15, .85)
     y, rx, ry = land.horizon + u(.05, .1), u(.1, .17), .02

@@ -21,7 +21,8 @@ def open_dataset(spec, split):
     name, _, place = spec.partition(":")
     if name == "lakeland":
         from .lakeland import Lakeland  # it is not light: only who draws scenes pays for it
-        return Lakeland(split=split, **lakeland_options(place))
+        length = 1_000_000 if split == "train" else 1_000  # drawn on the fly: training need never repeat a scene
+        return Lakeland(split=split, length=length, **lakeland_options(place))
     if name not in ("coco_panoptic", "instances"):
         raise ValueError(f"unknown data set {spec!r}; known are:\n  {KNOWN}")
     if not place:
