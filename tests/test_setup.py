@@ -1,0 +1,124 @@
+"""The set-up can not drift: pyproject.toml, constraints.txt, environment.yml and the imports agree."""
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CORE = [Requirement(line) for line in PROJECT["dependencies"]]
+EXTRAS = {name: [Requirement(line) for line in lines] for name, lines in PROJECT["optional-dependencies"].items()}
+DIRECT = CORE + [requirement for extra in EXTRAS.values() for requirement in extra]
+PINS = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
+PLATFORMS = [("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"), ("win32", "AMD64")]
+PACKAGE_OF = {"PIL": "pillow", "yaml": "pyyaml"}  # where the import has another name than the package
+
+
+def test_requirements_are_lower_bounds_only():
+    for requirement in DIRECT:
+        assert [s.operator for s in requirement.specifier] == [">="], f"{requirement}: one lower bound, nothing else"
+        assert not requirement.url and not requirement.marker, str(requirement)
+    assert PROJECT["requires-python"] == ">=3.11"
+    names = [canonicalize_name(r.name) for r in DIRECT]
+    assert len(set(names)) == len(names), "a package is listed twice"
+
+
+def test_constraints_hold_versions_and_nothing_else():
+    for line in PINS:
+        assert re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*( ; .+)?", line), f"not a plain version: {line!r}"
+        Requirement(line)
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
+def test_constraints_pin_every_requirement_once_on_every_platform(python):
+    pins = [Requirement(line) for line in PINS]
+    for system, machine in PLATFORMS:
+        here = {"sys_platform": system, "platform_machine": machine, "os_name": "nt" if system == "win32" else "posix",
+                "python_version": python, "python_full_version": f"{python}.9", "implementation_name": "cpython"}
+        for wanted in DIRECT:
+            found = [next(iter(pin.specifier)).version for pin in pins
+                     if canonicalize_name(pin.name) == canonicalize_name(wanted.name)
+                     and (pin.marker is None or pin.marker.evaluate(here))]
+            assert len(found) == 1, f"{wanted} on Python {python}, {system}: pins {found}"
+            assert wanted.specifier.contains(found[0]), f"{wanted}, but constraints.txt says {found[0]}"
+
+
+def test_environment_is_python_pip_and_this_project():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert environment["name"] == PROJECT["name"] and environment["channels"] == ["conda-forge"]
+    *conda, pip = environment["dependencies"]
+    assert conda == [f"python{PROJECT['requires-python']}", "pip"]
+    assert pip == {"pip": ["-c constraints.txt", f"-e .[{','.join(EXTRAS)}]"]}
+
+
+def test_makefile_installs_what_the_environment_does():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"-c constraints.txt -e '.[{','.join(EXTRAS)}]'" in makefile
+    for target in ("lab", "test", "train", "lessons", "lint", "pins", "clean"):
+        assert re.search(rf"^{target}:", makefile, re.M) and re.search(rf"^# make {target}\b", makefile, re.M), target
+
+
+def imported(source, only_top=False):
+    """The packages of other people that a source text imports; `only_top`: leave out those inside functions."""
+    tree = ast.parse(source)
+    inner = {id(node) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for node in ast.walk(f)}
+    names = set()
+    for node in ast.walk(tree):
+        if only_top and id(node) in inner:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.split(".")[0])
+    own = {path.stem for folder in ("tests", "tools", "benchmarks") for path in (ROOT / folder).glob("*.py")}
+    names -= set(sys.stdlib_module_names) | {"minimaskformer", "tests"} | own
+    return {canonicalize_name(PACKAGE_OF.get(name, name)) for name in names}
+
+
+def names_of(requirements):
+    return {canonicalize_name(requirement.name) for requirement in requirements}
+
+
+def test_every_import_is_declared():
+    core, lessons, all_of_it = map(names_of, (CORE, CORE + EXTRAS["lessons"], DIRECT))
+    for path in sorted((ROOT / "minimaskformer").rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        assert imported(source, only_top=True) <= core, f"{path.name} needs more than `dependencies`"
+        assert imported(source) <= lessons, f"{path.name} needs more than `dependencies` and the lessons extra"
+    for folder in ("tests", "tools"):
+        for path in sorted((ROOT / folder).glob("*.py")):
+            assert imported(path.read_text(encoding="utf-8")) <= all_of_it, path.name
+
+
+def test_lessons_import_what_the_lessons_extra_installs():
+    lessons = names_of(CORE + EXTRAS["lessons"]) | {"ipython"}
+    for path in sorted((ROOT / "lessons").glob("*.ipynb")):
+        for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
+            if cell.cell_type == "code":
+                plain = [line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!"))]
+                assert imported("\n".join(plain)) <= lessons, f"{path.name}, cell {number}"
+
+
+def test_importing_the_package_is_light():
+    heavy = ["matplotlib", "transformers", "IPython", "ipywidgets", "notebook", "jupyterlab", "torchmetrics"]
+    code = f"import sys, minimaskformer; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
+                            env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "[]", "import minimaskformer pulls these in"
+
+
+def test_ruff_finds_nothing():
+    pytest.importorskip("ruff")
+    result = subprocess.run([sys.executable, "-m", "ruff", "check", "--output-format", "concise", "."],
+                            capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, "\n" + result.stdout + result.stderr
