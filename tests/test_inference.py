@@ -195,6 +195,12 @@ def test_pixels_below_one_half_still_belong_to_the_winner():
     assert segment_map.tolist() == [[1, 1, 1]] and info[0]["area"] == 3
 
 
+def test_a_query_whose_own_mask_is_empty_makes_no_segment():
+    predictions = queries((0, 0.9, [[0.4, 0.4]]))  # it wins every pixel, for want of others, and claims none
+    segment_map, info = panoptic_inference(*predictions, {0}, overlap_threshold=0.0)
+    assert segment_map.tolist() == [[0, 0]] and info == []
+
+
 def test_merging_stuff_keeps_ids_unique():
     # thing, stuff, thing, the same stuff again, thing: the counter must go on after the second piece of stuff.
     pixel = [[[0.9 if j == i else 0.1 for j in range(5)]] for i in range(5)]
