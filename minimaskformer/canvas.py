@@ -1,0 +1,142 @@
+"""What every picture of a segmentation is made of: pictures in any form, flat colours over grey, stripes, outlines.
+
+Figures are plain matplotlib Figure objects: nothing here knows pyplot, so nothing stays open in a long run.
+"""
+import os
+from pathlib import Path
+
+import numpy as np
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+SIDE = 768  # small pictures are enlarged to about this before matplotlib shrinks them to the screen: no uneven pixels
+INK = "0.12"  # outlines and text
+
+
+def new_figure(width=3.2, height=None, rows=1, columns=1):
+    """A Figure of that many inches and its axes (one, or an array [rows, columns] squeezed as in plt.subplots)."""
+    figure = Figure(figsize=(width, height or width * rows / columns), layout="compressed")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    return figure, figure.subplots(rows, columns)
+
+
+def save_figure(figure, path, dpi=150):
+    """Write a figure as its suffix says (PNG without one); a reader never sees half a file, nor loses the old one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        figure.savefig(part, dpi=dpi, format=path.suffix[1:] or "png", bbox_inches="tight", pad_inches=0.04)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def as_array(values):
+    """A numpy array of a tensor on any device, or of anything numpy takes."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+
+
+def as_image(image):
+    """uint8 [H, W, 3] from a tensor [3, H, W], an array [H, W, 3] or a PIL picture; floats mean 0 ... 1.
+
+    Raises ValueError for another shape, and for floats outside 0 ... 1 (most often a picture still normalised).
+    """
+    if hasattr(image, "convert"):
+        return np.asarray(image.convert("RGB"))
+    array, tensor = as_array(image), hasattr(image, "detach")
+    if array.ndim != 3 or array.shape[0 if tensor else 2] != 3:
+        raise ValueError(f"a picture is a tensor [3, H, W], an array [H, W, 3] or a PIL image; got "
+                         f"{'a tensor' if tensor else 'an array'} of shape {list(array.shape)}")
+    array = array.transpose(1, 2, 0) if tensor else array  # [H, W, 3]
+    if array.dtype.kind == "f":
+        if not (array.min() >= 0 and array.max() <= 1):
+            raise ValueError(f"a picture of floats must lie in 0 ... 1, this one in {array.min():.3g} ... "
+                             f"{array.max():.3g}: draw the picture from before the normalisation")
+        array = (array * 255).round()
+    elif array.dtype != np.uint8:
+        raise ValueError(f"a picture is uint8 or floats in 0 ... 1, got {array.dtype}")
+    return array.astype(np.uint8)
+
+
+def same_size(image, shape, what):
+    """The picture as uint8 [H, W, 3] (None stays None); raises ValueError unless it is as large as the map over it."""
+    if image is None:
+        return None
+    image = as_image(image)
+    if image.shape[:2] != tuple(shape):
+        raise ValueError(f"the picture is {image.shape[0]} x {image.shape[1]} (H x W) but the {what} is "
+                         f"{shape[0]} x {shape[1]}: resize one of them first")
+    return image
+
+
+def show(ax, rgb, hatched=None):
+    """An [H, W, 3] picture, pixel coordinates, thin frame, no ticks; striped where `hatched` [H, W] is True."""
+    h, w = rgb.shape[:2]
+    large = enlarge(to_bytes(rgb))
+    if hatched is not None and hatched.any():
+        large = hatch(large, enlarge(hatched))
+    ax.imshow(large, extent=(-0.5, w - 0.5, h - 0.5, -0.5), interpolation="antialiased")
+    ax.set(xticks=[], yticks=[], xlim=(-0.5, w - 0.5), ylim=(h - 0.5, -0.5))
+    ax.spines[:].set(visible=True, linewidth=0.5, color="0.4")
+    return ax
+
+
+def hatch(rgb, where):
+    """Diagonal stripes of a darker and a lighter tone of each colour where the mask [H, W] is True; uint8."""
+    y, x = np.ogrid[:where.shape[0], :where.shape[1]]
+    period = max(8, max(where.shape) // 32)
+    dark = ((x + y) % period < 0.4 * period) & where
+    light = where & ~dark
+    rgb = rgb.copy()
+    rgb[dark] = 0.55 * rgb[dark]
+    rgb[light] = 0.6 * rgb[light] + 0.4 * 255
+    return rgb
+
+
+def to_bytes(rgb):
+    """Colours as uint8; floats mean 0 ... 1."""
+    return rgb if rgb.dtype == np.uint8 else (np.clip(rgb, 0, 1) * 255).round().astype(np.uint8)
+
+
+def enlarge(array):
+    """Every pixel as a whole block, so that the larger side comes near SIDE: exact squares, never blurred."""
+    times = max(1, round(SIDE / max(array.shape[:2])))
+    return array.repeat(times, 0).repeat(times, 1)
+
+
+def grey(image):
+    """The picture without its colours, and lighter, float [H, W, 3]: so that the only colours are the palette's."""
+    light = image @ np.array([0.299, 0.587, 0.114]) / 255
+    return np.repeat((0.35 + 0.65 * light)[..., None], 3, 2)
+
+
+def tint(image, colors, alpha):
+    """Flat colours [H, W, 3] over the grey picture; alpha a number or [H, W, 1]. Without a picture: over white."""
+    return alpha * colors + (1 - alpha) * (1.0 if image is None else grey(image))
+
+
+def outline(ax, segments, color=INK, width=0.8, **options):
+    """Lines of constant width along the pixel edges where a map [H, W] changes its value."""
+    lines = boundary_lines(segments)
+    ax.add_collection(LineCollection(lines, colors=[color], linewidths=width, capstyle="projecting", **options),
+                      autolim=False)
+    return ax
+
+
+def boundary_lines(segments):
+    """Ends [(x, y), (x, y)] of all straight pieces of boundary in a map [H, W]: float [L, 2, 2], pixel coordinates."""
+    across = runs(segments[1:] != segments[:-1])  # between two rows: (row, first, behind last)
+    down = runs((segments[:, 1:] != segments[:, :-1]).T)
+    lines = np.zeros((len(across) + len(down), 2, 2))
+    lines[:len(across), :, 0], lines[:len(across), :, 1] = across[:, 1:] - 0.5, across[:, :1] + 0.5
+    lines[len(across):, :, 1], lines[len(across):, :, 0] = down[:, 1:] - 0.5, down[:, :1] + 0.5
+    return lines
+
+
+def runs(flags):
+    """The runs of True in each row of flags [R, C]: int [M, 3] of (row, first column, column behind the last)."""
+    edges = np.diff(np.pad(flags.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    row, first = np.nonzero(edges == 1)
+    return np.stack([row, first, np.nonzero(edges == -1)[1]], 1)
