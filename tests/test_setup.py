@@ -1,5 +1,7 @@
 """The set-up can not drift: pyproject.toml, constraints.txt, environment.yml and the imports agree."""
 import ast
+import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -110,12 +112,36 @@ def test_every_import_is_declared():
 
 
 def test_lessons_import_what_the_lessons_extra_installs():
-    lessons = names_of(CORE + EXTRAS["lessons"]) | {"ipython"}
+    lessons = names_of(CORE + EXTRAS["lessons"]) | {"ipython", "matplotlib-inline"}  # these come with the kernel
     for path in sorted((ROOT / "lessons").glob("*.ipynb")):
         for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
             if cell.cell_type == "code":
                 plain = [line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!"))]
                 assert imported("\n".join(plain)) <= lessons, f"{path.name}, cell {number}"
+
+
+def test_executed_lessons_keep_only_what_does_not_change_by_itself():
+    spec = importlib.util.spec_from_file_location("run_lessons", ROOT / "tools" / "run_lessons.py")
+    run_lessons = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(run_lessons)
+    view = {"output_type": "display_data", "metadata": {}, "data": {"text/plain": "IntSlider(value=3)",
+            "application/vnd.jupyter.widget-view+json": {"model_id": "random"}}}
+    error = {"output_type": "error", "ename": "E", "evalue": "why", "traceback": ["File /home/me/x.py", "E: why"]}
+    cell = {"cell_type": "code", "source": "1", "execution_count": 7, "outputs": [view, error],
+            "metadata": {"tags": ["exercise"], "execution": {"iopub.execute_input": "12:00"}, "scrolled": True}}
+    cells = [cell, {**cell, "id": "mine"}, {**cell, "id": "mine"}]
+    text = json.dumps({"nbformat": 4, "nbformat_minor": 4, "cells": cells,
+                       "metadata": {"widgets": {"state": 1}, "language_info": {"name": "python", "version": "3.11.7"}}})
+    once, again = (nbformat.reads(run_lessons.prepared(text, "00_x"), as_version=4) for _ in range(2))
+    ids = [c.id for c in once.cells]
+    assert ids == [c.id for c in again.cells] and len(set(ids)) == 3 and ids[1] == "mine"
+    assert all(c.outputs == [] and c.execution_count is None for c in once.cells)
+    once.cells[0].outputs = [nbformat.from_dict(view), nbformat.from_dict(error)]
+    run_lessons.normalise(once)
+    assert once.cells[0].metadata == {"tags": ["exercise"]}
+    assert once.cells[0].outputs[0].data == {"text/plain": "IntSlider(value=3)"}
+    assert once.cells[0].outputs[1].traceback == ["E: why"]
+    assert set(once.metadata) == {"kernelspec", "language_info"} and once.metadata.language_info == {"name": "python"}
 
 
 def test_importing_the_package_is_light():

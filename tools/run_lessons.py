@@ -8,6 +8,7 @@ notebook stays as it was.
 """
 import argparse
 import hashlib
+import json
 import os
 import sys
 import time
@@ -42,10 +43,9 @@ def main(arguments=None):
 def run(path, timeout=300):
     """Execute one notebook and write it back if it changed; returns whether it did."""
     before = path.read_text(encoding="utf-8")
-    notebook = nbformat.reads(before, as_version=4)
-    prepare(notebook, path.stem)
+    notebook = nbformat.reads(prepared(before, path.stem), as_version=4)
     NotebookClient(notebook, timeout=timeout, kernel_name=KERNEL["name"], coalesce_streams=True,
-                   store_widget_state=False, resources={"metadata": {"path": str(path.parent)}}).execute()
+                   resources={"metadata": {"path": str(path.parent)}}).execute()
     normalise(notebook)
     after = nbformat.writes(notebook) + "\n"
     if after == before:
@@ -56,16 +56,21 @@ def run(path, timeout=300):
     return True
 
 
-def prepare(notebook, stem):
-    """Give ids to cells that have none of their own, and empty the outputs of the last run."""
-    notebook.nbformat, notebook.nbformat_minor = 4, 5
+def prepared(text, stem):
+    """The notebook's text with an id for each cell that has none of its own, and without the last run's outputs.
+
+    nbformat would give missing ids too, but random ones.
+    """
+    notebook = json.loads(text)
+    notebook["nbformat_minor"] = 5  # the first version in which cells have ids
     seen = set()
-    for number, cell in enumerate(notebook.cells):
+    for number, cell in enumerate(notebook["cells"]):
         if cell.get("id") in seen | {None}:
             cell["id"] = hashlib.sha1(f"{stem} {number}".encode()).hexdigest()[:8]
         seen.add(cell["id"])
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
+        if cell["cell_type"] == "code":
+            cell["outputs"], cell["execution_count"] = [], None
+    return json.dumps(notebook)
 
 
 def normalise(notebook):
