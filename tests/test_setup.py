@@ -23,6 +23,7 @@ EXTRAS = {name: [Requirement(line) for line in lines] for name, lines in PROJECT
 DIRECT = CORE + [requirement for extra in EXTRAS.values() for requirement in extra]
 PINS = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
 PLATFORMS = [("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"), ("win32", "AMD64")]
+KERNEL = {"ipython", "matplotlib-inline"}  # come with the notebooks' kernel
 PACKAGE_OF = {"PIL": "pillow", "yaml": "pyyaml"}  # where the import has another name than the package
 
 
@@ -102,6 +103,7 @@ def names_of(requirements):
 
 def test_every_import_is_declared():
     core, lessons, all_of_it = map(names_of, (CORE, CORE + EXTRAS["lessons"], DIRECT))
+    lessons, all_of_it = lessons | KERNEL, all_of_it | KERNEL
     for path in sorted((ROOT / "minimaskformer").rglob("*.py")):
         source = path.read_text(encoding="utf-8")
         assert imported(source, only_top=True) <= core, f"{path.name} needs more than `dependencies`"
@@ -112,7 +114,7 @@ def test_every_import_is_declared():
 
 
 def test_lessons_import_what_the_lessons_extra_installs():
-    lessons = names_of(CORE + EXTRAS["lessons"]) | {"ipython", "matplotlib-inline"}  # these come with the kernel
+    lessons = names_of(CORE + EXTRAS["lessons"]) | KERNEL
     for path in sorted((ROOT / "lessons").glob("*.ipynb")):
         for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
             if cell.cell_type == "code":
