@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 
 def main(arguments=None):
@@ -131,7 +131,7 @@ def run_predict(options):
     model = load_checkpoint(options.checkpoint).to(choose_device(options.device))
     options.out.mkdir(parents=True, exist_ok=True)
     for path in options.images:
-        image = open_image(path)
+        image = open_picture(path)
         result = model.predict(image, options.task)
         write_prediction(model, image, result, options.task, options.out / f"{path.stem}_{options.task}")
 
@@ -160,15 +160,10 @@ def choose_device(name):
     return torch.device(name)
 
 
-def open_image(path):
+def open_picture(path):
     """A picture file as RGB PIL image, upright as a viewer shows it; a clear error for anything else."""
-    from PIL import ImageOps
-    if not path.is_file():
-        raise FileNotFoundError(f"no image at {path}")
-    try:
-        return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{path} is not a whole picture: {error}") from None
+    from .data.images import open_image, rgb_array
+    return Image.fromarray(rgb_array(ImageOps.exif_transpose(open_image(path)), path))
 
 
 def classes_of(model):

@@ -52,8 +52,17 @@ def write_table(results, classes, folder):
     """Leave metrics.json (everything) and metrics.md (a table to read) in a folder."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "metrics.json", json.dumps(results, indent=1))
+    write_text(folder / "metrics.json", json.dumps(without_nan(results), indent=1))
     write_text(folder / "metrics.md", table(results, classes))
+
+
+def without_nan(results):
+    """The same nested dicts and lists with None for nan, which JSON does not have."""
+    if isinstance(results, dict):
+        return {name: without_nan(value) for name, value in results.items()}
+    if isinstance(results, list):
+        return [without_nan(value) for value in results]
+    return None if results != results else results
 
 
 def table(results, classes):
