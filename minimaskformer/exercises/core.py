@@ -163,9 +163,13 @@ def call(fn, args):
         return Raised(error)
 
 
-def doubled(args):
+def doubled(value):
     """The arguments with every float tensor in float64, for the reference and the mistakes."""
-    return tuple(a.double() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in args)
+    if isinstance(value, (tuple, list)):
+        return type(value)(doubled(v) for v in value)
+    if isinstance(value, dict):
+        return {k: doubled(v) for k, v in value.items()}
+    return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
 def _fits(exercise, mistake, got):
