@@ -2,12 +2,14 @@
 
 Figures are plain matplotlib Figure objects: nothing here knows pyplot, so nothing stays open in a long run.
 """
+import io
 import os
 from pathlib import Path
 
 import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from PIL import Image
 
 SIDE = 768  # small pictures are enlarged to about this before matplotlib shrinks them to the screen: no uneven pixels
 INK = "0.12"  # outlines and text
@@ -31,6 +33,32 @@ def save_figure(figure, path, dpi=150):
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def in_notebook(dpi=100, colors=256):
+    """Show figures in a notebook as small PNGs (about half the size): call once, in the first cell.
+
+    A cell that ends with a Figure, or that leaves pyplot figures open, shows them in at most `colors` colours.
+    Outside a notebook nothing happens.
+    """
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return
+    shell = get_ipython()
+    if shell is None or not hasattr(shell, "kernel"):
+        return
+    shell.run_line_magic("matplotlib", "inline")
+    shell.display_formatter.formatters["image/png"].for_type(Figure, lambda figure: small_png(figure, dpi, colors))
+
+
+def small_png(figure, dpi=100, colors=256):
+    """A figure as the bytes of a PNG with a table of colours."""
+    large, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(large, dpi=dpi, format="png", bbox_inches="tight", pad_inches=0.04)
+    picture = Image.open(large).convert("RGB").quantize(colors, dither=Image.Dither.NONE)
+    picture.save(small, "png", optimize=True)
+    return small.getvalue()
 
 
 def as_array(values):

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from scipy import ndimage
 
-from .canvas import as_array, as_image, grey, new_figure, outline, same_size, save_figure, show, tint
+from .canvas import as_array, as_image, grey, in_notebook, new_figure, outline, same_size, save_figure, show, tint
 from .labels import Labels
 from .matchplot import draw_matching
 from .palette import VOID, class_colors, instance_colors
@@ -19,7 +19,8 @@ from .plots import draw_cost, draw_curves
 from .targets import check_labels, check_segments
 
 __all__ = ["class_colors", "contact_sheet", "draw_cost", "draw_curves", "draw_image", "draw_instances", "draw_mask",
-           "draw_matching", "draw_panoptic", "draw_semantic", "four_readings", "legend", "new_figure", "save_figure"]
+           "draw_matching", "draw_panoptic", "draw_semantic", "four_readings", "in_notebook", "legend",
+           "new_figure", "save_figure"]
 
 
 LEGEND = dict(frameon=False, handlelength=1.4, handleheight=1.1, columnspacing=1.2, borderpad=0)
@@ -58,8 +59,8 @@ def draw_panoptic(ax, image, segment_map, segments_info, classes, alpha=0.65, la
     outline(ax, index)
     if labels is not False:
         names = segment_names(segments_info, classes) if labels is True else labels
-        Labels(ax, [(names[s["id"]], colors[s["id"]], segment_map == s["id"], classes.isthing[s["category_id"]])
-                    for s in segments_info if s["id"] in names and (segment_map == s["id"]).any()], segment_map.shape)
+        Labels(ax, [(names[s["id"]], colors[s["id"]], mask, classes.isthing[s["category_id"]]) for s in segments_info
+                    if s["id"] in names and (mask := segment_map == s["id"]).any()], segment_map.shape)
     ax.set_title(title or "", fontsize=9)
     return ax
 

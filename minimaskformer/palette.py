@@ -59,7 +59,7 @@ def instance_colors(category_ids, classes):
 def shade(color, order):
     """The order-th shade of a colour: its lightness moved inside a window too narrow to reach another class."""
     lab = rgb_to_oklab(color)
-    low, high = (-0.10, 0.04) if lab[0] > 0.5 else (-0.04, 0.14)  # dark colours have room above, light ones below
+    low, high = (-0.05, 0.065) if lab[0] < 0.5 else (-0.12, 0.02) if lab[0] > 0.9 else (-0.10, 0.04)
     fraction, digit, rest = 0.0, 0.5, order  # van der Corput: 0, 1/2, 1/4, 3/4, 1/8 ... never a repeat
     while rest:
         fraction, digit, rest = fraction + digit * (rest % 2), digit / 2, rest // 2

@@ -1,6 +1,7 @@
 """Pictures of numbers: the cost matrix and the curves of a training run."""
 import numpy as np
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from .canvas import INK, as_array, new_figure, save_figure
@@ -30,13 +31,14 @@ def draw_cost(ax, cost, match=None, row_names=None, col_names=None, decimals=2, 
         ax = new_figure(max(2.5, 0.8 + 0.55 * t), max(1.8, 0.5 + 0.3 * n))[1]
     shown = np.ma.masked_invalid(cost)
     picture = ax.imshow(shown, cmap="Purples", aspect="auto", interpolation="nearest")
-    dark = np.ma.filled(picture.norm(shown) > 0.6, False)
+    dark = np.ma.filled(picture.norm(shown) > 0.5, False)
     if n <= 40 and t <= 20:
         for i, j in np.ndindex(n, t):
             ax.text(j, i, f"{cost[i, j]:.{decimals}f}", ha="center", va="center", fontsize=7,
                     color="white" if dark[i, j] else INK)
     for i, j in zip(rows, columns):
-        ax.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, edgecolor="#ac331d", linewidth=2))
+        ax.add_patch(Rectangle((j - 0.45, i - 0.45), 0.9, 0.9, fill=False, edgecolor="#ac331d", linewidth=2,
+                               path_effects=[withStroke(linewidth=3.5, foreground="white")]))
     ax.set_xticks(range(t), col_names, fontsize=7, rotation=0 if t <= 6 else 40, ha="center" if t <= 6 else "left")
     ax.set_yticks(range(n), row_names, fontsize=7)
     ax.xaxis.tick_top()
