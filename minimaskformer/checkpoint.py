@@ -4,7 +4,6 @@ import json
 import os
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -21,8 +20,9 @@ def save_checkpoint(model, path, dtype=None, extra=None):
     strings to keep in the file's header.
     """
     path = Path(path)
-    tensors = {name: tensor.detach().cpu().to(dtype if dtype and tensor.is_floating_point() else tensor.dtype).contiguous()
-               for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if dtype is not None:
+        tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     header = {"format": "minimaskformer", "config": json.dumps(dataclasses.asdict(model.config)), **(extra or {})}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
@@ -47,7 +47,8 @@ def load_checkpoint(path):
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); it may be truncated: copy or train it again") from None
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); it may be truncated: copy it or train "
+                         f"it again") from None
     if "config" not in header:
         raise ValueError(f"{path} is a safetensors file without a minimaskformer config in its header")
     model = MaskFormer(_config(header["config"], path))
@@ -56,7 +57,7 @@ def load_checkpoint(path):
 
 
 def load_tensors(model, tensors, where="checkpoint"):
-    """Copy tensors into a model by name; ValueError lists every missing, unexpected or misshapen one, and copies none."""
+    """Copy tensors into a model by name; ValueError lists every missing, unexpected or misshapen one; then none is."""
     own = model.state_dict()
     problems = [f"missing: {name}" for name in own if name not in tensors]
     problems += [f"unexpected: {name}" for name in tensors if name not in own]

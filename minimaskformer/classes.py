@@ -43,4 +43,5 @@ class ClassTable:
         try:
             return self.ids.index(category_id)
         except ValueError:
-            raise ValueError(f"category id {category_id} is not in the class table; known ids: {list(self.ids)}") from None
+            raise ValueError(f"category id {category_id} is not in the class table; known ids: "
+                             f"{list(self.ids)}") from None

@@ -171,7 +171,8 @@ def classes_of(model):
     from .classes import ClassTable
     config = model.config
     names = config.class_names or tuple(f"class {k}" for k in range(config.num_classes))
-    return ClassTable(tuple(names), tuple(k in config.things for k in range(len(names))), tuple(range(1, len(names) + 1)))
+    isthing = tuple(k in config.things for k in range(len(names)))
+    return ClassTable(tuple(names), isthing, tuple(range(1, len(names) + 1)))
 
 
 def write_prediction(model, image, result, task, stem):

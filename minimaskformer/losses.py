@@ -60,7 +60,7 @@ def classification_loss(class_logits, targets, matches, no_object_weight=0.1):
 
 
 class SetCriterion(nn.Module):
-    """Match, then sum class, focal and dice losses over all decoder layers (paper, section 3.2; DETR's auxiliary losses).
+    """Match, then sum class, focal and dice losses over all decoder layers (section 3.2; DETR's auxiliary losses).
 
     Called with a model's output (class_logits [B, N, K+1], mask_logits [B, N, h, w], aux: the same per earlier layer)
     and B targets; returns a dict: `loss`, the weighted total, and every unweighted term: `class`, `focal`, `dice` of
@@ -106,7 +106,7 @@ class SetCriterion(nn.Module):
         return losses
 
     def matched_masks(self, mask_logits, targets, matches):
-        """Matched predictions at the truth's size, their masks and valid pixels: three [M, H, W] (valid may be None)."""
+        """Matched predictions at the truth's size, their masks, valid pixels: three [M, H, W] (valid may be None)."""
         device = mask_logits.device
         masks = torch.cat([target["masks"][chosen.to(target["masks"].device)].to(device)
                            for target, (_, chosen) in zip(targets, matches)])  # [M, H, W]

@@ -85,7 +85,8 @@ def read_out(config, task, class_logits, mask_logits, size, things=None, **optio
         return general_inference(class_logits, mask_logits, **options)
     if task == "instance":
         if not tuple(things):
-            raise ValueError("instance inference needs thing classes: the model's config.things is empty; pass things=...")
+            raise ValueError("instance inference needs thing classes: the model's config.things is empty; "
+                             "pass things=...")
         return instance_inference(class_logits, mask_logits, things, **options)
     thresholds = {"score_threshold": config.score_threshold, "overlap_threshold": config.overlap_threshold}
     return panoptic_inference(class_logits, mask_logits, things, **thresholds | options)

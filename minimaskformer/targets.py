@@ -14,6 +14,7 @@ and, because metrics need what training must not see (crowds), also the panoptic
 *Void* is a property of a pixel ("nobody labelled this"); *no object* is a property of a query ("I found nothing").
 They never meet: void has no index, no-object is index K and occurs in predictions only.
 """
+import numpy as np
 import torch
 
 
@@ -49,7 +50,8 @@ def check_segments(segment_map, segments_info, num_classes, where="segments_info
     if 0 in ids:
         raise ValueError(f"{where}: segment id 0 is reserved for void")
     check_labels([s["category_id"] for s in segments_info], num_classes, where)
-    unknown = set(torch.unique(segment_map).tolist()) - set(ids) - {0}
+    found = np.unique(segment_map.cpu().numpy()).tolist()  # many times faster than torch.unique
+    unknown = set(found) - set(ids) - {0}
     if unknown:
         raise ValueError(f"{where}: the segment map holds ids {sorted(unknown)[:10]} that no entry describes")
 
@@ -58,8 +60,8 @@ def check_labels(labels, num_classes, where="labels"):
     """Raise ValueError if a label is not a class index in [0, K); K itself is 'no object' and never a target."""
     bad = sorted({int(c) for c in labels if not 0 <= int(c) < num_classes})
     if bad:
-        raise ValueError(f"{where}: labels {bad[:10]} are outside [0, {num_classes}): classes are 0 ... {num_classes - 1}, "
-                         f"{num_classes} means 'no object' and is never a target, void pixels belong to no mask")
+        raise ValueError(f"{where}: labels {bad[:10]} are outside [0, {num_classes}): classes are 0 ... "
+                         f"{num_classes - 1}, {num_classes} means 'no object' and is never a target, void pixels belong to no mask")
 
 
 def semantic_to_target(label_map, num_classes, things=(), ignore=255):

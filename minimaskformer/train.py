@@ -68,7 +68,7 @@ def train(model, dataset, validation, config, folder, progress=True):
     model.train()
     with open(folder / "log.jsonl", "w") as log, tqdm(total=config.steps, disable=not progress) as bar:
         try:
-            for step, (images, sizes, targets) in enumerate(batches, start=1):
+            for step, (images, _, targets) in enumerate(batches, start=1):
                 set_learning_rate(optimizer, config, step)
                 images = model.normalize(images.to(device, non_blocking=True))  # [B, 3, H, W]
                 images = images.contiguous(memory_format=torch.channels_last)
@@ -100,7 +100,8 @@ def train(model, dataset, validation, config, folder, progress=True):
                     break
         except KeyboardInterrupt:
             save_checkpoint(model, folder / "model.safetensors")
-            tqdm.write(f"stopped at step {step} of {config.steps}; the weights so far are in {folder / 'model.safetensors'}")
+            tqdm.write(f"stopped at step {step} of {config.steps}; the weights so far are in "
+                       f"{folder / 'model.safetensors'}")
             raise
         save_checkpoint(model, folder / "model.safetensors")
         model.eval()
@@ -154,7 +155,8 @@ def check_data(model, dataset, validation):
         if len(data) == 0:
             raise ValueError(f"the {name} data set is empty")
         if len(data.classes) != model.config.num_classes:
-            raise ValueError(f"the {name} data set has {len(data.classes)} classes, the model {model.config.num_classes}")
+            raise ValueError(f"the {name} data set has {len(data.classes)} classes, the model "
+                             f"{model.config.num_classes}")
     if validation is not None and validation.classes.names != dataset.classes.names:
         raise ValueError("training and validation data have different class tables")
 
@@ -163,8 +165,8 @@ def check_finite(losses, step):
     """Raise FloatingPointError naming the first loss term that is not a number."""
     if not losses["loss"].isfinite():
         bad = [name for name, value in losses.items() if not value.isfinite() and name != "loss"]
-        raise FloatingPointError(f"step {step}: the loss is not finite (terms: {', '.join(bad)}); the last good checkpoint "
-                                 f"is kept. Try a smaller learning rate, or train without amp")
+        raise FloatingPointError(f"step {step}: the loss is not finite (terms: {', '.join(bad)}); the last good "
+                                 f"checkpoint is kept. Try a smaller learning rate, or train without amp")
 
 
 def write_row(log, row):

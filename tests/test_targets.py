@@ -4,8 +4,14 @@ import torch
 
 from minimaskformer.classes import ClassTable
 from minimaskformer.data.lakeland import Lakeland
-from minimaskformer.targets import (on_one_canvas, pad_target, panoptic_to_semantic, panoptic_to_target,
-                                    semantic_to_target, target_to_panoptic)
+from minimaskformer.targets import (
+    on_one_canvas,
+    pad_target,
+    panoptic_to_semantic,
+    panoptic_to_target,
+    semantic_to_target,
+    target_to_panoptic,
+)
 
 MAP = torch.tensor([[1, 1, 2, 2], [1, 3, 2, 0], [4, 4, 1, 1]])  # segment 1 comes in two pieces
 INFO = [{"id": 1, "category_id": 0, "isthing": False, "iscrowd": 0, "area": 5},
@@ -25,7 +31,7 @@ def test_panoptic_map_to_set():
 
 def test_round_trip_over_lakeland():
     data = Lakeland("train", 64, 1.0, 30)
-    for image, target in data:
+    for _, target in data:
         segment_map, info = target_to_panoptic(target, data.classes.things)
         again = panoptic_to_target(segment_map, info, len(data.classes))
         assert torch.equal(again["masks"], target["masks"]) and torch.equal(again["labels"], target["labels"])

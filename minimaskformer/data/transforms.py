@@ -5,11 +5,12 @@ mask can not move without its image, masks emptied by a crop drop out, and void 
 """
 import random
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
-from torchvision.transforms.v2 import functional as T
 from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as T
 
 from ..targets import pad_target, panoptic_to_target
 
@@ -66,7 +67,7 @@ def resize_pair(image, segment_map, short_side):
 
 def rebuild(target, segment_map, num_classes):
     """The target of a moved panoptic map: segments that lost all their pixels are gone, areas are counted again."""
-    ids, areas = torch.unique(segment_map, return_counts=True)
+    ids, areas = np.unique(segment_map.numpy(), return_counts=True)
     area = dict(zip(ids.tolist(), areas.tolist()))
     info = [dict(s, area=area[s["id"]]) for s in target["segments_info"] if s["id"] in area]
     return panoptic_to_target(segment_map.contiguous(), info, num_classes)
@@ -79,8 +80,9 @@ def collate(items):
     """
     images, targets = zip(*items)
     for image, target in items:
-        if image.shape[-2:] != target["masks"].shape[-2:]:
-            raise ValueError(f"an image of {tuple(image.shape[-2:])} came with masks of {tuple(target['masks'].shape[-2:])}")
+        size, mask_size = tuple(image.shape[-2:]), tuple(target["masks"].shape[-2:])
+        if size != mask_size:
+            raise ValueError(f"an image of {size} came with masks of {mask_size}")
     sizes = [tuple(image.shape[-2:]) for image in images]
     height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
     batch = torch.stack([F.pad(image, (0, width - w, 0, height - h)) for image, (h, w) in zip(images, sizes)])
