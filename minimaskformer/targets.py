@@ -61,7 +61,8 @@ def check_labels(labels, num_classes, where="labels"):
     bad = sorted({int(c) for c in labels if not 0 <= int(c) < num_classes})
     if bad:
         raise ValueError(f"{where}: labels {bad[:10]} are outside [0, {num_classes}): classes are 0 ... "
-                         f"{num_classes - 1}, {num_classes} means 'no object' and is never a target, void pixels belong to no mask")
+                         f"{num_classes - 1}, {num_classes} means 'no object' and is never a target, void pixels "
+                         f"belong to no mask")
 
 
 def semantic_to_target(label_map, num_classes, things=(), ignore=255):

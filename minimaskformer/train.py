@@ -64,7 +64,7 @@ def train(model, dataset, validation, config, folder, progress=True):
     batches = DataLoader(views, config.batch_size, sampler=EndlessSampler(len(views), config), collate_fn=collate,
                          num_workers=config.workers, persistent_workers=config.workers > 0, drop_last=True,
                          pin_memory=device.type == "cuda")
-    started, averages = time.time(), {}
+    started, averages, step = time.time(), {}, 0
     model.train()
     with open(folder / "log.jsonl", "w") as log, tqdm(total=config.steps, disable=not progress) as bar:
         try:

@@ -63,6 +63,21 @@ def test_views_repeat_and_change_with_the_epoch():
             TrainingViews(views.dataset, size, scale)
 
 
+def test_image_and_labels_of_different_sizes_are_refused():
+    image, target = checker()
+
+    class Crooked:
+        classes = CLASSES
+
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return image[:, 1:], target
+    with pytest.raises(ValueError, match=r"item 0: image of \(59, 90\) and segment map of \(60, 90\)"):
+        TrainingViews(Crooked(), 32)[0]
+
+
 def test_without_scale_a_square_scene_is_only_flipped():
     scenes = Lakeland("train", 64, 0.5, 6)
     for i, (image, target) in enumerate(TrainingViews(scenes, 64)[k] for k in range(6)):

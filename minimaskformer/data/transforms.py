@@ -35,6 +35,9 @@ class TrainingViews(Dataset):
         """key: an index, or (epoch, index) to see the same picture another way each epoch."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         image, target = self.dataset[index]
+        size, map_size = tuple(image.shape[-2:]), tuple(target["segment_map"].shape)
+        if size != map_size:
+            raise ValueError(f"item {index}: image of {size} and segment map of {map_size} differ in size")
         rng = random.Random(f"views:{self.seed}:{epoch}:{index}")
         return view(image, target, self.size, rng, self.scale, len(self.classes))
 
