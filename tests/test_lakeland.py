@@ -175,7 +175,7 @@ def test_connectivity_gives_neither_instance_nor_segment(scenes):
             count = sum(s["category_id"] == c and not s["iscrowd"] for s in info)
             touching += count > pieces(kinds == c) > 0
         in_pieces += any(pieces(kinds == c) > 1 for c in range(5) if (kinds == c).any())
-    assert touching > 30 and in_pieces > 60
+    assert touching > 50 and in_pieces > 60
 
 
 def test_colour_does_not_give_the_class(scenes):

@@ -17,7 +17,7 @@ ZIGZAG = np.array([16 * abs((k - 1024) % 4096 - 2048) - 16384 for k in range(409
 
 def value_noise(rng, side, cells):
     """Sum of smooth random lattices: cells is [(rows, columns), ...], each octave 0.6 as strong; uint8 [side, side]."""
-    total, weight, weights = np.zeros((side, side), np.int32), 1024, 0
+    total, weight = np.zeros((side, side), np.int32), 1024
     for rows, cols in cells:
         lattice = np.frombuffer(rng.randbytes((rows + 2) * (cols + 2)), np.uint8).reshape(rows + 2, cols + 2)
         lattice = lattice.astype(np.int32)
@@ -25,7 +25,7 @@ def value_noise(rng, side, cells):
         fy, fx = ((f * f * (768 - 2 * f) >> 16).astype(np.int32) for f in (fy, fx))  # smoothstep, 0 ... 256
         lines = lattice[iy] * (256 - fy[:, None]) + lattice[iy + 1] * fy[:, None]
         total += ((lines[:, ix] * (256 - fx) + lines[:, ix + 1] * fx) >> 16) * weight >> 4
-        weights, weight = weights + weight, weight * 3 // 5
+        weight = weight * 3 // 5
     low, high = int(total.min()), int(total.max())
     return ((total - low) * 255 // max(high - low, 1)).astype(np.uint8)
 
