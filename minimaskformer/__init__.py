@@ -6,8 +6,7 @@ from .data.coco import CocoPanoptic
 from .data.instances import InstanceFolder
 from .data.lakeland import Lakeland
 from .evaluate import evaluate
-from .inference import (general_inference, instance_inference, panoptic_inference, semantic_inference,
-                        semantic_scores)
+from .inference import general_inference, instance_inference, panoptic_inference, semantic_inference, semantic_scores
 from .losses import SetCriterion, classification_loss, dice_loss, sigmoid_focal_loss
 from .mask_ap import MaskAP
 from .matching import hungarian_match, pairwise_cost

@@ -48,12 +48,10 @@ def parser():
     train.add_argument("--device", default="auto", help="auto, cpu or cuda")
     for field in fields(TrainConfig):
         name = "--" + field.name.replace("_", "-")
-        if field.type is bool or isinstance(field.default, bool):
-            train.add_argument(name, action="store_true", default=field.default, help=" ")
-        elif isinstance(field.default, tuple):
-            train.add_argument(name, type=float, nargs=2, default=field.default, help=" ")
-        else:
-            train.add_argument(name, type=type(field.default), default=field.default, help=" ")
+        kind = {"action": "store_true"} if isinstance(field.default, bool) else {"type": type(field.default)}
+        if isinstance(field.default, tuple):
+            kind = {"type": float, "nargs": 2, "metavar": ("LOW", "HIGH")}
+        train.add_argument(name, default=field.default, help=field.metadata["help"], **kind)
 
     evaluation = command("evaluate", run_evaluate, "mIoU, PQ and mask AP of a checkpoint on a data set")
     evaluation.add_argument("checkpoint", help='a file, or a shipped model\'s name ("mini")')

@@ -9,7 +9,7 @@ decay with power 0.9, full-model gradient clip. What a run leaves in its folder:
 """
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -23,27 +23,32 @@ from .evaluate import evaluate, summary
 from .losses import SetCriterion
 
 
+def option(default, help):
+    """A field with a help text, which the command line shows too."""
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How to train. Defaults are the mini model's; the paper's values for R50 on ADE20K are in brackets."""
-    steps: int = 1500  # [160 000]
-    batch_size: int = 16  # [16]
-    learning_rate: float = 5e-4  # [1e-4, with a pretrained backbone]; 1e-3 collapses after some hundred steps
-    backbone_multiplier: float = 1.0  # [0.1: a pretrained backbone moves slowly; ours starts from noise]
-    weight_decay: float = 0.05  # [1e-4]
-    warmup: int = 200  # steps of linear warm-up [1500 for Swin]
-    clip: float = 1.0  # largest gradient norm of the whole model [0.01]
-    no_object_weight: float = 0.1  # [0.1]
-    mask_stride: int = 2  # mask losses on every second row and column [1]
-    size: int = 128  # images are cropped to size x size [512]
-    scale: tuple[float, float] = (1.0, 1.0)  # short side is size times this range [(0.5, 2.0)]
-    workers: int = 0  # processes that prepare data
-    seed: int = 0
-    amp: bool = False  # bfloat16 where it is safe: much faster on GPUs and on CPUs that have it in hardware
-    log_every: int = 20
-    save_every: int = 500
-    evaluate_every: int = 0  # steps between evaluations, 0: only at the end
-    evaluate_images: int = 200
+    steps: int = option(1000, "optimizer steps [160000]")
+    batch_size: int = option(16, "images per step [16]")
+    learning_rate: float = option(3e-4, "peak learning rate [1e-4, from a pretrained backbone]")
+    backbone_multiplier: float = option(1.0, "learning rate of the backbone relative to the rest [0.1: pretrained]")
+    weight_decay: float = option(0.05, "of all but norms and queries [1e-4]")
+    warmup: int = option(200, "steps of linear warm-up [1500 with Swin]")
+    clip: float = option(1.0, "largest gradient norm of the whole model [0.01]")
+    no_object_weight: float = option(0.1, "weight of unmatched queries in the class loss [0.1]")
+    mask_stride: int = option(2, "mask losses on every s-th row and column, 1 is all [1]")
+    size: int = option(128, "images are cropped to size x size [512]")
+    scale: tuple[float, float] = option((1.0, 1.0), "short side of an image before the crop, in sizes [0.5 2]")
+    workers: int = option(0, "processes that prepare data [4 per GPU]")
+    seed: int = option(0, "decides the first weights, the order and the views")
+    amp: bool = option(False, "bfloat16 where it is safe: faster on GPUs and on CPUs that have it in hardware")
+    log_every: int = option(20, "steps between lines of log.jsonl")
+    save_every: int = option(250, "steps between checkpoints")
+    evaluate_every: int = option(0, "steps between evaluations, 0: only at the end")
+    evaluate_images: int = option(200, "images per evaluation")
 
 
 def train(model, dataset, validation, config, folder, progress=True):
