@@ -132,6 +132,11 @@ def _tinnunculus(cost):
     return queries[targets], targets
 
 
+_MIXED = ("queries[targets]: indices used twice",
+          "Both vectors list the same pairs, position by position; indexing one with the other mixes pairs.",
+          TINNUNCULUS)
+
+
 def _inverse(cost):
     queries, targets = assign(cost)
     return queries, targets.argsort()
@@ -171,9 +176,8 @@ assign_exercise = Exercise(
                 "Rows of the cost are queries, and they come first.", issue("Visual-Behavior/detr-tensorflow", 35)),
         Mistake("the inverse permutation of the targets", _inverse,
                 "targets[k] is the target of queries[k] already; leave it as it is."),
-        Mistake("queries[targets]: indices used twice", _tinnunculus,
-                "Both vectors list the same pairs, position by position; indexing one with the other mixes pairs.",
-                TINNUNCULUS),
+        Mistake(_MIXED[0], _tinnunculus, *_MIXED[1:]),
+        Mistake(_MIXED[0], lambda c: (_tinnunculus(c)[0], torch.arange(min(c.shape))), *_MIXED[1:]),
         Mistake("only the first T queries considered", lambda c: assign(c[:c.shape[1]]),
                 "Any query may be matched: there are more queries than targets for that very reason.")),
     hints=("How many ways are there to give 3 targets to 3 of 5 queries? Could you try them all?",

@@ -33,6 +33,11 @@ def _pooled_dice(x, y, v):
     return 1 - (2 * p @ y.T + 1) / (p.sum() + y.sum() + 1)
 
 
+def _mean_dice(x, y, v):
+    p, pixels = x.sigmoid() * v, x.shape[1]
+    return 1 - (2 * p @ y.T / pixels + 1) / (p.mean(-1)[:, None] + y.mean(-1) + 1)
+
+
 def _squared_dice(x, y, v):
     p = x.sigmoid() * v
     return 1 - (2 * p @ y.T + 1) / ((p ** 2).sum(-1)[:, None] + (y ** 2).sum(-1) + 1)
@@ -57,6 +62,10 @@ DICE_MISTAKES = (
             "The +1 keeps an empty pair from 0 / 0, and small masks calm."),
     Mistake("+1 only in the denominator", lambda x, y, v: _dice(x, y, v, above=0),
             "With +1 on both sides two empty masks cost 0; with one, they cost 1."),
+    Mistake("+1 only in the numerator", lambda x, y, v: _dice(x, y, v, below=0),
+            "With +1 on both sides two empty masks cost 0; with one, they are divided by zero."),
+    Mistake("means instead of sums", _mean_dice,
+            "The +1 is one pixel; beside means, which are below 1, it would drown both masks."),
     Mistake("the factor 2 missing", lambda x, y, v: _dice(x, y, v, two=1),
             "Both areas contain the overlap, so it counts twice: a perfect prediction must cost 0."),
     Mistake("squared areas", _squared_dice,
@@ -87,6 +96,13 @@ def _focal(x, y, v, alpha=(0.25, 0.75), weight=lambda p_t, p: (1 - p_t) ** 2, me
     return total / v.sum(-1) if mean else total
 
 
+def _focal_of_probabilities(x, y, v):
+    p, y = torch.broadcast_tensors(x.sigmoid()[:, None], y[None])
+    p_t = p * y + (1 - p) * (1 - y)
+    loss = (0.25 * y + 0.75 * (1 - y)) * (1 - p_t) ** 2 * F.binary_cross_entropy_with_logits(p, y, reduction="none")
+    return (loss * v).sum(-1) / v.sum()
+
+
 FOCAL_MISTAKES = (
     Mistake("alpha on the wrong side", lambda x, y, v: _focal(x, y, v, (0.75, 0.25)),
             "Positives get alpha = 0.25, negatives 0.75: gamma already quiets the many easy negatives.",
@@ -114,6 +130,9 @@ FOCAL_MISTAKES = (
             "p_t is a probability: take the sigmoid first.", TINNUNCULUS),
     Mistake("sigmoid applied twice", lambda x, y, v: _focal(x.sigmoid(), y, v),
             "The cross-entropy with logits applies the sigmoid itself; give it logits.", TINNUNCULUS),
+    Mistake("the cross-entropy with logits was given probabilities", _focal_of_probabilities,
+            "binary_cross_entropy_with_logits applies the sigmoid itself; only the focal factor needs probabilities.",
+            TINNUNCULUS),
     Mistake("a sum over pixels instead of the mean", lambda x, y, v: _focal(x, y, v, mean=False),
             "A large image would cost more than a small one, and the weight 20 would mean nothing."),
     Mistake("the mean over all pixels, void included in the count", lambda x, y, v: _focal(x, y, v) * v.mean(),
