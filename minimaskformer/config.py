@@ -18,9 +18,9 @@ class MaskFormerConfig:
     dim: int = 256  # channels of the feature pyramid
     mask_dim: int = 256  # channels of pixel and mask embeddings
     encoder_layers: int = 0  # transformer encoder layers inside the pyramid ...
-    encoder_level: str = "p5"  # ... on this map of it
+    encoder_level: str = "res5"  # ... on the projected res5 (the paper's panoptic model), or on a pyramid map p2 ... p5
     # transformer
-    memory: str = "res5"  # what the queries read: a backbone map res3, res4, res5, or a pyramid map p2 ... p5
+    memory: str = "res5"  # what the queries read: a backbone map res2 ... res5, a pyramid map p2 ... p5, or "encoder"
     memory_positions: bool = False  # also add the sine positions to the memory itself, so that a query can *read* where
     hidden_dim: int = 256
     num_queries: int = 100
@@ -30,7 +30,7 @@ class MaskFormerConfig:
     dropout: float = 0.1
     # pixels
     pixel_positions: bool = False  # add sine positions to what the mask embeddings are compared with
-    size_divisibility: int = 32  # images are padded at the right and bottom to a multiple of this
+    size_divisibility: int = 32  # images are padded at the right and bottom to a multiple of this; 1: not at all
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # RGB, of values 0 ... 255
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     short_side: int = 512  # `predict` resizes an image so that its short side has this length ...
@@ -42,6 +42,9 @@ class MaskFormerConfig:
 
 LAKELAND_NAMES = ("sky", "mountain", "water", "grass", "path", "house", "tree", "sheep", "boat", "balloon", "duck")
 
+COCO_PANOPTIC = MaskFormerConfig(num_classes=133, things=tuple(range(80)), encoder_layers=6, memory="encoder",
+                                 size_divisibility=1, short_side=800, long_side=1333)
+
 PRESETS = {
     # For a laptop's CPU. Queries read the pyramid at stride 8, not 32: at 128 x 128, res5 is a 4 x 4 map, in which
     # two sheep are one cell.
@@ -50,6 +53,12 @@ PRESETS = {
         dim=96, mask_dim=96, encoder_layers=2, encoder_level="p3", memory="p3", memory_positions=True, hidden_dim=128,
         num_queries=32, num_heads=4, decoder_layers=3, feedforward=512, dropout=0.0, pixel_positions=True,
         short_side=128, long_side=512),
+    # The paper's models: ADE20K-150 semantic ...
+    "r50": MaskFormerConfig(),
+    "r101": MaskFormerConfig(backbone="resnet101"),
+    # ... and COCO panoptic, 80 things and 53 stuff classes: six encoder layers on res5, which the queries read.
+    "r50_panoptic": COCO_PANOPTIC,
+    "r101_panoptic": replace(COCO_PANOPTIC, backbone="resnet101"),
 }
 
 

@@ -15,7 +15,8 @@ from .config import MaskFormerConfig, get_config
 from .pixel_decoder import FPN, resize_mask
 from .transformer import TransformerDecoder, TransformerEncoder, sine_positions
 
-MEMORIES = ("res2", "res3", "res4", "res5", "p2", "p3", "p4", "p5")
+MAPS = ("res2", "res3", "res4", "res5", "p2", "p3", "p4", "p5", "encoder")  # what queries can read
+ENCODER_LEVELS = ("res5", "p2", "p3", "p4", "p5")
 
 
 class Output(NamedTuple):
@@ -30,18 +31,20 @@ class MaskFormer(nn.Module):
 
     def __init__(self, config: MaskFormerConfig):
         super().__init__()
-        if config.memory not in MEMORIES:
-            raise ValueError(f"unknown memory {config.memory!r}; known: {', '.join(MEMORIES)}")
-        if config.encoder_layers and config.encoder_level not in MEMORIES[4:]:
-            raise ValueError(f"unknown encoder_level {config.encoder_level!r}; known: {', '.join(MEMORIES[4:])}")
+        if config.memory not in MAPS:
+            raise ValueError(f"unknown memory {config.memory!r}; known: {', '.join(MAPS)}")
+        if config.encoder_layers and config.encoder_level not in ENCODER_LEVELS:
+            raise ValueError(f"unknown encoder_level {config.encoder_level!r}; known: {', '.join(ENCODER_LEVELS)}")
+        if config.memory == "encoder" and not (config.encoder_layers and config.encoder_level == "res5"):
+            raise ValueError("memory='encoder' needs encoder_layers > 0 and encoder_level='res5'")
         self.config = config
         self.backbone = Backbone(config.backbone, config.frozen_norm)
         channels = self.backbone.channels
         encoder = TransformerEncoder(config.dim, config.encoder_layers, config.num_heads, config.feedforward,
                                      config.dropout) if config.encoder_layers else None
         self.pixel_decoder = FPN(channels, config.dim, config.mask_dim, encoder, config.encoder_level)
-        source = dict(zip(MEMORIES, (*channels, *[config.dim] * 4)))
-        self.input_proj = nn.Conv2d(source[config.memory], config.hidden_dim, 1)
+        width = dict(zip(MAPS, (*channels, *[config.dim] * 5)))[config.memory]
+        self.input_proj = nn.Conv2d(width, config.hidden_dim, 1) if width != config.hidden_dim else nn.Identity()
         self.decoder = TransformerDecoder(config.hidden_dim, config.num_queries, config.decoder_layers,
                                           config.num_heads, config.feedforward, config.dropout)
         self.class_head = nn.Linear(config.hidden_dim, config.num_classes + 1)
@@ -61,10 +64,11 @@ class MaskFormer(nn.Module):
         """
         images, image_mask = self.pad(images, sizes)
         features = self.backbone(images)  # res2 ... res5: [B, C_s, H/s, W/s] for s = 4, 8, 16, 32
-        pixel_embeddings, pyramid = self.pixel_decoder(features, image_mask)  # [B, C, H/4, W/4], p2 ... p5
+        pixel_embeddings, pyramid, encoded = self.pixel_decoder(features, image_mask)  # [B, C, H/4, W/4], p2 ... p5
         if self.config.pixel_positions:
             pixel_embeddings = pixel_embeddings + self.positions(image_mask, pixel_embeddings)
-        memory = self.input_proj(dict(zip(MEMORIES, (*features, *pyramid)))[self.config.memory])  # [B, D, h, w]
+        maps = dict(zip(MAPS, (*features, *pyramid, encoded)))
+        memory = self.input_proj(maps[self.config.memory])  # [B, D, h, w]
         if self.config.memory_positions:
             memory = memory + self.positions(image_mask, memory)
         states = torch.stack(self.decoder(memory, resize_mask(image_mask, memory)))  # [L, B, N, D]

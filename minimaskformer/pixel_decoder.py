@@ -6,15 +6,21 @@ from torch import nn
 class FPN(nn.Module):
     """Feature pyramid: from the coarsest map down, upsample by 2 (nearest), add the lateral, smooth with a 3 x 3.
 
-    `forward([res2, res3, res4, res5])` returns the pixel embeddings [B, mask_dim, H/4, W/4] and the smoothed maps
-    [p2, p3, p4, p5], each [B, dim, H/s, W/s]. Laterals have GroupNorm and *no* ReLU, so they can take away as well as
-    add. The last 3 x 3 is bare: pixel embeddings are read by a dot product and need no sign. (The paper's text says
-    1 x 1 there; its code, and we, have 3 x 3.)
+    `forward([res2, res3, res4, res5], image_mask)` returns the pixel embeddings [B, mask_dim, H/4, W/4], the smoothed
+    maps [p2, p3, p4, p5], each [B, dim, H/s, W/s], and res5 as it enters. With `encoder`, a transformer encoder works
+    on one map: on res5, projected to `dim` (the paper's panoptic models), or on p5 ... p2 (mini: p3).
+
+    Laterals have GroupNorm and *no* ReLU, so they can take away as well as add. The last 3 x 3 is bare: pixel embeddings
+    are read by a dot product and need no sign. (The paper's text says 1 x 1 there; its code, and we, have 3 x 3.)
     """
 
     def __init__(self, channels, dim=256, mask_dim=256, encoder=None, encoder_level=None):
         super().__init__()
-        self.encoder, self.encoder_level = encoder, encoder_level
+        self.encoder, self.encoder_level = encoder, encoder_level if encoder is not None else None
+        self.encoder_proj = nn.Identity()
+        if self.encoder_level == "res5":
+            self.encoder_proj = nn.Conv2d(channels[-1], dim, 1)
+            channels = [*channels[:-1], dim]
         self.laterals = nn.ModuleList([conv_norm(c, dim, kernel=1) for c in channels[:-1]])
         self.outputs = nn.ModuleList([nn.Sequential(conv_norm(c, dim, kernel=3), nn.ReLU(inplace=True))
                                       for c in (*[dim] * (len(channels) - 1), channels[-1])])
@@ -25,20 +31,19 @@ class FPN(nn.Module):
                 nn.init.zeros_(conv.bias)
 
     def forward(self, features, image_mask):
-        y = self.encode("p5", self.outputs[-1](features[-1]), image_mask)  # [B, dim, H/32, W/32]
+        encoded = self.encode("res5", self.encoder_proj(features[-1]), image_mask)  # [B, dim or C_5, H/32, W/32]
+        y = self.encode("p5", self.outputs[-1](encoded), image_mask)  # [B, dim, H/32, W/32]
         pyramid = [y]
         for level in (4, 3, 2):
             feature = features[level - 2]
             y = F.interpolate(y, size=feature.shape[-2:], mode="nearest")  # [B, dim, 2h, 2w]
             y = self.encode(f"p{level}", self.outputs[level - 2](self.laterals[level - 2](feature) + y), image_mask)
             pyramid.insert(0, y)
-        return self.mask_features(y), pyramid  # [B, mask_dim, H/4, W/4]
+        return self.mask_features(y), pyramid, encoded  # [B, mask_dim, H/4, W/4]
 
     def encode(self, level, y, image_mask):
         """The transformer encoder, on the one level that has it."""
-        if self.encoder is None or level != self.encoder_level:
-            return y
-        return self.encoder(y, resize_mask(image_mask, y))
+        return self.encoder(y, resize_mask(image_mask, y)) if level == self.encoder_level else y
 
 
 def resize_mask(image_mask, like):

@@ -33,8 +33,9 @@ class TrainConfig:
     """How to train. Defaults are the mini model's; the paper's values for R50 on ADE20K are in brackets."""
     steps: int = option(1000, "optimizer steps [160000]")
     batch_size: int = option(16, "images per step [16]")
-    learning_rate: float = option(3e-4, "peak learning rate [1e-4, from a pretrained backbone]")
+    learning_rate: float = option(4e-4, "peak learning rate [1e-4, from a pretrained backbone]")
     backbone_multiplier: float = option(1.0, "learning rate of the backbone relative to the rest [0.1: pretrained]")
+    beta2: float = option(0.98, "how slowly AdamW forgets squared gradients [0.999]")
     weight_decay: float = option(0.05, "of all but norms and queries [1e-4]")
     warmup: int = option(200, "steps of linear warm-up [1500 with Swin]")
     clip: float = option(1.0, "largest gradient norm of the whole model [0.01]")
@@ -64,7 +65,7 @@ def train(model, dataset, validation, config, folder, progress=True):
     device = next(model.parameters()).device
     criterion = SetCriterion(model.config.num_classes, no_object_weight=config.no_object_weight,
                              mask_stride=config.mask_stride)
-    optimizer = torch.optim.AdamW(parameter_groups(model, config), lr=config.learning_rate, fused=True)
+    optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, config.beta2), fused=True)
     views = TrainingViews(dataset, config.size, config.scale, config.seed)
     batches = DataLoader(views, config.batch_size, sampler=EndlessSampler(len(views), config), collate_fn=collate,
                          num_workers=config.workers, persistent_workers=config.workers > 0, drop_last=True,

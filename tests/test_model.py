@@ -7,8 +7,8 @@ from torch import nn
 from torchvision.models import resnet18, resnet50
 
 from minimaskformer.backbone import Backbone
-from minimaskformer.config import PRESETS, MaskFormerConfig, get_config
-from minimaskformer.model import MaskFormer, build_model
+from minimaskformer.config import PRESETS, get_config
+from minimaskformer.model import build_model
 from minimaskformer.pixel_decoder import FPN
 from minimaskformer.transformer import DecoderLayer, EncoderLayer, TransformerDecoder, sine_positions
 
@@ -39,9 +39,12 @@ def test_any_size_is_padded_to_the_divisibility(mini):
     torch.testing.assert_close(mini(images(height=50, width=70)).mask_logits, mini(padded).mask_logits)
 
 
-def test_reference_parameter_count():
-    model = MaskFormer(MaskFormerConfig())
-    assert sum(p.numel() for p in model.parameters()) == 41_254_743
+@pytest.mark.parametrize("preset, count", [("r50", 41_254_743), ("r50_panoptic", 45_012_038)])
+def test_reference_parameter_count(preset, count):
+    model = build_model(preset)
+    assert sum(p.numel() for p in model.parameters()) == count
+    if preset == "r50_panoptic":
+        return
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     assert parts["backbone"] == 23_454_912 and parts["pixel_decoder"] == 7_540_480
 
@@ -87,13 +90,16 @@ def test_position_switches_change_the_output(field):
 
 def test_encoder_works_at_its_level():
     outputs = []
-    for layers, level in ((0, "p3"), (1, "p3"), (1, "p4")):
+    for layers, level in ((0, "p3"), (1, "p3"), (1, "p4"), (1, "res5")):
         torch.manual_seed(0)
         model = build_model("mini", encoder_layers=layers, encoder_level=level).eval()
         outputs.append(model(images()).mask_logits)
     assert not torch.allclose(outputs[0], outputs[1]) and not torch.allclose(outputs[1], outputs[2])
+    assert not torch.allclose(outputs[1], outputs[3])
     with pytest.raises(ValueError, match="encoder_level"):
         build_model("mini", encoder_layers=1, encoder_level="p7")
+    with pytest.raises(ValueError, match="memory='encoder' needs"):
+        build_model("mini", memory="encoder")
 
 
 def test_permuting_queries_permutes_the_output(mini):
@@ -204,15 +210,15 @@ def test_frozen_norm_has_no_parameters_and_never_changes():
 def test_pixel_decoder_sizes_that_do_not_divide():
     fpn = FPN([8, 8, 8, 8], 32, 16)
     features = [torch.randn(1, 8, h, w) for h, w in ((25, 33), (13, 17), (7, 9), (4, 5))]
-    embeddings, pyramid = fpn(features, torch.ones(1, 100, 132, dtype=torch.bool))
+    embeddings, pyramid, _ = fpn(features, torch.ones(1, 100, 132, dtype=torch.bool))
     assert embeddings.shape == (1, 16, 25, 33) and [p.shape[-2:] for p in pyramid] == [f.shape[-2:] for f in features]
 
 
 def test_group_norm_statistics_belong_to_one_image():
     fpn = FPN([8, 8, 8, 8], 32, 16).eval()
     features = [torch.randn(2, 8, s, s) for s in (16, 8, 4, 2)]
-    both, _ = fpn(features, torch.ones(2, 64, 64, dtype=torch.bool))
-    one, _ = fpn([f[:1] for f in features], torch.ones(1, 64, 64, dtype=torch.bool))
+    both, *_ = fpn(features, torch.ones(2, 64, 64, dtype=torch.bool))
+    one, *_ = fpn([f[:1] for f in features], torch.ones(1, 64, 64, dtype=torch.bool))
     torch.testing.assert_close(both[:1], one, rtol=1e-4, atol=1e-4)
 
 
