@@ -74,11 +74,11 @@ def columns(figure, n, t, shape):
         ax.set_zorder(2)  # over the lines
         return ax
 
-    left = [axes(query_x, (height - 0.3) - (i + 0.5) * pitch, wide, tall) for i in range(n)]
-    right = [axes(target_x, (height - 0.3) - (j + 0.5) * gap, wide, tall) for j in range(t)]
     room = query_x - 0.75
     side = min(1.0, (height - 0.4) / (room * shape[0] / shape[1])) * room
     scene = axes(0.05, (height - 0.3) / 2, side, side * shape[0] / shape[1])
+    left = [axes(query_x, (height - 0.3) - (i + 0.5) * pitch, wide, tall) for i in range(n)]
+    right = [axes(target_x, (height - 0.3) - (j + 0.5) * gap, wide, tall) for j in range(t)]
     return scene, left, right
 
 

@@ -169,6 +169,10 @@ def test_crowded_pictures_lose_names_not_order():
     ax = draw.draw_panoptic(full_axes(25, 25), None, checkers, info, classes)
     found = boxes(ax)
     assert 10 < len(found) < 144 == len(ax.texts)
+    names = next(artist for artist in ax.get_children() if isinstance(artist, Labels))
+    for text, (y, x) in zip(names.texts, names.anchors):  # each one near the square it names
+        away = np.hypot(text.get_position()[0] + 0.5 - x, text.get_position()[1] + 0.5 - y)
+        assert not text.get_visible() or away < 0.3 * 60 + 1
     assert not any(overlaps(found[a], found[b]) for a in range(len(found)) for b in range(a))
 
 
@@ -211,6 +215,11 @@ def test_semantic_colors_names_and_void():
     assert len(np.unique(pixels[50:350, 20:100].reshape(-1, 3).round(2), axis=0)) > 1
     ax = draw.draw_semantic(None, PICTURE, label_map, CLASSES)
     assert sorted(text.get_text() for text in ax.texts) == ["grass", "sheep", "sheep"]  # sheep: two large regions
+    specks = np.zeros((20, 20), bool)
+    specks[:10], specks[15, 3], specks[18, ::4] = True, True, True
+    assert [int(region.sum()) for region in draw.large_regions(specks)] == [200]
+    specks[:10] = False
+    assert [int(region.sum()) for region in draw.large_regions(specks)] == [1]  # the largest, however small
     for wrong in (3, -1, 254):
         with pytest.raises(ValueError, match=rf"labels \[{wrong}\] are outside \[0, 3\)"):
             draw.draw_semantic(None, None, np.where(label_map == 1, wrong, label_map), CLASSES)

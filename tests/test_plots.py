@@ -92,7 +92,7 @@ def scene():
 def test_matching_joins_the_pairs_in_their_colors():
     image, target = scene()
     probs = torch.zeros(6, 10, 15)
-    probs[4, 5:] = 0.9
+    probs[4, 5:], probs[5, :3] = 0.9, 0.9
     match = (torch.tensor([1, 4, 5]), torch.tensor([2, 0, 1]))
     figure = draw.draw_matching(Figure(figsize=(7.5, 4)), image, probs, target, match, CLASSES, max_queries=5,
                                 cost=torch.arange(18.0).reshape(6, 3))
@@ -102,6 +102,11 @@ def test_matching_joins_the_pairs_in_their_colors():
                                                "query 4\ncost 12.00", "query 5\ncost 16.00"]
     assert [ax.texts[0].get_text() for ax in right] == ["grass", "sheep 1", "sheep 2"]
     assert {text.get_text() for text in scene_ax.texts} == {"grass", "sheep 1", "sheep 2"}
+    shown = left[3].images[0].get_array()[-5, 5] / 255  # query 4 at 0.9, over a grey picture
+    assert np.abs(shown - instance_colors([0], CLASSES)[0]).max() < 0.15
+    shown = left[4].images[0].get_array()[5, 5] / 255
+    assert np.abs(shown - instance_colors([1], CLASSES)[0]).max() < 0.15
+    assert np.ptp(left[0].images[0].get_array()[-5, 5]) == 0
     colors, lines = instance_colors([0, 1, 1], CLASSES), [a for a in figure.artists if isinstance(a, Line2D)]
     assert len(lines) == 3
     middle = [[(ax.get_position().y0 + ax.get_position().y1) / 2 for ax in column] for column in (left, right)]
@@ -116,8 +121,11 @@ def test_matching_joins_the_pairs_in_their_colors():
 def test_matching_in_part_of_a_figure_and_without_targets():
     image, target = scene()
     part = Figure(figsize=(7.5, 8)).subfigures(2, 1)[0]
-    draw.draw_matching(part, image, torch.zeros(6, 40, 60), target, ([0, 1, 2], [0, 1, 2]), CLASSES, max_queries=2)
-    assert len(part.axes) == 5 and len(part.artists) == 2  # room for two pairs
+    draw.draw_matching(part, image, torch.zeros(6, 40, 60), target, ([0, 1, 2], [2, 0, 1]), CLASSES, max_queries=2)
+    assert len(part.axes) == 5 and [ax.texts[0].get_text() for ax in part.axes[3:]] == ["grass", "sheep 2"]
+    heights = [ax.get_position().y0 for ax in part.axes[3:]]
+    ends = [line.get_ydata()[1] for line in part.artists]
+    assert len(ends) == 2 and heights[0] < ends[1] and heights[1] < ends[0] < heights[0]  # query 0 goes to sheep 2
     FigureCanvasAgg(part.figure).draw()
     nothing = {"labels": target["labels"][:0], "masks": target["masks"][:0]}
     figure = draw.draw_matching(Figure(), image, torch.zeros(3, 10, 15), nothing, ([], []), CLASSES)
