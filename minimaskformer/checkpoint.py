@@ -1,4 +1,7 @@
-"""Checkpoints: weights and configuration in one safetensors file (no code is run when it is read)."""
+"""Checkpoints: ours, weights and configuration in one safetensors file; and the reference zoo's .pkl and .pth.
+
+No code inside a file is ever run: safetensors holds none, and zoo.py reads pickles with a restricted unpickler.
+"""
 import dataclasses
 import json
 import os
@@ -7,6 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from . import zoo
 from .config import MaskFormerConfig
 from .model import MaskFormer
 
@@ -34,14 +38,23 @@ def save_checkpoint(model, path, dtype=None, extra=None):
 
 
 def load_checkpoint(path):
-    """A MaskFormer in eval mode from a file of `save_checkpoint`, or from a shipped name ("mini").
+    """A MaskFormer in eval mode from a file of `save_checkpoint`, from a shipped name ("mini"), or from a zoo file.
 
-    Raises FileNotFoundError, or ValueError if the file is truncated, not ours, or does not fit its configuration (every
+    The reference zoo's R50 and R101 files (.pkl, .pth; both name versions) are told by their first bytes; the
+    configuration is read off names and shapes. Raises FileNotFoundError, or ValueError if the file is truncated, not ours, or does not fit its configuration (every
     missing, unexpected or misshapen tensor is listed).
     """
     path = shipped_checkpoint(path) if str(path) in SHIPPED else Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; shipped ones go by name: {', '.join(SHIPPED)}")
+    with open(path, "rb") as file:
+        start = file.read(9)
+    zipped, pickled = start[:2] == b"PK", start[:1] == b"\x80" and start[8:] != b"{"  # safetensors: a length, then {
+    if zipped or pickled:
+        tensors = zoo.convert(zoo.read_torch(path) if zipped else zoo.read_pickle(path))
+        model = MaskFormer(zoo.guess_config(tensors))
+        load_tensors(model, tensors, path)
+        return model.eval()
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}

@@ -1,0 +1,113 @@
+"""The reference zoo's weights under our names: one table of renamings, and a reader that trusts no pickle.
+
+The zoo's files are detectron2's: a pickle (.pkl) or torch file (.pth) with {"model": {name: array}}. Names come in two
+versions; version 1 lacks the part `pixel_decoder.` (reference code, MaskFormerHead._load_from_state_dict).
+"""
+import codecs
+import pickle
+import re
+from collections import OrderedDict
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from .config import PRESETS
+
+RENAMES = [  # applied in order; \1 ... are the parts in brackets
+    (r"^backbone\.stem\.conv1\.norm\.", "backbone.stem.1."),
+    (r"^backbone\.stem\.conv1\.", "backbone.stem.0."),
+    (r"^backbone\.res(\d)\.(\d+)\.shortcut\.norm\.", r"backbone.stages.<\1>.\2.downsample.1."),
+    (r"^backbone\.res(\d)\.(\d+)\.shortcut\.", r"backbone.stages.<\1>.\2.downsample.0."),
+    (r"^backbone\.res(\d)\.(\d+)\.conv(\d)\.norm\.", r"backbone.stages.<\1>.\2.bn\3."),
+    (r"^backbone\.res(\d)\.(\d+)\.conv(\d)\.", r"backbone.stages.<\1>.\2.conv\3."),
+    (r"^sem_seg_head\.(?!predictor\.|pixel_decoder\.)", "sem_seg_head.pixel_decoder."),  # version 1
+    (r"^sem_seg_head\.", ""),
+    (r"^pixel_decoder\.adapter_(\d)\.norm\.", r"pixel_decoder.laterals.[\1].1."),
+    (r"^pixel_decoder\.adapter_(\d)\.", r"pixel_decoder.laterals.[\1].0."),
+    (r"^pixel_decoder\.layer_(\d)\.norm\.", r"pixel_decoder.outputs.[\1].0.1."),
+    (r"^pixel_decoder\.layer_(\d)\.", r"pixel_decoder.outputs.[\1].0.0."),
+    (r"^pixel_decoder\.input_proj\.", "pixel_decoder.encoder_proj."),
+    (r"^pixel_decoder\.transformer\.encoder\.", "pixel_decoder.encoder."),
+    (r"^predictor\.transformer\.", ""),
+    (r"^predictor\.query_embed\.", "decoder.query_positions."),
+    (r"^predictor\.class_embed\.", "class_head."),
+    (r"^predictor\.", ""),
+    (r"^mask_embed\.layers\.(\d)\.", r"mask_head.{\1}."),  # the ReLUs between them have numbers too
+    (r"\.multihead_attn\.", ".cross_attn."),
+    (r"^((?:decoder|pixel_decoder\.encoder)\..*)\.linear1\.", r"\1.mlp.0."),
+    (r"^((?:decoder|pixel_decoder\.encoder)\..*)\.linear2\.", r"\1.mlp.3."),
+]
+
+
+def our_name(name):
+    """The name a tensor of the zoo has here."""
+    for pattern, new in RENAMES:
+        name = re.sub(pattern, new, name)
+    name = re.sub(r"<(\d)>", lambda m: str(int(m[1]) - 2), name)  # res2 is stage 0
+    name = re.sub(r"\[(\d)\]", lambda m: str(int(m[1]) - 1), name)  # the zoo counts from 1
+    return re.sub(r"\{(\d)\}", lambda m: str(2 * int(m[1])), name)
+
+
+def convert(tensors):
+    """The zoo's {name: tensor} under our names; `criterion.empty_weight`, a constant, is left out."""
+    return {our_name(name): torch.as_tensor(value) for name, value in tensors.items()
+            if not name.startswith("criterion.") and name not in ("pixel_mean", "pixel_std")}
+
+
+def guess_config(tensors):
+    """The configuration that fits converted tensors, from their names and shapes; ValueError if it is no ResNet."""
+    blocks = len({name.split(".")[3] for name in tensors if name.startswith("backbone.stages.2.")})
+    backbone = {6: "r50", 23: "r101"}.get(blocks)
+    if backbone is None or "class_head.weight" not in tensors:
+        raise ValueError(f"these weights are none that we know how to read: {blocks} blocks in res4 (R50 has 6, R101 23), "
+                         f"first names {sorted(tensors)[:3]}")
+    encoder = any(name.startswith("pixel_decoder.encoder.") for name in tensors)
+    config = PRESETS[backbone + ("_panoptic" if encoder else "")]
+    num_classes = len(tensors["class_head.weight"]) - 1
+    layers = {name.split(".")[2] for name in tensors if name.startswith("decoder.layers.")}
+    return replace(config, num_classes=num_classes, num_queries=len(tensors["decoder.query_positions.weight"]),
+                   decoder_layers=len(layers), things=config.things if num_classes == config.num_classes else ())
+
+
+class ArraysOnly(pickle.Unpickler):
+    """An unpickler that builds NumPy arrays and plain containers, and refuses everything else before it can run."""
+    ALLOWED = {("collections", "OrderedDict"): OrderedDict, ("_codecs", "encode"): codecs.encode,
+               ("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
+    MULTIARRAY = {f"{package}.multiarray" for package in ("numpy.core", "numpy._core")}
+
+    def find_class(self, module, name):
+        if module in self.MULTIARRAY and name in ("_reconstruct", "scalar"):
+            return getattr(np._core.multiarray if hasattr(np, "_core") else np.core.multiarray, name)
+        if (module, name) in self.ALLOWED:
+            return self.ALLOWED[module, name]
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array: refused, nothing was run")
+
+
+def read_pickle(path):
+    """The tensors of a zoo .pkl, by a restricted unpickler; raises ValueError for anything else than arrays."""
+    try:
+        with open(path, "rb") as file:
+            content = ArraysOnly(file, encoding="latin1").load()
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, ImportError) as error:
+        raise ValueError(f"{path} can not be read as a pickle of arrays: {error}") from None
+    return model_part(content, path)
+
+
+def read_torch(path):
+    """The tensors of a .pth, with torch's own weights-only reader."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for broken or refused files
+        raise ValueError(f"{path} can not be read as a torch file of tensors: {str(error)[:300]}") from None
+    return model_part(content, path)
+
+
+def model_part(content, path):
+    """The {name: array} inside a checkpoint: itself, or under "model" or "state_dict"."""
+    for key in ("model", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path} holds no table of named tensors")
+    return {name: torch.as_tensor(value) for name, value in content.items() if hasattr(value, "shape")}
