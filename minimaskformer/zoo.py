@@ -60,8 +60,8 @@ def guess_config(tensors):
     blocks = len({name.split(".")[3] for name in tensors if name.startswith("backbone.stages.2.")})
     backbone = {6: "r50", 23: "r101"}.get(blocks)
     if backbone is None or "class_head.weight" not in tensors:
-        raise ValueError(f"these weights are none that we know how to read: {blocks} blocks in res4 (R50 has 6, R101 23), "
-                         f"first names {sorted(tensors)[:3]}")
+        raise ValueError(f"these weights are none that we know how to read: {blocks} blocks in res4 (R50 has 6, R101 "
+                         f"23), first names {sorted(tensors)[:3]}")
     encoder = any(name.startswith("pixel_decoder.encoder.") for name in tensors)
     config = PRESETS[backbone + ("_panoptic" if encoder else "")]
     num_classes = len(tensors["class_head.weight"]) - 1
