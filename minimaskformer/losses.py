@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .matching import match_layers
+from .matching import fixed_match, match_layers
 from .targets import check_labels, on_one_canvas
+
+MATCHINGS = ("bipartite", "fixed")
 
 
 def sigmoid_focal_loss(mask_logits, masks, num_masks, alpha=0.25, gamma=2.0, valid=None):
@@ -69,13 +71,16 @@ class SetCriterion(nn.Module):
     num_masks is the number of *targets* of the batch (as in the reference, also if fewer were matched), averaged over
     processes, at least 1. Where a target has `valid`, void pixels count in no mask term; the reference code trains them
     as negatives, and so do we when `valid` is absent. `mask_stride` s > 1 computes the mask losses on every s-th row
-    and column of the truth (mini: a laptop's time), 1 is the reference.
+    and column of the truth (mini: a laptop's time), 1 is the reference. `matching="fixed"` gives class k to query k
+    instead of matching by cost (Table 4; needs at least K queries and one mask per class).
     """
 
     def __init__(self, num_classes, class_weight=1.0, focal_weight=20.0, dice_weight=1.0, no_object_weight=0.1,
-                 mask_stride=1):
+                 mask_stride=1, matching="bipartite"):
         super().__init__()
-        self.num_classes = num_classes
+        if matching not in MATCHINGS:
+            raise ValueError(f"unknown matching {matching!r}; known: {', '.join(MATCHINGS)}")
+        self.num_classes, self.matching = num_classes, matching
         self.weights = {"class": class_weight, "focal": focal_weight, "dice": dice_weight}
         self.no_object_weight, self.mask_stride = no_object_weight, mask_stride
 
@@ -88,11 +93,17 @@ class SetCriterion(nn.Module):
                              f"{self.num_classes} classes + no-object")
         for b, target in enumerate(targets):
             check_labels(target["labels"].tolist(), self.num_classes, f"image {b} of the batch")
+        if self.matching == "fixed" and output.class_logits.shape[1] < self.num_classes:
+            raise ValueError(f"fixed matching gives class k to query k: {self.num_classes} classes need as many "
+                             f"queries, the model has {output.class_logits.shape[1]}")
         targets = on_one_canvas(targets)
         class_logits = torch.stack([layer.class_logits for layer in layers]).float()  # [L, B, N, K+1]
         mask_logits = torch.stack([layer.mask_logits for layer in layers])  # [L, B, N, h, w]
         with torch.autocast(mask_logits.device.type, enabled=False):  # losses in float32, whatever the model runs in
-            matches = match_layers(class_logits.detach(), mask_logits.detach(), targets, *self.weights.values())
+            if self.matching == "fixed":
+                matches = [fixed_match(targets, class_logits.shape[2])] * len(layers)
+            else:
+                matches = match_layers(class_logits.detach(), mask_logits.detach(), targets, *self.weights.values())
             num_masks = self.num_masks(targets, mask_logits.device)
             losses = {}
             for i, layer_matches in enumerate(matches):

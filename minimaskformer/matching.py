@@ -58,6 +58,29 @@ def match_layers(class_logits, mask_logits, targets, class_weight=1.0, focal_wei
     return [[assign(cost[:, :size]) for cost, size in zip(layer, sizes)] for layer in costs]
 
 
+def fixed_match(targets, num_queries):
+    """The fixed matching of the paper's Table 4: the target of class k goes to query k, whatever was predicted.
+
+    Returns what `hungarian_match` does, for the same B dicts. As a query has room for one target, targets must be
+    semantic (one mask per class); ValueError for a class that occurs twice, or without a query of its number.
+    """
+    matches = []
+    for b, target in enumerate(targets):
+        labels = target["labels"].cpu()
+        queries, order = labels.sort()
+        twice = queries[1:][queries[1:] == queries[:-1]].unique().tolist()
+        if twice:
+            raise ValueError(f"image {b} of the batch has several masks of class {twice[0]}, and with fixed matching "
+                             f"only query {twice[0]} may answer for them: use one mask per class "
+                             f"(targets.semantic_to_target), or bipartite matching")
+        if len(queries) and queries[-1] >= num_queries:
+            raise ValueError(f"image {b} of the batch has class {int(queries[-1])}, and with fixed matching query "
+                             f"{int(queries[-1])} answers for it, but there are only {num_queries} queries: use at "
+                             f"least as many queries as classes")
+        matches.append((queries, order))
+    return matches
+
+
 def assign(cost):
     """The assignment of least total cost: cost [N, T] to (query indices, target indices), sorted by query."""
     queries, targets = linear_sum_assignment(cost.detach().cpu().numpy())

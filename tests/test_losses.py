@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss as torchvision_focal_loss
 
 from minimaskformer.losses import SetCriterion, classification_loss, dice_loss, sigmoid_focal_loss
-from minimaskformer.matching import hungarian_match, pairwise_cost
+from minimaskformer.matching import fixed_match, hungarian_match, pairwise_cost
 
 GOLDEN = Path(__file__).parent / "golden" / "criterion"
 CASES = json.loads((GOLDEN / "cases.json").read_text())
@@ -242,3 +242,71 @@ def test_num_masks_is_averaged_over_processes_once(monkeypatch):
     monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     assert SetCriterion.num_masks([{"labels": torch.zeros(4)}, {"labels": torch.zeros(2)}], "cpu") == 8
+
+
+def semantic_scene(labels=((2, 0), (1, 3, 2)), **options):
+    out, truth = scene(targets=tuple(map(len, labels)), **options)
+    for target, own in zip(truth, labels):
+        target["labels"] = torch.tensor(own, dtype=torch.int64)
+    return out, truth
+
+
+def test_fixed_matching_is_the_loop():
+    """Class k is the business of query k alone, in every layer; the mask of a class that is absent is not trained."""
+    out, truth = semantic_scene(void=True)
+    losses = SetCriterion(4, matching="fixed")(out, truth)
+    for suffix, layer in (("", out), ("_0", out.aux[0])):
+        up = F.interpolate(layer.mask_logits, size=(16, 16), mode="bilinear", align_corners=False)
+        log_probs, total, weights, focal, dice = layer.class_logits.log_softmax(-1), 0, 0, 0, 0
+        for b in range(2):
+            mine = {int(c): mask for c, mask in zip(truth[b]["labels"], truth[b]["masks"])}
+            for q in range(6):
+                c, weight = (q, 1.0) if q in mine else (4, 0.1)
+                total, weights = total - weight * log_probs[b, q, c], weights + weight
+                if q in mine:
+                    pair = up[b, q][None], mine[q][None], 5
+                    focal = focal + sigmoid_focal_loss(*pair, valid=truth[b]["valid"])
+                    dice = dice + dice_loss(*pair, valid=truth[b]["valid"])
+        for name, value in (("class", total / weights), ("focal", focal), ("dice", dice)):
+            torch.testing.assert_close(losses[name + suffix], value, msg=name + suffix)
+    losses["loss"].backward()
+    trained = out.mask_logits.grad.abs().flatten(2).sum(2) > 0
+    assert trained.tolist() == [[True, False, True, False, False, False], [False, True, True, True, False, False]]
+
+
+def test_fixed_matching_does_not_look_at_the_prediction_and_bipartite_does():
+    out, truth = semantic_scene()
+    queries, chosen = fixed_match(truth, 6)[1]
+    assert queries.tolist() == [1, 2, 3] and truth[1]["labels"][chosen].tolist() == [1, 2, 3]
+    block = torch.zeros(2, 16, 16, dtype=torch.bool)
+    block[0, :8], block[1, 8:] = True, True
+    truth = [{"labels": torch.tensor([2, 0]), "masks": block}]
+    low = torch.where(block[:, ::4, ::4], 9.0, -9.0)
+    class_logits, mask_logits = torch.zeros(1, 6, 5), torch.full((1, 6, 4, 4), -9.0)
+    mask_logits[0, 2], mask_logits[0, 0] = low
+    right = output(class_logits, mask_logits)
+    exchanged = output(class_logits, mask_logits[:, [2, 1, 0, 3, 4, 5]])
+    fixed, bipartite = SetCriterion(4, matching="fixed"), SetCriterion(4)
+    assert fixed(right, truth)["dice"] == bipartite(right, truth)["dice"] == bipartite(exchanged, truth)["dice"] < 0.2
+    assert fixed(exchanged, truth)["dice"] > 0.9
+
+
+def test_fixed_matching_without_targets_is_finite():
+    out, truth = semantic_scene(labels=((), ()))
+    losses = SetCriterion(4, matching="fixed")(out, truth)
+    losses["loss"].backward()
+    assert losses["focal"] == losses["dice"] == 0 and out.class_logits.grad.isfinite().all()
+    out, truth = semantic_scene(labels=((3,), ()))
+    assert SetCriterion(4, matching="fixed")(out, truth)["loss"].isfinite()
+
+
+def test_fixed_matching_explains_what_it_can_not_do():
+    with pytest.raises(ValueError, match="unknown matching 'greedy'; known: bipartite, fixed"):
+        SetCriterion(4, matching="greedy")
+    out, truth = semantic_scene(labels=((2, 0), (1, 3, 1)))
+    with pytest.raises(ValueError, match="image 1 of the batch has several masks of class 1"):
+        SetCriterion(4, matching="fixed")(out, truth)
+    with pytest.raises(ValueError, match="7 classes need as many queries, the model has 6"):
+        SetCriterion(7, matching="fixed")(output(torch.zeros(2, 6, 8), out.mask_logits), truth)
+    with pytest.raises(ValueError, match="class 2, .* only 2 queries"):
+        fixed_match(truth, 2)
