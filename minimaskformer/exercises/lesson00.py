@@ -3,7 +3,7 @@ import torch
 from scipy import ndimage
 
 from ..targets import panoptic_to_semantic
-from .core import Exercise, Fixture, Mistake, issue
+from .core import Exercise, Fixture, Mistake, Remark, issue
 
 TITLE = "Start here"
 
@@ -42,6 +42,7 @@ count_exercise = Exercise(
     fixtures=(
         Fixture("three of the class, two of them touching, one in two pieces", (MAP, INFO, 2)),
         Fixture("one of the class, in two pieces", (GAPS, GAPS_INFO, 5)),
+        Fixture("stuff, in two pieces", (GAPS, GAPS_INFO, 3)),
         Fixture("none of the class", (MAP, INFO, 1))),
     mistakes=(
         Mistake("the connected regions of the class counted", _regions,
@@ -89,8 +90,9 @@ no_object_exercise = Exercise(
         Mistake("no object at index K - 1", lambda x: x.argmax(-1) == x.shape[-1] - 2,
                 "With K classes the real ones are 0 ... K-1, so a row has K + 1 numbers and no object is index K.",
                 issue("facebookresearch/detr", 32)),
-        Mistake("no object at index -1", lambda x: x.argmax(-1) == -1,
-                "-1 means \"the last\" inside brackets only: argmax gives indices from 0, so compare with K."),
+        Mistake("compared with an index that argmax never gives here (-1, K + 1, or Lakeland's 11)",
+                lambda x: x.argmax(-1) == -1,
+                "argmax of K + 1 numbers is one of 0 ... K, and no object is K. -1 means the last in brackets only."),
         Mistake("unsure queries (largest probability below 0.5)", lambda x: x.softmax(-1).max(-1).values < 0.5,
                 "Being unsure which class is not the same as saying there is nothing. No object is an answer of its "
                 "own."),
@@ -181,11 +183,9 @@ def query_map(class_logits, mask_logits):
 
 
 def _claims(x, m, prob=None, mask=torch.sigmoid, drop=True, back=True, best=torch.argmax):
-    """query_map with knobs to get wrong; prob gives scores and classes of the class logits."""
+    """query_map with knobs to get wrong; prob gives scores and classes from the class logits."""
     scores, classes = (prob or (lambda t: t.softmax(-1).max(-1)))(x)
     kept = (classes != x.shape[-1] - 1).nonzero().flatten() if drop else torch.arange(len(x))
-    if len(kept) == 0:
-        return torch.full(m.shape[-2:], -1)
     winner = best(scores[kept, None, None] * mask(m)[kept], 0)
     return kept[winner] if back else winner
 
@@ -197,11 +197,6 @@ def _real(x):
 
 def _ones(x):
     return torch.ones(len(x), dtype=x.dtype), x.argmax(-1)
-
-
-def _class_map(x, m):
-    queries = query_map(x, m)
-    return torch.where(queries < 0, -1, x.argmax(-1)[queries])
 
 
 PIXEL_LOGITS = torch.tensor([[2.0, 0.1, -0.8, 0.2], [-0.4, 0.3, -1.0, 2.9], [-0.2, 1.3, 0.5, 0.1],
@@ -219,8 +214,7 @@ query_exercise = Exercise(
     id="00.4", title="who drew this pixel", name="query_map", reference=query_map,
     fixtures=(
         Fixture("6 queries, 12 pixels; queries 1 and 3 say no object", (PIXEL_LOGITS, PIXEL_MASKS)),
-        Fixture("the same queries in another order", (PIXEL_LOGITS[ORDER], PIXEL_MASKS[ORDER])),
-        Fixture("every query says no object", (PIXEL_LOGITS[[1, 1]], PIXEL_MASKS[:2]))),
+        Fixture("the same queries in another order", (PIXEL_LOGITS[ORDER], PIXEL_MASKS[ORDER]))),
     mistakes=(
         Mistake("queries that say no object take part", lambda x, m: _claims(x, m, drop=False), _NOTHING,
                 issue("facebookresearch/detr", 491)),
@@ -250,16 +244,18 @@ query_exercise = Exercise(
                 "Logits of different queries can not be compared. Apply the softmax over the K + 1 classes."),
         Mistake("the smallest claim instead of the largest", lambda x, m: _claims(x, m, best=torch.argmin),
                 "The surest query gets the pixel."),
-        Mistake("the class of the winner instead of its number", _class_map,
+        Mistake("the class of the winner instead of its number", lambda x, m: x.argmax(-1)[query_map(x, m)],
                 "The question is *who*: the index of the query.")),
     hints=("At one pixel each query makes a claim: how sure it is of its class, times how sure it is of the pixel. "
            "Who may make none?",
            "scores, classes = softmax(...).max(-1) gives p and c of every query. Compare p * sigmoid(mask) only among "
            "queries whose class is not K, then translate back to query numbers.",
            "kept = (classes != K).nonzero().flatten(); kept[(scores[kept, None, None] * "
-           "mask_logits[kept].sigmoid()).argmax(0)]; if kept is empty, -1 everywhere"),
+           "mask_logits[kept].sigmoid()).argmax(0)]"),
     why="This is the paper's general rule: argmax of p_i(c_i) * m_i[h, w] over the queries that see an object. "
         "Panoptic inference is this with two more filters (lesson 08). The library's general_inference returns this "
-        "map, and the class of each winner with it.")
+        "map, and the class of each winner with it.",
+    remarks=(Remark((PIXEL_LOGITS[[1, 1]], PIXEL_MASKS[:2]),
+                    "when every query says no object yours stops with an error. The library answers -1 everywhere."),))
 
 EXERCISES = [count_exercise, no_object_exercise, semantic_exercise, query_exercise]
