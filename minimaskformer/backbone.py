@@ -8,10 +8,19 @@ from torchvision.models import resnet
 from torchvision.models.regnet import BlockParams, RegNet
 from torchvision.ops import FrozenBatchNorm2d
 
+from .swin import SWINS, Swin
+
 # The mini backbone is a RegNet of our own size: one or two residual blocks a stage, full (not grouped) convolutions.
 MINI_DEPTHS, MINI_WIDTHS = [1, 1, 2, 1], [48, 96, 160, 224]
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
-BACKBONES = ("mini", *RESNETS)
+BACKBONES = ("mini", *RESNETS, *SWINS)
+
+
+def build_backbone(config):
+    """The network a configuration names: `forward(images [B, 3, H, W]) -> [res2, res3, res4, res5]`, `.channels`."""
+    if config.backbone in SWINS:
+        return Swin(config.backbone, config.window, config.stochastic_depth)
+    return Backbone(config.backbone, config.frozen_norm)
 
 
 class Backbone(nn.Module):

@@ -15,6 +15,8 @@ class MaskFormerConfig:
     # backbone and pixel decoder
     backbone: str = "resnet50"
     frozen_norm: bool = True  # BatchNorm as a constant; False trains it (needed from scratch)
+    window: int = 7  # Swin: attention sees window x window cells
+    stochastic_depth: float = 0.3  # Swin, in training: probability to skip a branch of the last block
     dim: int = 256  # channels of the feature pyramid
     mask_dim: int = 256  # channels of pixel and mask embeddings
     encoder_layers: int = 0  # transformer encoder layers inside the pyramid ...
@@ -44,6 +46,7 @@ LAKELAND_NAMES = ("sky", "mountain", "water", "grass", "path", "house", "tree", 
 
 COCO_PANOPTIC = MaskFormerConfig(num_classes=133, things=tuple(range(80)), encoder_layers=6, memory="encoder",
                                  size_divisibility=1, short_side=800, long_side=1333)
+COCO_SWIN = replace(COCO_PANOPTIC, encoder_layers=0, memory="res5")
 
 PRESETS = {
     # For a laptop's CPU. Queries read the pyramid at stride 8, not 32: at 128 x 128, res5 is a 4 x 4 map, in which
@@ -59,6 +62,15 @@ PRESETS = {
     # ... and COCO panoptic, 80 things and 53 stuff classes: six encoder layers on res5, which the queries read.
     "r50_panoptic": COCO_PANOPTIC,
     "r101_panoptic": replace(COCO_PANOPTIC, backbone="resnet101"),
+    # Swin models have no encoder, on COCO neither. B and L come from 384 x 384 images, hence the larger window.
+    "swin_t": MaskFormerConfig(backbone="swin_t"),
+    "swin_s": MaskFormerConfig(backbone="swin_s"),
+    "swin_b": MaskFormerConfig(backbone="swin_b", window=12, short_side=640, long_side=2560),
+    "swin_l": MaskFormerConfig(backbone="swin_l", window=12, short_side=640, long_side=2560),
+    "swin_t_panoptic": replace(COCO_SWIN, backbone="swin_t"),
+    "swin_s_panoptic": replace(COCO_SWIN, backbone="swin_s"),
+    "swin_b_panoptic": replace(COCO_SWIN, backbone="swin_b", window=12),
+    "swin_l_panoptic": replace(COCO_SWIN, backbone="swin_l", window=12),
 }
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .backbone import Backbone
+from .backbone import build_backbone
 from .config import MaskFormerConfig, get_config
 from .pixel_decoder import FPN, resize_mask
 from .transformer import TransformerDecoder, TransformerEncoder, sine_positions
@@ -38,7 +38,7 @@ class MaskFormer(nn.Module):
         if config.memory == "encoder" and not (config.encoder_layers and config.encoder_level == "res5"):
             raise ValueError("memory='encoder' needs encoder_layers > 0 and encoder_level='res5'")
         self.config = config
-        self.backbone = Backbone(config.backbone, config.frozen_norm)
+        self.backbone = build_backbone(config)
         channels = self.backbone.channels
         encoder = TransformerEncoder(config.dim, config.encoder_layers, config.num_heads, config.feedforward,
                                      config.dropout) if config.encoder_layers else None
