@@ -66,7 +66,7 @@ DICE_MISTAKES = (
             "A perfect mask must cost 0.", issue("akirasosa/mobile-semantic-segmentation", 24)),
     Mistake("1 - ... after the sum over masks",
             lambda x, y, n: 1 - _dice(x, y, n, reduce=lambda v, n: (1 - v).sum() / n),
-            "Each mask is 1 - dice; with 5 targets and 2 masks the difference is 3/5."),
+            "Each mask is 1 - dice; with 7 targets and 2 masks the difference is 5/7."),
     Mistake("the negative similarity", dice_with(reduce=lambda v, n: (v - 1).sum() / n),
             "Its gradient is the same; here the loss of a perfect mask is 0."),
     Mistake("the mean over masks instead of the sum / num_masks", dice_with(reduce=lambda v, n: v.mean()),

@@ -11,8 +11,8 @@ LOGITS = torch.tensor([[[2.5, 1.0, -0.5], [-2.0, 0.4, -3.0]], [[-1.5, 0.7, 2.2],
                        [[0.2, -0.3, -1.1], [3.0, 1.4, 2.0]]])  # [3, 2, 3]
 MASKS = torch.tensor([[[1.0, 1, 0], [0, 0, 0]], [[0, 0, 1], [1, 1, 0]], [[0, 0, 0], [0, 0, 1]]])
 MASK_FIXTURES = (
-    Fixture("2 masks, 5 targets in the batch", (LOGITS[:2], MASKS[:2], 5.0)),
-    Fixture("3 masks, 2.5 targets (a mean over processes)", (LOGITS.flip(1) * 0.7, MASKS, 2.5)))
+    Fixture("2 masks, 7 targets in the batch", (LOGITS[:2], MASKS[:2], 7.0)),
+    Fixture("3 masks, 2.5 targets (a mean over processes)", (LOGITS.flip(1) * 0.8, MASKS, 2.5)))
 SURE_FIXTURES = (
     Fixture("2 masks of 2 x 3 pixels", (LOGITS[:2], MASKS[:2])),
     Fixture("another mask", (LOGITS[2:] * 1.7, MASKS[2:])),
