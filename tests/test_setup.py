@@ -74,7 +74,7 @@ def test_makefile_installs_what_the_environment_does():
 def test_wheel_has_package_and_checkpoint():
     """The builder passes over a missing file without a word, so this test does not."""
     wheel = SETTINGS["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert wheel["only-include"] == ["minimaskformer", "data/mini.safetensors"]
+    assert wheel["only-include"] == ["minimaskformer", "data/mini.safetensors", "data/mini.json"]
     assert wheel["sources"] == {"data": "minimaskformer/_shipped"}
     for path in wheel["only-include"]:
         assert (ROOT / path).exists(), path
