@@ -35,7 +35,7 @@ class Swin(nn.Module):
         width, depths = SWINS[name]
         self.channels = [width * 2 ** stage for stage in range(4)]
         self.stem = nn.Sequential(nn.Conv2d(3, width, 4, stride=4), Permute([0, 2, 3, 1]), nn.LayerNorm(width))
-        skip = iter(torch.linspace(0, stochastic_depth, sum(depths)).tolist())
+        skip = iter([stochastic_depth * i / (sum(depths) - 1) for i in range(sum(depths))])
         self.stages = nn.ModuleList([
             nn.Sequential(*[swin_block(dim, window, shifted=bool(i % 2), skip=next(skip)) for i in range(depth)])
             for dim, depth in zip(self.channels, depths)])

@@ -21,6 +21,7 @@ from .checkpoint import save_checkpoint
 from .data.transforms import TrainingViews, collate
 from .evaluate import evaluate, summary
 from .losses import SetCriterion
+from .swin import WindowAttention
 
 
 def option(default, help):
@@ -120,11 +121,12 @@ def train(model, dataset, validation, config, folder, progress=True):
 
 def parameter_groups(model, config):
     """AdamW groups of the reference: the backbone at its own learning rate, no weight decay on norms and queries."""
-    no_decay = (nn.GroupNorm, nn.LayerNorm, nn.BatchNorm2d, nn.Embedding)
+    no_decay = (nn.GroupNorm, nn.LayerNorm, nn.BatchNorm2d, nn.Embedding,
+                WindowAttention)  # its table of relative positions; its linear layers are modules of their own
     groups = {}
     for module_name, module in model.named_modules():
         for parameter in module.parameters(recurse=False):
-            multiplier = config.backbone_multiplier if module_name.startswith("backbone") else 1.0
+            multiplier = config.backbone_multiplier if "backbone" in module_name.split(".") else 1.0
             decay = 0.0 if isinstance(module, no_decay) else config.weight_decay
             groups.setdefault((multiplier, decay), []).append(parameter)
     return [{"params": parameters, "lr": config.learning_rate * multiplier, "multiplier": multiplier,

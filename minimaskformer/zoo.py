@@ -4,6 +4,7 @@ The zoo's files are detectron2's: a pickle (.pkl) or torch file (.pth) with {"mo
 versions; version 1 lacks the part `pixel_decoder.` (reference code, MaskFormerHead._load_from_state_dict).
 """
 import codecs
+import math
 import pickle
 import re
 from collections import OrderedDict
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from .config import PRESETS
+from .swin import SWINS
 
 RENAMES = [  # applied in order; \1 ... are the parts in brackets
     (r"^backbone\.stem\.conv1\.norm\.", "backbone.stem.1."),
@@ -21,6 +23,13 @@ RENAMES = [  # applied in order; \1 ... are the parts in brackets
     (r"^backbone\.res(\d)\.(\d+)\.shortcut\.", r"backbone.stages.<\1>.\2.downsample.0."),
     (r"^backbone\.res(\d)\.(\d+)\.conv(\d)\.norm\.", r"backbone.stages.<\1>.\2.bn\3."),
     (r"^backbone\.res(\d)\.(\d+)\.conv(\d)\.", r"backbone.stages.<\1>.\2.conv\3."),
+    (r"^backbone\.patch_embed\.proj\.", "backbone.stem.0."),
+    (r"^backbone\.patch_embed\.norm\.", "backbone.stem.2."),
+    (r"^backbone\.layers\.(\d)\.downsample\.", r"backbone.merges.\1."),
+    (r"^backbone\.layers\.(\d)\.blocks\.", r"backbone.stages.\1."),
+    (r"^(backbone\.stages\..*)\.mlp\.fc1\.", r"\1.mlp.0."),
+    (r"^(backbone\.stages\..*)\.mlp\.fc2\.", r"\1.mlp.3."),
+    (r"^backbone\.norm(\d)\.", r"backbone.norms.\1."),
     (r"^sem_seg_head\.(?!predictor\.|pixel_decoder\.)", "sem_seg_head.pixel_decoder."),  # version 1
     (r"^sem_seg_head\.", ""),
     (r"^pixel_decoder\.adapter_(\d)\.norm\.", r"pixel_decoder.laterals.[\1].1."),
@@ -50,21 +59,28 @@ def our_name(name):
 
 
 def convert(tensors):
-    """The zoo's {name: tensor} under our names; `criterion.empty_weight`, a constant, is left out."""
+    """The zoo's {name: tensor} under our names, without its constants (class weights, pixel mean, Swin's indices)."""
     return {our_name(name): torch.as_tensor(value) for name, value in tensors.items()
-            if not name.startswith("criterion.") and name not in ("pixel_mean", "pixel_std")}
+            if not name.startswith("criterion.") and name not in ("pixel_mean", "pixel_std")
+            and not name.endswith(".attn.relative_position_index")}
 
 
 def guess_config(tensors):
-    """The configuration that fits converted tensors, from their names and shapes; ValueError if it is no ResNet."""
+    """The configuration that fits converted tensors, from their names and shapes; ValueError if no preset is near."""
     blocks = len({name.split(".")[3] for name in tensors if name.startswith("backbone.stages.2.")})
-    backbone = {6: "r50", 23: "r101"}.get(blocks)
+    width = len(tensors.get("backbone.stem.0.weight", ()))
+    backbone = {(64, 6): "r50", (64, 23): "r101", **{(w, depths[2]): name for name, (w, depths) in SWINS.items()}}.get(
+        (width, blocks))
     if backbone is None or "class_head.weight" not in tensors:
         raise ValueError(f"these weights are none that we know how to read: {blocks} blocks in res4 (R50 has 6, R101 "
-                         f"23), first names {sorted(tensors)[:3]}")
-    encoder = any(name.startswith("pixel_decoder.encoder.") for name in tensors)
-    config = PRESETS[backbone + ("_panoptic" if encoder else "")]
+                         f"23, Swin 6 or 18), {width} channels in the stem, first names {sorted(tensors)[:3]}")
     num_classes = len(tensors["class_head.weight"]) - 1
+    encoder = any(name.startswith("pixel_decoder.encoder.") for name in tensors)
+    panoptic = num_classes == 133 if backbone in SWINS else encoder
+    config = PRESETS[backbone + ("_panoptic" if panoptic else "")]
+    if backbone in SWINS:
+        table = tensors.get("backbone.stages.0.0.attn.relative_position_bias_table", ())  # [(2 w - 1)^2, heads]
+        config = replace(config, window=(math.isqrt(len(table)) + 1) // 2 if len(table) else config.window)
     layers = {name.split(".")[2] for name in tensors if name.startswith("decoder.layers.")}
     return replace(config, num_classes=num_classes, num_queries=len(tensors["decoder.query_positions.weight"]),
                    decoder_layers=len(layers), things=config.things if num_classes == config.num_classes else ())
