@@ -4,7 +4,7 @@ Everything is torchvision's own network; we only cut it at the four places where
 named as in the paper's code: res2 (stride 4), res3 (8), res4 (16), res5 (32).
 """
 from torch import nn
-from torchvision.models import resnet
+from torchvision.models import mobilenet_v2, resnet
 from torchvision.models.regnet import BlockParams, RegNet
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -13,7 +13,8 @@ from .swin import SWINS, Swin
 # The mini backbone is a RegNet of our own size: one or two residual blocks a stage, full (not grouped) convolutions.
 MINI_DEPTHS, MINI_WIDTHS = [1, 1, 2, 1], [48, 96, 160, 224]
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
-BACKBONES = ("mini", *RESNETS, *SWINS)
+MOBILENETS = ("mobilenet_v2",)
+BACKBONES = ("mini", *RESNETS, *MOBILENETS, *SWINS)
 
 
 def build_backbone(config):
@@ -33,11 +34,13 @@ class Backbone(nn.Module):
         norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
         if name == "mini":
             self.stem, self.stages, self.channels = _mini(norm)
+        elif name in MOBILENETS:
+            self.stem, self.stages, self.channels = _mobilenet(norm)
         else:
             self.stem, self.stages, self.channels = _resnet(name, norm)
 
     def forward(self, images):
-        x = self.stem(images)  # [B, C, H/4, W/4] for a ResNet, [B, C, H/2, W/2] for mini
+        x = self.stem(images)  # [B, C, H/4, W/4] for a ResNet, [B, C, H/2, W/2] for the others
         features = []
         for stage in self.stages:
             x = stage(x)
@@ -51,6 +54,12 @@ def _resnet(name, norm):
     channels = [stage[-1].conv2.out_channels * stage[-1].expansion for stage in
                 (net.layer1, net.layer2, net.layer3, net.layer4)]
     return stem, nn.ModuleList([net.layer1, net.layer2, net.layer3, net.layer4]), channels
+
+
+def _mobilenet(norm):
+    blocks = mobilenet_v2(weights=None, norm_layer=norm).features  # the last, a 1 x 1 to 1280 channels, is left out
+    stages = [blocks[2:4], blocks[4:7], blocks[7:14], blocks[14:18]]  # each begins where the resolution halves
+    return blocks[:2], nn.ModuleList(stages), [stage[-1].out_channels for stage in stages]
 
 
 def _mini(norm):

@@ -43,6 +43,7 @@ def parser():
     train.add_argument("--data", default="lakeland", help=data)
     train.add_argument("--out", default="runs/mini", type=Path, help="folder of the run")
     train.add_argument("--start-from", type=Path, help="checkpoint whose weights to start from")
+    train.add_argument("--backbone-weights", help='"DEFAULT" (torchvision downloads ImageNet\'s) or a file')
     train.add_argument("--queries", type=int, help="number of queries, if not the preset's")
     train.add_argument("--short-side", type=int, help="short side that predict resizes to (default: --size)")
     train.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -82,6 +83,8 @@ def parser():
 
 def run_train(options):
     """Train, evaluate, and leave metrics and pictures beside the checkpoint."""
+    from torchvision.ops import FrozenBatchNorm2d
+
     from .checkpoint import load_checkpoint, load_tensors
     from .data.sources import open_dataset
     from .evaluate import table, write_table
@@ -96,7 +99,11 @@ def run_train(options):
     if options.queries:
         changes["num_queries"] = options.queries
     torch.manual_seed(config.seed)
-    model = build_model(options.preset, len(classes), **changes)
+    model = build_model(options.preset, len(classes), backbone_weights=options.backbone_weights, **changes)
+    frozen = any(isinstance(module, FrozenBatchNorm2d) for module in model.modules())
+    if frozen and not (options.backbone_weights or options.start_from):
+        print(f"note: {options.preset} keeps its BatchNorm frozen, which suits pretrained weights and learns slowly "
+              f"without; think of --backbone-weights DEFAULT", file=sys.stderr)
     if options.start_from:
         load_tensors(model, load_checkpoint(options.start_from).state_dict(), options.start_from)
     model = model.to(choose_device(options.device)).to(memory_format=torch.channels_last)

@@ -13,6 +13,7 @@ from torch import nn
 from .backbone import build_backbone
 from .config import MaskFormerConfig, get_config
 from .pixel_decoder import FPN, resize_mask
+from .pretrained import load_backbone_weights
 from .transformer import TransformerDecoder, TransformerEncoder, sine_positions
 
 MAPS = ("res2", "res3", "res4", "res5", "p2", "p3", "p4", "p5", "encoder")  # what queries can read
@@ -113,12 +114,16 @@ class MaskFormer(nn.Module):
         return predict(self, images, task, **options)
 
 
-def build_model(preset, num_classes=None, **changes):
+def build_model(preset, num_classes=None, backbone_weights=None, **changes):
     """A freshly initialised MaskFormer from a preset name or a MaskFormerConfig; fields may be changed by keyword.
 
     With `num_classes` different from the preset's, give class_names and things too, or they become empty.
+    backbone_weights: None (random), "DEFAULT" (torchvision downloads its ImageNet weights) or a file of such weights.
     """
     config = get_config(preset)
     if num_classes is not None and num_classes != config.num_classes:
         changes = {"class_names": (), "things": ()} | changes | {"num_classes": num_classes}
-    return MaskFormer(get_config(config, **changes))
+    model = MaskFormer(get_config(config, **changes))
+    if backbone_weights is not None:
+        load_backbone_weights(model.backbone, model.config.backbone, backbone_weights)
+    return model

@@ -1,0 +1,89 @@
+"""Pretrained backbones: torchvision's ImageNet weights, from its own download or from a file.
+
+Our backbones are torchvision's networks cut in pieces, so weights need new names and nothing else. Heads that classify
+the whole image (and MobileNetV2's last 1 x 1) have no place here and are left out.
+"""
+import pickle
+from pathlib import Path
+
+import torch
+from torchvision.models import get_model, get_model_weights, list_models
+
+from .backbone import MOBILENETS, RESNETS
+from .swin import SWINS
+
+HEADS = ("fc.", "classifier.", "head.")
+
+
+def prefixes(name):
+    """Beginnings of our tensor names and of torchvision's for a backbone, as a dict ours -> theirs."""
+    if name in RESNETS:
+        return {"stem.0.": "conv1.", "stem.1.": "bn1."} | {f"stages.{i}.": f"layer{i + 1}." for i in range(4)}
+    if name in MOBILENETS:  # slices of one sequence, which keep their numbers
+        return {"stem.": "features."} | {f"stages.{i}.": "features." for i in range(4)}
+    if name in SWINS and name in list_models():  # the norms of our four maps have no pretrained counterpart
+        return ({"stem.": "features.0."} | {f"stages.{i}.": f"features.{2 * i + 1}." for i in range(4)}
+                | {f"merges.{i}.": f"features.{2 * i + 2}." for i in range(3)})
+    known = ", ".join((*RESNETS, *MOBILENETS, *(swin for swin in SWINS if swin in list_models())))
+    raise ValueError(f"torchvision has no weights for the backbone {name!r}; it has some for: {known}")
+
+
+def load_backbone_weights(backbone, name, weights="DEFAULT"):
+    """Copy ImageNet weights into a backbone (`MaskFormer.backbone`) of that torchvision name ("resnet50", ...).
+
+    weights: "DEFAULT" or another name of torchvision's (downloaded and cached by torchvision), or a file with a state
+    dict of the whole network or of its `features`. Names are paired; where they do not fit but the file has exactly as
+    many tensors as the network without its head, they are paired in order. Raises FileNotFoundError, or ValueError that
+    lists every missing, unexpected or misshapen tensor, and then changes nothing.
+    """
+    rules, own = prefixes(name), backbone.state_dict()
+    wanted = {}  # our name -> torchvision's
+    for ours in own:
+        for start, replacement in rules.items():
+            if ours.startswith(start):
+                wanted[ours] = replacement + ours[len(start):]
+    with torch.device("meta"):  # names and shapes without memory
+        template = get_model(name, weights=None).state_dict()
+    tensors = torchvision_names(read_weights(name, weights), template)
+    found = {ours: tensors[theirs] for ours, theirs in wanted.items() if theirs in tensors}
+    problems = [f"missing: {theirs}" for ours, theirs in wanted.items()
+                if ours not in found and not theirs.endswith("num_batches_tracked")]
+    problems += [f"unexpected: {theirs}" for theirs in tensors if theirs not in template]
+    problems += [f"shape of {wanted[ours]}: {tuple(tensor.shape)} in the file, {tuple(own[ours].shape)} in the backbone"
+                 for ours, tensor in found.items() if tensor.shape != own[ours].shape]
+    if problems:
+        raise ValueError(f"{weights} does not fit the backbone {name}:\n  " + "\n  ".join(problems))
+    backbone.load_state_dict(found, strict=False)
+
+
+def read_weights(name, weights):
+    """A dict name -> tensor from torchvision's download or from a file; a file's code is never run."""
+    published = get_model_weights(name).__members__
+    if str(weights) in published:
+        return published[str(weights)].get_state_dict(progress=True, check_hash=True)
+    path = Path(weights)
+    if not path.is_file():
+        raise FileNotFoundError(f"no backbone weights at {path}; give a file, or one of torchvision's names for "
+                                f"{name}: {', '.join(published)}")
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} is not a file of tensors only: {str(error).splitlines()[0]}") from None
+    for wrapper in ("state_dict", "model"):  # as training scripts save it
+        if isinstance(tensors, dict) and isinstance(tensors.get(wrapper), dict):
+            tensors = tensors[wrapper]
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        raise ValueError(f"{path} holds no state dict (names and tensors), but {type(tensors).__name__}")
+    return tensors
+
+
+def torchvision_names(tensors, template):
+    """The same tensors under the names of torchvision's whole network, whose state dict is `template`."""
+    if all(theirs in template for theirs in tensors):
+        return tensors
+    if all(f"features.{theirs}" in template for theirs in tensors):
+        return {f"features.{theirs}": tensor for theirs, tensor in tensors.items()}
+    trunk = [theirs for theirs in template if not theirs.startswith(HEADS)]
+    if len(tensors) == len(trunk):
+        return dict(zip(trunk, tensors.values()))
+    return tensors
