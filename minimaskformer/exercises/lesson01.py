@@ -57,8 +57,7 @@ label_map_exercise = Exercise(
         Fixture("no void, no class 0", (torch.tensor([[2, 2, 1], [1, 2, 4]]),))),
     mistakes=(
         Mistake("void as one more class", lambda x, ignore=255: _pairs(x, _present(x)),
-                "Void belongs to no mask: leave the value `ignore` out of the labels.",
-                issue("facebookresearch/MaskFormer", 57)),
+                "Void belongs to no mask: leave the value `ignore` out of the labels."),
         Mistake("255 left out instead of `ignore`", lambda x, ignore=255: _pairs(x, _present(x, 255)),
                 "Data sets mark void differently: use the argument."),
         Mistake("void counted as class 0", lambda x, ignore=255: label_map_to_set(torch.where(x == ignore, 0, x), -1),
@@ -74,8 +73,7 @@ label_map_exercise = Exercise(
                 "labels[1:] drops whatever comes first, a class in most images. Compare with `ignore` instead.",
                 _SIMPLIFY),
         Mistake("the largest value left out, instead of `ignore`", lambda x, ignore=255: _pairs(x, _present(x)[:-1]),
-                "labels[:-1] drops whatever comes last: void in some images, a class in others. Compare with "
-                "`ignore` instead."),
+                "What comes last is void in some images and a class in others. Compare with `ignore` instead."),
         Mistake("masks for classes that do not occur",
                 lambda x, ignore=255: _pairs(x, range(max(_present(x, ignore)) + 1)),
                 "An empty mask says \"find this class nowhere\". Only classes that occur are in the set.",

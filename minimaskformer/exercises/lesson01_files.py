@@ -45,8 +45,8 @@ def _zero_is_void(x, ids):
     return torch.where(x == 0, 255, remap(x, ids))
 
 
-def _void_last(x, ids, unknown):
-    out = _lookup(x, ids, unknown)
+def _void_last(x, ids):
+    out = remap(x, ids)
     return torch.where(out == 0, 255, out)
 
 
@@ -63,7 +63,7 @@ _ONTO = ("values changed while they are being read",
          "file_labels, write into a new map (or use a table).")
 _HERE = ("numbered by what occurs in this image",
          "In the next image other classes occur, and grass would get another index. Only file_ids decides.")
-_KEEP = "Numbers that are not in file_ids must become `ignore`; left alone they look like classes."
+_KEEP = "The file's 0 (\"other\") stayed 0 and now looks like class 0. What file_ids does not list becomes `ignore`."
 _BACKGROUND = "Void is not a class. Give it `ignore`, so that no mask and no loss ever sees it."
 remap_exercise = Exercise(
     id="01.2", title="the numbers in the files", name="remap", reference=remap,
@@ -72,8 +72,8 @@ remap_exercise = Exercise(
                 (torch.tensor([[0, 1, 1, 5, 255], [4, 4, 0, 2, 2]], dtype=torch.uint8), (1, 2, 3, 4, 5))),
         Fixture("numbers with gaps, as in COCO",
                 (torch.tensor([[255, 3, 3, 8], [44, 1, 1, 0], [44, 44, 8, 3]], dtype=torch.uint8), (1, 3, 8, 17, 44))),
-        Fixture("numbers in no order, 0 a real class, 9 unknown",
-                (torch.tensor([[0, 2, 4, 4], [255, 7, 2, 9], [1, 0, 0, 4]], dtype=torch.uint8), (4, 0, 7, 2, 1)))),
+        Fixture("numbers in no order, and 0 is a real class",
+                (torch.tensor([[0, 2, 4, 4], [255, 7, 2, 255], [1, 0, 0, 4]], dtype=torch.uint8), (4, 0, 7, 2, 1)))),
     mistakes=(
         Mistake("the files' numbers as they are", lambda x, ids: x.long(),
                 "file_ids[k] is the number of class k: look up k for every pixel."),
@@ -86,9 +86,7 @@ remap_exercise = Exercise(
                 "That is right for ADE20K, where the numbers are 1 ... K. COCO's have gaps, and yours may have any "
                 "order: use file_ids.", issue("roboflow/supervision", 169).replace("issues", "pull")),
         Mistake("void as class 0", lambda x, ids: _lookup(x, ids, _full(0)), f"0 is a class here. {_BACKGROUND}",
-                issue("facebookresearch/Mask2Former", 179)),
-        Mistake("void as class 0", lambda x, ids: torch.where(x == 255, 255, _lookup(x, ids, _full(0))),
-                f"0 is a class here. {_BACKGROUND}", issue("facebookresearch/Mask2Former", 179)),
+                issue("lightly-ai/lightly-train", 403)),
         Mistake("classes from 1, and 0 for void", lambda x, ids: _lookup(x, ids, _full(0), 1),
                 "That keeps a place for background at index 0. Here classes are 0 ... K-1 and void is `ignore`.",
                 issue("NVIDIA/DALI", 2999)),
@@ -100,15 +98,14 @@ remap_exercise = Exercise(
         Mistake("void at -1", lambda x, ids: _lookup(x, ids, _full(-1)), "Void is `ignore`, here 255."),
         Mistake("void at -100", lambda x, ids: _lookup(x, ids, _full(-100)),
                 "-100 is what cross_entropy ignores. Void is `ignore`, here 255."),
-        Mistake("unknown numbers left as they are", lambda x, ids: _lookup(x, ids, torch.arange(256)), _KEEP),
+        Mistake("numbers that are not in file_ids left as they are",
+                lambda x, ids: _lookup(x, ids, torch.arange(256)), _KEEP),
         Mistake(_ONTO[0], lambda x, ids: _in_place(x, ids), _ONTO[1]),
         Mistake(_ONTO[0], lambda x, ids: _in_place(x, ids, unknown=255), _ONTO[1]),
         Mistake(_ONTO[0], lambda x, ids: _in_place(x, ids, first=255), _ONTO[1]),
         Mistake("0 always void", _zero_is_void,
                 "Often, but not always: where file_ids lists 0 it is a class (as in Cityscapes' training labels)."),
-        Mistake("class 0 made void", lambda x, ids: _void_last(x, ids, _full(255)),
-                "After the look-up 0 is the first class: void must be dealt with before, or by the table itself."),
-        Mistake("class 0 made void", lambda x, ids: _void_last(x, ids, torch.arange(256)),
+        Mistake("class 0 made void", _void_last,
                 "After the look-up 0 is the first class: void must be dealt with before, or by the table itself."),
         Mistake(_HERE[0], lambda x, ids: _of_this_image(x, ids, (0, 255)), *_HERE[1:]),
         Mistake(_HERE[0], lambda x, ids: _of_this_image(x, ids, (255,)), *_HERE[1:]),
@@ -117,7 +114,7 @@ remap_exercise = Exercise(
                 "The order of file_ids is the order of the classes.")),
     hints=("For each pixel: at which place in file_ids does its number stand, and what if it stands nowhere?",
            "Fill a new int64 map with `ignore`, then write k where the file says file_ids[k]. Or make a table of 256 "
-           "entries and index it with the whole map.",
+           "entries and index it with the whole map (in int64: a uint8 index is taken for a mask).",
            "out = torch.full(file_labels.shape, ignore); out[file_labels == file_ids[k]] = k for every k"),
     why="A table has no arithmetic that could wrap around, treats gaps and any order alike, and void is what nobody "
         "claims. Index with int64: a uint8 tensor as an index would be taken for a mask.")
