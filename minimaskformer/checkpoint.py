@@ -1,4 +1,4 @@
-"""Checkpoints: ours, weights and configuration in one safetensors file; and the reference zoo's .pkl and .pth.
+"""Checkpoints: ours, weights and configuration in one safetensors file; the reference zoo's; the hub's.
 
 No code inside a file is ever run: safetensors holds none, and zoo.py reads pickles with a restricted unpickler.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from . import zoo
+from . import hub, zoo
 from .config import MaskFormerConfig
 from .model import MaskFormer
 
@@ -38,35 +38,52 @@ def save_checkpoint(model, path, dtype=None, extra=None):
 
 
 def load_checkpoint(path):
-    """A MaskFormer in eval mode from a file of `save_checkpoint`, from a shipped name ("mini"), or from a zoo file.
+    """A MaskFormer in eval mode, from one of these, told by what is in the file:
 
-    The reference zoo's R50 and R101 files (.pkl, .pth; both name versions) are told by their first bytes; the
-    configuration is read off names and shapes. Raises FileNotFoundError, or ValueError if the file is truncated, not ours, or does not fit its configuration (every
-    missing, unexpected or misshapen tensor is listed).
+    - a file of `save_checkpoint`, or a shipped name ("mini");
+    - a file of the reference zoo (.pkl, .pth, both name versions; R50, R101, Swin);
+    - a MaskFormer of the hub: its folder, or model.safetensors or pytorch_model.bin with config.json beside it.
+
+    The configuration of the last two is read off names and shapes (and config.json). Raises FileNotFoundError, or
+    ValueError if a file is truncated, of another kind, or does not fit its configuration (every missing, unexpected or
+    misshapen tensor is listed).
     """
     path = shipped_checkpoint(path) if str(path) in SHIPPED else Path(path)
+    if path.is_dir():
+        path = hub.weights_file(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; shipped ones go by name: {', '.join(SHIPPED)}")
+    tensors, header = read_tensors(path)
+    if header is not None and "config" in header:
+        config = _config(header["config"], path)
+    elif hub.is_hub(tensors):
+        tensors = hub.convert(tensors)
+        config = hub.read_config(path.parent, tensors)
+    elif header is None:
+        tensors = zoo.convert(tensors)
+        config = zoo.guess_config(tensors)
+    else:
+        raise ValueError(f"{path} is a safetensors file without a minimaskformer config in its header, and no "
+                         f"MaskFormer of the hub")
+    model = MaskFormer(config)
+    load_tensors(model, tensors, path)
+    return model.eval()
+
+
+def read_tensors(path):
+    """The {name: tensor} of a file of any kind, and the header of a safetensors file (None for the other kinds)."""
     with open(path, "rb") as file:
         start = file.read(9)
-    zipped, pickled = start[:2] == b"PK", start[:1] == b"\x80" and start[8:] != b"{"  # safetensors: a length, then {
-    if zipped or pickled:
-        tensors = zoo.convert(zoo.read_torch(path) if zipped else zoo.read_pickle(path))
-        model = MaskFormer(zoo.guess_config(tensors))
-        load_tensors(model, tensors, path)
-        return model.eval()
+    if start[:2] == b"PK":
+        return zoo.read_torch(path), None
+    if start[:1] == b"\x80" and start[8:] != b"{":  # a pickle; safetensors has a length of 8 bytes, then {
+        return zoo.read_pickle(path), None
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); it may be truncated: copy it or train "
                          f"it again") from None
-    if "config" not in header:
-        raise ValueError(f"{path} is a safetensors file without a minimaskformer config in its header")
-    model = MaskFormer(_config(header["config"], path))
-    load_tensors(model, tensors, path)
-    return model.eval()
 
 
 def load_tensors(model, tensors, where="checkpoint"):

@@ -66,24 +66,32 @@ def convert(tensors):
 
 
 def guess_config(tensors):
-    """The configuration that fits converted tensors, from their names and shapes; ValueError if no preset is near."""
-    blocks = len({name.split(".")[3] for name in tensors if name.startswith("backbone.stages.2.")})
-    width = len(tensors.get("backbone.stem.0.weight", ()))
-    backbone = {(64, 6): "r50", (64, 23): "r101", **{(w, depths[2]): name for name, (w, depths) in SWINS.items()}}.get(
-        (width, blocks))
-    if backbone is None or "class_head.weight" not in tensors:
+    """The configuration that fits converted tensors, from their names and shapes; ValueError if no preset is near.
+
+    What a missing tensor would have told is the preset's: so the caller can list it, instead of failing here.
+    """
+    def size(*names):  # length of the first of these that is there
+        return next((tensors[name].shape[0] for name in names if name in tensors and tensors[name].ndim), None)
+
+    def count(prefix):  # how many numbers follow a prefix
+        return len({name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)})
+
+    blocks = count("backbone.stages.2.")
+    width = size("backbone.stem.0.weight", "backbone.stages.0.0.conv1.weight", "backbone.stages.0.0.norm1.weight")
+    known = {(64, 6): "r50", (64, 23): "r101"} | {(w, depths[2]): name for name, (w, depths) in SWINS.items()}
+    if (width, blocks) not in known:
         raise ValueError(f"these weights are none that we know how to read: {blocks} blocks in res4 (R50 has 6, R101 "
                          f"23, Swin 6 or 18), {width} channels in the stem, first names {sorted(tensors)[:3]}")
-    num_classes = len(tensors["class_head.weight"]) - 1
-    encoder = any(name.startswith("pixel_decoder.encoder.") for name in tensors)
-    panoptic = num_classes == 133 if backbone in SWINS else encoder
-    config = PRESETS[backbone + ("_panoptic" if panoptic else "")]
-    if backbone in SWINS:
-        table = tensors.get("backbone.stages.0.0.attn.relative_position_bias_table", ())  # [(2 w - 1)^2, heads]
-        config = replace(config, window=(math.isqrt(len(table)) + 1) // 2 if len(table) else config.window)
-    layers = {name.split(".")[2] for name in tensors if name.startswith("decoder.layers.")}
-    return replace(config, num_classes=num_classes, num_queries=len(tensors["decoder.query_positions.weight"]),
-                   decoder_layers=len(layers), things=config.things if num_classes == config.num_classes else ())
+    backbone = known[width, blocks]
+    classes = size("class_head.weight", "class_head.bias")  # K + 1
+    encoder = count("pixel_decoder.encoder.")
+    config = PRESETS[backbone + ("_panoptic" if encoder or classes == 134 and backbone in SWINS else "")]
+    table = size("backbone.stages.0.0.attn.relative_position_bias_table")  # (2 w - 1)^2 of a Swin
+    num_classes = classes - 1 if classes else config.num_classes
+    return replace(config, num_classes=num_classes, window=(math.isqrt(table) + 1) // 2 if table else config.window,
+                   num_queries=size("decoder.query_positions.weight") or config.num_queries,
+                   decoder_layers=count("decoder.layers.") or config.decoder_layers,
+                   things=config.things if num_classes == config.num_classes else ())
 
 
 class ArraysOnly(pickle.Unpickler):
