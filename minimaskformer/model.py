@@ -107,8 +107,8 @@ class MaskFormer(nn.Module):
         """The result of a task ("semantic", "instance", "panoptic", "general") for a picture, at its own size.
 
         images: one PIL image, uint8 array [H, W, 3] or tensor [3, H, W], or a list of them (then a list comes back).
-        options go to the task's inference function (score_threshold, overlap_threshold, top_k). Puts the model in eval
-        mode for the call and back after it.
+        options go to the task's inference function (score_threshold, overlap_threshold, top_k); tta=True with task
+        "semantic" averages over sizes and mirror images (tta.py). Puts the model in eval mode for the call and back.
         """
         from .predict import predict
         return predict(self, images, task, **options)

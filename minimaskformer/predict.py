@@ -14,9 +14,18 @@ from .inference import general_inference, instance_inference, panoptic_inference
 TASKS = ("semantic", "instance", "panoptic", "general")
 
 
-def predict(model, images, task="panoptic", **options):
-    """See `MaskFormer.predict`: one picture or a list, any sizes, to that task's result at each picture's own size."""
+def predict(model, images, task="panoptic", tta=False, **options):
+    """See `MaskFormer.predict`: one picture or a list, any sizes, to that task's result at each picture's own size.
+
+    tta: test-time augmentation, for the semantic task only; see tta.py for its options.
+    """
     check_task(task)
+    if tta:
+        from .tta import predict_semantic_tta
+        if task != "semantic":
+            raise ValueError(f"test-time augmentation averages scores per pixel, which only the semantic task has; "
+                             f"the task is {task!r}")
+        return predict_semantic_tta(model, images, **options)
     single = not isinstance(images, (list, tuple))
     pictures = [to_tensor(image) for image in ([images] if single else images)]
     results = [read_out(model.config, task, *prediction, **options) for prediction in run(model, pictures)]
@@ -47,13 +56,15 @@ def to_tensor(image):
 
 
 @torch.no_grad()
-def run(model, pictures, batch_size=16):
+def run(model, pictures, batch_size=16, scale=1.0):
     """Per uint8 picture [3, H, W]: (class_logits [N, K+1], mask_logits [N, h, w] at the network's input size, (H, W)).
 
+    scale multiplies the short (and the largest long) side that pictures are resized to.
     Only pictures that have one size after resizing share a batch, so the company changes nothing about a prediction.
     """
     config, was_training = model.config, model.training
-    resized = [resize_short_side(picture, config.short_side, config.long_side) for picture in pictures]
+    sides = round(config.short_side * scale), round(config.long_side * scale)
+    resized = [resize_short_side(picture, *sides) for picture in pictures]
     order = sorted(range(len(pictures)), key=lambda i: tuple(resized[i].shape))
     batches, results = [], [None] * len(pictures)
     for i in order:
