@@ -244,6 +244,11 @@ def test_remarks_on_right_but_fragile_solutions():
 def test_a_log_of_a_sigmoid_is_named_however_it_is_hidden():
     for naive in (lambda x, y: -(y * x.sigmoid().log() + (1 - y) * (1 - x.sigmoid()).log()),
                   lambda x, y: torch.where(y == 1, -x.sigmoid().log(), -(1 - x.sigmoid()).log()),
-                  lambda x, y: F.binary_cross_entropy(x.sigmoid(), y, reduction="none")):
+                  lambda x, y: F.binary_cross_entropy(x.sigmoid(), y, reduction="none"),
+                  lambda x, y: torch.log(1 + torch.exp(-x)) * y + torch.log(1 + torch.exp(x)) * (1 - y),
+                  lambda x, y: torch.where(y == 1, torch.log(1 + torch.exp(-x)), torch.log(1 + torch.exp(x))),
+                  lambda x, y: -(y * (x.sigmoid() + 1e-7).log() + (1 - y) * (1 - x.sigmoid() + 1e-7).log()),
+                  lambda x, y: F.binary_cross_entropy(x.sigmoid().clamp(1e-7, 1 - 1e-7), y, reduction="none"),
+                  lambda x, y: -torch.where(y == 1, x.sigmoid(), 1 - x.sigmoid()).clamp(1e-7, 1 - 1e-7).log()):
         outcome = core.evaluate(BY_ID["03.1"], naive)
-        assert outcome.kind == "mistake" and "rounded" in outcome.mistake.name
+        assert outcome.kind == "mistake" and "very sure" in outcome.mistake.name

@@ -25,6 +25,12 @@ def _iou_loss(x, y, n):
     return (1 - (overlap + 1) / (p.sum((1, 2)) + y.sum((1, 2)) - overlap + 1)).sum() / n
 
 
+def _twice_iou(x, y, n):
+    p = x.sigmoid()
+    overlap = (p * y).sum((1, 2))
+    return (1 - (2 * overlap + 1) / (p.sum((1, 2)) + y.sum((1, 2)) - overlap + 1)).sum() / n
+
+
 def _mean_dice(x, y, n):
     p = x.sigmoid()
     return (1 - (2 * (p * y).mean((1, 2)) + 1) / (p.mean((1, 2)) + y.mean((1, 2)) + 1)).sum() / n
@@ -61,6 +67,8 @@ DICE_MISTAKES = (
     Mistake(_STRIP[0], dice_with(pixels=2), _STRIP[1]),
     Mistake("IoU instead of dice", _iou_loss,
             "Dice divides twice the overlap by the sum of both areas, not the union."),
+    Mistake("twice the overlap divided by the union", _twice_iou,
+            "That mixes IoU and dice and can fall below 0. Dice divides by the sum of both areas."),
     Mistake("the similarity instead of the loss (no 1 - ...)",
             lambda x, y, n: _dice(x, y, n, reduce=lambda v, n: (1 - v).sum() / n),
             "A perfect mask must cost 0.", issue("akirasosa/mobile-semantic-segmentation", 24)),
@@ -87,6 +95,7 @@ def _per_mask(loss, valid, below=lambda known: known.clamp(min=1)):
 
 _POOLED_VOID = ("known pixels counted over all masks together",
                 "Each mask is a mean over its own known pixels; only then come the sum and num_masks.")
+_STRIP_VOID = ("the mean over one side of the image", "Both H and W are pixels: flatten(1), then sum(1).")
 _DROPPED = "the mean over masks instead of the sum / num_masks"
 VALID_MISTAKES = (
     Mistake("void pixels counted", lambda x, v, n: mean_sum(x, n),
@@ -107,5 +116,7 @@ VALID_MISTAKES = (
     Mistake("the mean over masks, and / num_masks as well", lambda x, v, n: _per_mask(x, v).mean() / n,
             "The *sum* over the masks, then / num_masks."),
     Mistake("num_masks not used", lambda x, v, n: _per_mask(x, v).sum(), "Divide by num_masks."),
+    Mistake(_STRIP_VOID[0], lambda x, v, n: ((x * v).sum(1) / v.sum(1).clamp(min=1)).sum() / n, _STRIP_VOID[1]),
+    Mistake(_STRIP_VOID[0], lambda x, v, n: ((x * v).sum(2) / v.sum(2).clamp(min=1)).sum() / n, _STRIP_VOID[1]),
     Mistake("one value per mask", lambda x, v, n: _per_mask(x, v), "One number: the sum over the masks, / num_masks."),
 )

@@ -40,9 +40,15 @@ def _log_1_p(x):
     return (1 - x.sigmoid()).log()
 
 
-_ROUNDED = ("the log of a sigmoid that has rounded to 0 or 1",
-            "At a logit of 1000 the sigmoid is exactly 1, and the log of 1 - 1 is minus infinity. Clamping or adding "
-            "an epsilon hides it; F.softplus(x) = log(1 + exp(x)) avoids it.", issue("kornia/kornia", 2115))
+def _clamped(x, y, margin):
+    p = x.float().sigmoid().clamp(margin, 1 - margin)  # float32 on purpose: it decides what 1 - margin is
+    return F.binary_cross_entropy(p, y.float(), reduction="none")
+
+
+_ROUNDED = ("the right formula, but it breaks down at very sure pixels",
+            "At a logit of 1000 the sigmoid is exactly 1 and log(1 - 1) minus infinity, and exp(1000) is infinite too. "
+            "Clamping or an epsilon only hides it. F.softplus(x) = log(1 + exp(x)) is written so that neither happens.",
+            issue("kornia/kornia", 2115))
 _SIGN = ("the minus sign missing", "log p_t is negative; a loss must fall when p_t grows.")
 _FLIPPED = ("inside and outside exchanged", "Inside the mask the true answer is 1: there the loss is -log p.")
 _INSIDE = ("only the pixels of the mask", "Outside, the model is right when p is small: -log(1 - p) there.")
@@ -50,8 +56,9 @@ ENTROPY_MISTAKES = (
     Mistake(_ROUNDED[0], lambda x, y: -_inside_out(x, y, _log_p, _log_1_p), *_ROUNDED[1:]),  # 0 * inf
     Mistake(_ROUNDED[0], lambda x, y: -_p_t(x, y).log(), *_ROUNDED[1:]),  # inf
     Mistake(_ROUNDED[0], lambda x, y: F.binary_cross_entropy(x.sigmoid(), y, reduction="none"), *_ROUNDED[1:]),  # 100
-    Mistake(_ROUNDED[0], lambda x, y: -(_p_t(x, y) + 1e-8).log(), *_ROUNDED[1:]),
-    Mistake(_ROUNDED[0], lambda x, y: -(_p_t(x, y) + 1e-6).log(), *_ROUNDED[1:]),
+    *(Mistake(_ROUNDED[0], lambda x, y, e=e: -(_p_t(x, y) + e).log(), *_ROUNDED[1:])
+      for e in (1e-6, 1e-7, 1e-8, 1e-10, 1e-12)),
+    *(Mistake(_ROUNDED[0], lambda x, y, e=e: _clamped(x, y, e), *_ROUNDED[1:]) for e in (1e-4, 1e-7)),
     Mistake(_SIGN[0], lambda x, y: -_inside_out(x, y, lambda x: F.softplus(-x), F.softplus), _SIGN[1]),
     Mistake(_SIGN[0], lambda x, y: _p_t(x, y).log(), _SIGN[1]),
     Mistake(_SIGN[0], lambda x, y: _inside_out(x, y, _log_p, _log_1_p), _SIGN[1]),
@@ -108,6 +115,11 @@ def _of_probabilities(x, y, n, alpha=0.25, gamma=2.0):
     return mean_sum((alpha * y + (1 - alpha) * (1 - y)) * (1 - _p_t(x, y)) ** gamma * entropy, n)
 
 
+def _averaged_entropy(x, y, n, alpha=0.25, gamma=2.0):
+    weight = (alpha * y + (1 - alpha) * (1 - y)) * (1 - _p_t(x, y)) ** gamma
+    return mean_sum(weight * F.binary_cross_entropy_with_logits(x, y), n)
+
+
 def _by_positives(x, y, n, alpha=0.25, gamma=2.0):
     return _focal(x, y, n, alpha, gamma, reduce=lambda loss, n: loss.sum() / y.sum())
 
@@ -146,6 +158,8 @@ FOCAL_MISTAKES = (
             TINNUNCULUS),
     Mistake("p_t made from the weighted cross-entropy", _weighted_p_t,
             "exp(-cross-entropy) is p_t, but only before alpha is multiplied in."),
+    Mistake("the cross-entropy averaged before it was weighted", _averaged_entropy,
+            "binary_cross_entropy_with_logits gives the mean unless you say reduction=\"none\"."),
     Mistake("sigmoid applied twice", lambda x, y, *rest: _focal(x.sigmoid(), y, *rest),
             "The cross-entropy with logits applies the sigmoid itself; give it logits.", MLLMSEG),
     Mistake("the cross-entropy with logits was given probabilities", _of_probabilities,
