@@ -20,6 +20,7 @@ SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = SETTINGS["project"]
 CORE = [Requirement(line) for line in PROJECT["dependencies"]]
 EXTRAS = {name: [Requirement(line) for line in lines] for name, lines in PROJECT["optional-dependencies"].items()}
+INSTALLED = ("lessons", "dev")  # what environment and Makefile install; other extras are for single tests
 DIRECT = CORE + [requirement for extra in EXTRAS.values() for requirement in extra]
 PINS = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
 PLATFORMS = [("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"), ("win32", "AMD64")]
@@ -61,12 +62,12 @@ def test_environment_is_python_pip_and_this_project():
     assert environment["name"] == PROJECT["name"] and environment["channels"] == ["conda-forge"]
     *conda, pip = environment["dependencies"]
     assert conda == [f"python{PROJECT['requires-python']}", "pip"]
-    assert pip == {"pip": ["-c constraints.txt", f"-e .[{','.join(EXTRAS)}]"]}
+    assert pip == {"pip": ["-c constraints.txt", f"-e .[{','.join(INSTALLED)}]"]}
 
 
 def test_makefile_installs_what_the_environment_does():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert f"-c constraints.txt -e '.[{','.join(EXTRAS)}]'" in makefile
+    assert f"-c constraints.txt -e '.[{','.join(INSTALLED)}]'" in makefile
     for target in ("lab", "test", "train", "lessons", "lint", "pins", "clean"):
         assert re.search(rf"^{target}:", makefile, re.M) and re.search(rf"^# make {target}\b", makefile, re.M), target
 
