@@ -1,4 +1,6 @@
 """Exercises of lesson 04, the set criterion: the number of masks, the total; the rest in lesson04_class and _masks."""
+import itertools
+
 import torch
 
 from .core import Exercise, Fixture, Mistake, issue
@@ -28,8 +30,8 @@ def _mean_of_means(per_mask, targets):
 
 
 _IMAGES = ("the mean over images of each image's own mean",
-           "Then a mask in a crowded image counts less than one in an empty landscape. Here every mask of the batch "
-           "counts the same: one sum, one number of masks.")
+           "Then a mask in a crowded image counts less than one that is alone in its image. Here every mask of the "
+           "batch counts the same: one sum, one number of masks.")
 count_exercise = Exercise(
     id="04.3", title="the number of masks", name="batch_mask_loss", reference=batch_mask_loss,
     fixtures=(
@@ -102,7 +104,8 @@ total_exercise = Exercise(
     id="04.4", title="the total over all layers", name="total_loss", reference=total_loss,
     fixtures=(
         Fixture("three layers, the reference weights", (_layers(3, 0.9), REFERENCE)),
-        Fixture("twelve layers, other weights", (_layers(12, 2.2), {"class": 2.0, "focal": 5.0, "dice": 3.5})),
+        Fixture("twelve layers, other weights in another order", (
+            _layers(12, 2.2), {"dice": 3.5, "class": 2.0, "focal": 5.0})),
         Fixture("one layer", (_layers(1, 3.1), {"class": 0.5, "focal": 8.0, "dice": 1.5}))),
     mistakes=(
         Mistake("the last layer only", lambda t, w: total_loss(_last(t), w),
@@ -133,6 +136,9 @@ total_exercise = Exercise(
                 "The 20 belongs to focal alone."),
         Mistake("the reference weights written into the code", lambda t, w: total_loss(t, REFERENCE),
                 "The weights are an argument."),
+        Mistake("the weights taken by position, not by name", lambda t, w: sum(
+            a * b for a, b in zip(itertools.cycle(w.values()), t.values())),
+                "A dictionary is read by name. The order of its entries is an accident."),
         Mistake("divided by the sum of the weights", lambda t, w: total_loss(t, w) / sum(w.values()),
                 "The total is a weighted sum, not a weighted mean.")),
     hints=("Which weight does the entry focal_0 get?",

@@ -61,6 +61,12 @@ def _matched_only(x, targets, matches, w=0.1):
     return terms.sum() / weights.sum()
 
 
+def _two_means(x, targets, matches, w=0.1):
+    classes = _classes(x, targets, matches)
+    terms, matched = F.cross_entropy(x.mT, classes, reduction="none"), classes < x.shape[-1] - 1
+    return terms[matched].mean() + w * terms[~matched].mean()
+
+
 def _target_order(x, targets, matches, w=0.1, cut=False):
     classes = _classes(x, [], [])
     for b, (target, (queries, _)) in enumerate(zip(targets, matches)):
@@ -110,6 +116,11 @@ class_exercise = Exercise(
         Mistake("the mean over images of each image's own weighted mean", lambda *a: (
             _terms(*a)[0].sum(1) / _terms(*a)[1].sum(1)).mean(),
                 "All queries of the batch go into one weighted mean; else an image without targets weighs too much."),
+        Mistake("the weighted means of the images added up", lambda *a: (
+            _terms(*a)[0].sum(1) / _terms(*a)[1].sum(1)).sum(),
+                "One weighted mean over all queries of the batch, whichever image they belong to."),
+        Mistake("two means, one of the matched queries and 0.1 times one of the others", _two_means,
+                "There is one mean: all terms above, all weights below. (The mean of no matched query at all is nan.)"),
         Mistake("the weight on class 0 instead of no-object", lambda x, t, m, w=0.1: _plain(
             x, t, m, weight=_weight(x, w, 0)),
                 "no-object is the last class, index K; class 0 is a real one."),

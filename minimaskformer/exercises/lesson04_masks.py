@@ -98,6 +98,15 @@ picking_exercise = Exercise(
         Mistake("queries and targets swapped", _pairs(
             lambda x, b, q, t, m: x[b, t], lambda y, b, q, t: y[b]["masks"][q]),
                 "A match is (queries, targets), in this order.", issue("Visual-Behavior/detr-tensorflow", 35)),
+        Mistake("the predictions picked with the targets' indices", _pairs(lambda x, b, q, t, m: x[b, t], _chosen),
+                "Two vectors, two uses: queries index mask_logits[b], targets index the masks."),
+        Mistake("the masks picked with the queries' indices", _pairs(_rightly, lambda y, b, q, t: y[b]["masks"][q]),
+                "Two vectors, two uses: queries index mask_logits[b], targets index the masks."),
+        Mistake("the first queries instead of the matched ones", _pairs(lambda x, b, q, t, m: x[b, :len(q)], _chosen),
+                "Query 0 has no claim to a target: pick the queries that the match names."),
+        Mistake("everything joined first, and indexed without offsets", lambda x, y, m: (
+            x.flatten(0, 1)[torch.cat([q for q, _ in m])], _without_offset(x, y, m)[1]),
+                "Indices of a match count within one image. Pick image by image, then join."),
         Mistake("the masks of the whole batch indexed without an offset", _without_offset,
                 "Target 0 of image 1 is not target 0 of the batch: index each image's masks before joining them."),
         Mistake("the flat query index with an offset of T instead of N", _flat_offset,
@@ -138,13 +147,16 @@ def _nothing_void(x, y, v):
     return void_losses(x, y, torch.ones_like(v))
 
 
-def _zeroed(x, y, v, fill=0.0):
-    """Void logits overwritten, then the plain losses."""
-    return _nothing_void(torch.where(v > 0, x, fill), y * v, v)
+def _zeroed(x, y, v):
+    return _nothing_void(x * v, y * v, v)
 
 
 def _zeroed_logits_only(x, y, v):
     return _nothing_void(x * v, y, v)
+
+
+def _half_zeroed(x, y, v):
+    return pixel_focal(x * v, y * v, 0.25, 2.0).sum(1) / v.sum(1), _dice(x, y, v)
 
 
 def _pooled(x, y, v):
@@ -157,11 +169,11 @@ def _pooled_mean(x, y, v):
     return focal, _dice(x, y, v)
 
 
-def _area(x, y, v, of_prediction, of_truth):
+def _area(x, y, v, of_prediction, of_truth, one=1):
     """Dice with void pixels kept in one of the two areas."""
-    p, t = x.sigmoid(), y * 1
+    p, t = x.sigmoid(), y
     areas = (p if of_prediction else p * v).sum(1) + (t if of_truth else t * v).sum(1)
-    return _focal(x, y, v), 1 - (2 * (p * t * v).sum(1) + 1) / (areas + 1)
+    return _focal(x, y, v), 1 - (2 * (p * t * v).sum(1) + one) / (areas + one)
 
 
 LOGITS = torch.tensor([[2.1, -0.6, 0.9, -1.7, 1.4, -2.3], [-1.2, 0.5, 1.8, 2.4, -0.4, 0.7],
@@ -197,6 +209,12 @@ void_exercise = Exercise(
         Mistake("valid applied to the logits", _zeroed_logits_only,
                 "A logit of 0 is a probability of one half, and costs. Apply valid after the loss of each pixel, and "
                 "to the probabilities."),
+        Mistake("valid applied to logits, probabilities and masks", _half_zeroed,
+                "A logit of 0 is a probability of one half, and costs. Apply valid after the loss of each pixel."),
+        Mistake("pixel_focal was given probabilities", lambda x, y, v: (_focal(x.sigmoid(), y, v), _dice(x, y, v)),
+                "pixel_focal applies the sigmoid itself; give it the logits.", TINNUNCULUS),
+        Mistake("no +1 in dice", lambda x, y, v: (_focal(x, y, v), _area(x, y, v, False, False, 0)[1]),
+                "Dice here has + 1 above and below the line, so that an empty pair costs 0 and not 0 / 0."),
         Mistake("valid applied to logits and masks", _zeroed,
                 "A logit of 0 is a probability of one half, and costs. Apply valid after the loss of each pixel, and "
                 "to the probabilities."),
