@@ -7,8 +7,8 @@ class FPN(nn.Module):
     """Feature pyramid: from the coarsest map down, upsample by 2 (nearest), add the lateral, smooth with a 3 x 3.
 
     `forward([res2, res3, res4, res5], image_mask)` returns the pixel embeddings [B, mask_dim, H/4, W/4], the smoothed
-    maps [p2, p3, p4, p5], each [B, dim, H/s, W/s], and res5 as it enters. With `encoder`, a transformer encoder works on
-    one map: on res5, projected to `dim` (the paper's panoptic models), or on p5 ... p2 (mini: p3).
+    maps [p2, p3, p4, p5], each [B, dim, H/s, W/s], and res5 as it enters. With `encoder`, a transformer encoder
+    works on one map: on res5, projected to `dim` (the paper's panoptic models), or on p5 ... p2 (mini: p3).
 
     Laterals have GroupNorm and *no* ReLU, so they can take away as well as add. The last 3 x 3 is bare: embeddings
     are read by a dot product and need no sign. (The paper's text says 1 x 1 there; its code, and we, have 3 x 3.)

@@ -61,6 +61,14 @@ def read(value, template, parts=()):
     return out
 
 
+def finite(value, template):
+    """Whether a value has the template's form and holds no infinity and no not-a-number."""
+    try:
+        return all(np.isfinite(array).all() for _, array, _ in read(value, template))
+    except Misfit:
+        return False
+
+
 def same(value, other, canonical, atol, rtol):
     """Whether two values agree in form and numbers (not-a-number equals itself)."""
     try:
@@ -83,7 +91,7 @@ def problem(value, expected, canonical, atol, rtol, parts=()):
         if x.shape != y.shape:
             return "form", f"{label}expected shape {list(y.shape)}, got {list(x.shape)}"
         if whole_wanted and not whole and x.size:
-            return "form", f"{label}expected integers (int64), got floating-point numbers"
+            return "form", f"{label}expected whole numbers or booleans, got floating-point numbers"
     xs, ys = canonical([x for _, x, _ in found]), canonical([y for _, y, _ in wanted])
     sentences = [gap(x, y, name, atol, rtol) for x, y, (name, _, _) in zip(xs, ys, wanted)]
     sentences = [s for s in sentences if s]
