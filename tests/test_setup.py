@@ -93,7 +93,8 @@ def imported(source, only_top=False):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names.add(node.module.split(".")[0])
-    own = {path.stem for folder in ("tests", "tools", "benchmarks") for path in (ROOT / folder).glob("*.py")}
+    own = {path.stem for folder in ("tests", "tests/golden", "tools", "benchmarks")
+           for path in (ROOT / folder).glob("*.py")}
     names -= set(sys.stdlib_module_names) | {"minimaskformer", "tests"} | own
     return {canonicalize_name(PACKAGE_OF.get(name, name)) for name in names}
 
