@@ -120,6 +120,6 @@ def relative_position_index(w):
 
 def region_mask(size, w, shift, device=None):
     """[M, w * w, w * w]: 0 for two cells that were neighbours before the roll, -100 for cells of opposite borders."""
-    rows, columns = (sum((torch.arange(n, device=device) >= n - edge).long() for edge in (w, shift)) for n in size)
-    regions = to_windows((3 * rows[:, None] + columns)[None, :, :, None], w)[0, :, :, 0]  # [M, w * w]
+    rows, columns = ((torch.arange(n, device=device) >= n - shift).long() for n in size)  # 1: came around the border
+    regions = to_windows((2 * rows[:, None] + columns)[None, :, :, None], w)[0, :, :, 0]  # [M, w * w]
     return -100.0 * (regions[:, :, None] != regions[:, None, :])
