@@ -1,4 +1,5 @@
 """minimaskformer: MaskFormer (Cheng et al. 2021, arXiv 2107.06278) in code short enough to read in an evening."""
+from .baselines import PerPixelBaseline, PerPixelBaselinePlus
 from .checkpoint import load_checkpoint, save_checkpoint
 from .classes import ClassTable
 from .config import MaskFormerConfig
@@ -13,13 +14,15 @@ from .matching import hungarian_match, pairwise_cost
 from .metrics import MeanIoU, PanopticQuality
 from .model import MaskFormer, build_model
 from .targets import panoptic_to_target, semantic_to_target, target_to_panoptic
+from .tta import predict_semantic_tta
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "ClassTable", "CocoPanoptic", "InstanceFolder", "Lakeland", "MaskAP", "MaskFormer", "MaskFormerConfig", "MeanIoU",
-    "PanopticQuality", "SetCriterion", "build_model", "classification_loss", "dice_loss", "evaluate",
-    "general_inference", "hungarian_match", "instance_inference", "load_checkpoint", "pairwise_cost",
-    "panoptic_inference", "panoptic_to_target", "save_checkpoint", "semantic_inference", "semantic_scores",
-    "semantic_to_target", "sigmoid_focal_loss", "target_to_panoptic",
+    "ClassTable", "CocoPanoptic", "InstanceFolder", "Lakeland", "MaskAP", "MaskFormer", "MaskFormerConfig",
+    "MeanIoU", "PanopticQuality", "PerPixelBaseline", "PerPixelBaselinePlus", "SetCriterion", "build_model",
+    "classification_loss", "dice_loss", "evaluate", "general_inference", "hungarian_match", "instance_inference",
+    "load_checkpoint", "pairwise_cost", "panoptic_inference", "panoptic_to_target", "predict_semantic_tta",
+    "save_checkpoint", "semantic_inference", "semantic_scores", "semantic_to_target", "sigmoid_focal_loss",
+    "target_to_panoptic",
 ]
