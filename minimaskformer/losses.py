@@ -96,7 +96,9 @@ class SetCriterion(nn.Module):
         if self.matching == "fixed" and output.class_logits.shape[1] < self.num_classes:
             raise ValueError(f"fixed matching gives class k to query k: {self.num_classes} classes need as many "
                              f"queries, the model has {output.class_logits.shape[1]}")
-        targets = on_one_canvas(targets)
+        device = output.mask_logits.device  # masks and valid travel there once, not once per decoder layer
+        targets = [target | {key: target[key].to(device) for key in ("masks", "valid") if key in target}
+                   for target in on_one_canvas(targets)]
         class_logits = torch.stack([layer.class_logits for layer in layers]).float()  # [L, B, N, K+1]
         mask_logits = torch.stack([layer.mask_logits for layer in layers])  # [L, B, N, h, w]
         with torch.autocast(mask_logits.device.type, enabled=False):  # losses in float32, whatever the model runs in
