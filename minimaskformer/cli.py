@@ -133,6 +133,11 @@ def run_evaluate(options):
 def run_predict(options):
     """Segment each picture; NAME_TASK.png is for looking, NAME_TASK_ids.png / .json / .npz for working on."""
     from .checkpoint import load_checkpoint
+    stems = [path.stem for path in options.images]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise ValueError(f"several pictures are called {', '.join(twice[:5])}, and results are named after them: one "
+                         f"would overwrite the other; predict them with different --out folders")
     model = load_checkpoint(options.checkpoint).to(choose_device(options.device))
     options.out.mkdir(parents=True, exist_ok=True)
     for path in options.images:

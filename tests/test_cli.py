@@ -112,6 +112,15 @@ def test_a_file_that_is_no_whole_picture(trained, tmp_path, capsys, content):
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
 
 
+def test_pictures_of_one_name_do_not_overwrite_each_other(trained, tmp_path, capsys):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (20, 20)).save(tmp_path / folder / "photo.png")
+    pictures = [str(tmp_path / folder / "photo.png") for folder in ("a", "b")]
+    assert cli.main(["predict", str(trained), *pictures, "--out", str(tmp_path / "out")]) == 1
+    assert "several pictures are called photo" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_unknown_command_and_task_list_what_is_known(capsys):
     for arguments, known in ((["dance"], "predict"), (["predict", "m", "i", "--task", "depth"], "panoptic")):
         with pytest.raises(SystemExit):
