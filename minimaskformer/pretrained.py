@@ -3,7 +3,6 @@
 Our backbones are torchvision's networks cut in pieces, so weights need new names and nothing else. Heads that classify
 the whole image (and MobileNetV2's last 1 x 1) have no place here and are left out.
 """
-import pickle
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from torchvision.models import get_model, get_model_weights, list_models
 
 from .backbone import MOBILENETS, RESNETS
 from .swin import SWINS
+from .zoo import read_torch
 
 HEADS = ("fc.", "classifier.", "head.")
 
@@ -65,16 +65,7 @@ def read_weights(name, weights):
     if not path.is_file():
         raise FileNotFoundError(f"no backbone weights at {path}; give a file, or one of torchvision's names for "
                                 f"{name}: {', '.join(published)}")
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} is not a file of tensors only: {str(error).splitlines()[0]}") from None
-    for wrapper in ("state_dict", "model"):  # as training scripts save it
-        if isinstance(tensors, dict) and isinstance(tensors.get(wrapper), dict):
-            tensors = tensors[wrapper]
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
-        raise ValueError(f"{path} holds no state dict (names and tensors), but {type(tensors).__name__}")
-    return tensors
+    return read_torch(path)
 
 
 def torchvision_names(tensors, template):

@@ -123,7 +123,7 @@ def read_torch(path):
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for broken or refused files
-        raise ValueError(f"{path} can not be read as a torch file of tensors: {str(error)[:300]}") from None
+        raise ValueError(f"{path} can not be read: it is not a file of tensors only: {str(error)[:300]}") from None
     return model_part(content, path)
 
 
@@ -133,5 +133,5 @@ def model_part(content, path):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not content:
-        raise ValueError(f"{path} holds no table of named tensors")
+        raise ValueError(f"{path} holds no state dict (names and tensors), but {type(content).__name__}")
     return {name: torch.as_tensor(value) for name, value in content.items() if hasattr(value, "shape")}
