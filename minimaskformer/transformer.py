@@ -6,15 +6,15 @@ from torch import nn
 def sine_positions(mask, dim, temperature=10_000.0):
     """Two-dimensional sine positions [B, dim, H, W] of the pixels that `mask` bool [B, H, W] marks as image (DETR).
 
-    The first dim/2 channels encode y, the others x; y and x run from just above 0 to 2 pi over the true image.
+    The first dim/2 channels encode y, the others x. Row t = 1 ... H of the true image has y = 2 pi t / (H + 1e-6), and
+    channels 2i, 2i + 1 are sin and cos of y / temperature^(2i / (dim/2)); float32. Raises ValueError unless 4 | dim.
     """
     if dim % 4:
         raise ValueError(f"sine positions need a multiple of 4 channels, got {dim}")
-    scale = 2 * torch.pi
     y = mask.cumsum(1, dtype=torch.float32)  # [B, H, W]: 1 ... H
-    x = mask.cumsum(2, dtype=torch.float32)
-    y = y / (y[:, -1:, :] + 1e-6) * scale
-    x = x / (x[:, :, -1:] + 1e-6) * scale
+    x = mask.cumsum(2, dtype=torch.float32)  # [B, H, W]: 1 ... W
+    y = y / (y[:, -1:, :] + 1e-6) * 2 * torch.pi  # just above 0 ... 2 pi, however much padding follows
+    x = x / (x[:, :, -1:] + 1e-6) * 2 * torch.pi
     channel = torch.arange(dim // 2, dtype=torch.float32, device=mask.device)
     wavelength = temperature ** (2 * (channel // 2) / (dim // 2))  # pairs (sin, cos) share one
     y, x = y[..., None] / wavelength, x[..., None] / wavelength  # [B, H, W, dim/2]
@@ -79,12 +79,13 @@ class DecoderLayer(nn.Module):
     def forward(self, x, query_positions, memory, memory_positions, padding=None, need_weights=False):
         """x, query_positions [B, N, C]; memory, memory_positions [B, P, C]; padding bool [B, P], True is not image.
 
-        Returns x [B, N, C] and, if asked for, the cross-attention [B, N, P] averaged over heads (else None).
+        Returns x [B, N, C] and, if asked for, what each head of each query reads, [B, heads, N, P] (else None).
         """
-        q = k = x + query_positions
+        q = k = x + query_positions  # [B, N, C]
         x = self.norm1(x + self.dropout(self.self_attn(q, k, x, need_weights=False)[0]))
         read, weights = self.cross_attn(x + query_positions, memory + memory_positions, memory,
-                                        key_padding_mask=padding, need_weights=need_weights)
+                                        key_padding_mask=padding, need_weights=need_weights,
+                                        average_attn_weights=False)  # [B, N, C], [B, heads, N, P]
         x = self.norm2(x + self.dropout(read))
         x = self.norm3(x + self.dropout(self.mlp(x)))
         return x, weights
@@ -107,7 +108,10 @@ class TransformerDecoder(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def forward(self, memory, image_mask, need_weights=False):
-        """memory [B, C, h, w], image_mask bool [B, h, w] (False = padding) to L states [B, N, C] (and L attentions)."""
+        """memory [B, C, h, w], image_mask bool [B, h, w] (False = padding) to L states [B, N, C].
+
+        With need_weights also the L cross-attentions, each [B, heads, N, h*w]: softmax over the cells of the memory.
+        """
         B, C, h, w = memory.shape
         positions = sine_positions(image_mask, C).to(memory.dtype).flatten(2).mT  # [B, h*w, C]
         padding = None if image_mask.all() else ~image_mask.flatten(1)  # [B, h*w]

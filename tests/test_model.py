@@ -144,7 +144,9 @@ def test_decoder_layer_is_torchs():
     x, memory = torch.randn(2, 5, 32), torch.randn(2, 9, 32)
     got, weights = ours(x, torch.zeros(1, 5, 32), memory, torch.zeros(1, 9, 32), need_weights=True)
     torch.testing.assert_close(got, peer(x, memory), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 5))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 5))  # [B, heads, N]
+    mean = ours.cross_attn(ours.norm1(x + ours.self_attn(x, x, x)[0]), memory, memory)[1]
+    torch.testing.assert_close(weights.mean(1), mean)
 
 
 def test_encoder_layer_is_torchs():
