@@ -164,11 +164,13 @@ def call(fn, args):
 
 
 def doubled(value):
-    """The arguments with every float tensor in float64, for the reference and the mistakes."""
+    """The arguments with every float tensor and every module in float64, for the reference and the mistakes."""
     if isinstance(value, (tuple, list)):
         return type(value)(doubled(v) for v in value)
     if isinstance(value, dict):
         return {k: doubled(v) for k, v in value.items()}
+    if isinstance(value, torch.nn.Module):
+        return copy.deepcopy(value).double()
     return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
