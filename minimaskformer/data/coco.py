@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from ..classes import ClassTable
 from ..targets import check_segments, panoptic_to_target
-from .images import open_image, read_image, safe_name
+from .images import open_image, read_image, safe_name, same_size
 
 MAX_ID = 256 ** 3 - 1
 
@@ -46,19 +46,24 @@ class CocoPanoptic(Dataset):
         """The image's name without its suffix."""
         return self.entries[index]["name"]
 
-    def __getitem__(self, index):
+    def files(self, index):
+        """The image file and the label files (here one PNG) of an item."""
         entry = self.entries[index]
-        png, picture = self.png_dir / entry["png"], self.image_dir / entry["image"]
+        return self.image_dir / entry["image"], (self.png_dir / entry["png"],)
+
+    def read_map(self, index):
+        """(segment_map, segments_info) of an item: its PNG read and checked, without its image."""
+        entry, (_, (png,)) = self.entries[index], self.files(index)
         segment_map = torch.from_numpy(read_segment_map(png))  # [H, W]
+        same_size({str(png): segment_map.shape, f"the JSON {self.json_file}": entry["size"]}, entry["name"])
         info = match_segments(segment_map, entry["segments"], f"{png} and {self.json_file.name}")
+        return segment_map, [{**s, "isthing": self.classes.isthing[s["category_id"]]} for s in info]
+
+    def __getitem__(self, index):
+        picture, (png,) = self.files(index)
+        segment_map, info = self.read_map(index)
         image = read_image(picture)  # [3, H, W]
-        sizes = {str(picture): tuple(image.shape[1:]), str(png): tuple(segment_map.shape), "the JSON": entry["size"]}
-        if len(set(sizes.values())) > 1:
-            told = ", ".join(f"{file}: {width} x {height}" for file, (height, width) in sizes.items())
-            raise ValueError(f"sizes (width x height) differ for image {entry['name']}: {told}. The annotations belong "
-                             "to the original image: do not resize one without the other")
-        things = self.classes.isthing
-        info = [{**s, "isthing": things[s["category_id"]]} for s in info]
+        same_size({str(picture): image.shape[1:], str(png): segment_map.shape}, self.name(index))
         return image, panoptic_to_target(segment_map, info, len(self.classes))
 
 

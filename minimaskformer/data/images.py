@@ -55,3 +55,12 @@ def rgb_array(picture, where="image"):
 def safe_name(file_name):
     """A relative file name without its suffix, as one word that is a good file name everywhere."""
     return re.sub(r"[^\w.-]", "_", re.sub(r"\.\w+$", "", str(file_name)))
+
+
+def same_size(shapes, name):
+    """Raise ValueError unless the files of an item agree in size. shapes: {file: (height, width)}."""
+    shapes = {file: tuple(shape) for file, shape in shapes.items()}
+    if len(set(shapes.values())) > 1:
+        told = ", ".join(f"{file} is {width} x {height}" for file, (height, width) in shapes.items())
+        raise ValueError(f"sizes (width x height) differ for image {name}: {told}. The annotations belong to the "
+                         "original image: do not resize one without the other")

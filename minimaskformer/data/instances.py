@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 
 from ..classes import ClassTable
 from ..targets import panoptic_to_target
-from .images import open_image, read_image, safe_name
+from .images import open_image, read_image, safe_name, same_size
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff")  # lossless ones
@@ -39,14 +39,14 @@ class InstanceFolder(Dataset):
         """The image's name without its suffix."""
         return safe_name(self.pairs[index][0].name)
 
-    def __getitem__(self, index):
+    def files(self, index):
+        """The image file and the label files (here one) of an item."""
         image_file, label_file = self.pairs[index]
-        image = read_image(image_file)  # [3, H, W]
-        segment_map = torch.from_numpy(read_labels(label_file))  # [H, W]
-        if image.shape[1:] != segment_map.shape:
-            (h, w), (label_h, label_w) = image.shape[1:], segment_map.shape
-            raise ValueError(f"sizes (width x height) differ: {image_file} is {w} x {h}, {label_file} is "
-                             f"{label_w} x {label_h}. Do not resize one without the other")
+        return image_file, (label_file,)
+
+    def read_map(self, index):
+        """(segment_map, segments_info) of an item: its label file read and checked, without its image."""
+        segment_map = torch.from_numpy(read_labels(self.pairs[index][1]))  # [H, W]
         found, counts = np.unique(segment_map, return_counts=True)
         area = dict(zip(found.tolist(), counts.tolist()))
         background = max(area) + 1
@@ -54,6 +54,13 @@ class InstanceFolder(Dataset):
         if 0 in area:
             segment_map[segment_map == 0] = background
             info.append({"id": background, "category_id": 1, "isthing": False, "iscrowd": 0, "area": area[0]})
+        return segment_map, info
+
+    def __getitem__(self, index):
+        image_file, label_file = self.pairs[index]
+        segment_map, info = self.read_map(index)
+        image = read_image(image_file)  # [3, H, W]
+        same_size({str(image_file): image.shape[1:], str(label_file): segment_map.shape}, self.name(index))
         return image, panoptic_to_target(segment_map, info, len(self.classes))
 
 

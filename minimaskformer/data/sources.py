@@ -97,6 +97,16 @@ class Joined(Dataset):
         part, inside = self.locate(index)
         return part.name(inside)
 
+    def files(self, index):
+        """The image file and the label files of an item."""
+        part, inside = self.locate(index)
+        return part.files(inside)
+
+    def read_map(self, index):
+        """(segment_map, segments_info) of an item, without its image."""
+        part, inside = self.locate(index)
+        return part.read_map(inside)
+
     def __getitem__(self, index):
         part, inside = self.locate(index)
         return part[inside]

@@ -1,0 +1,73 @@
+"""Check a data set before the first step: every label file read once, every bad one named.
+
+A run that stops after an hour because picture 40,000 has a label 151 has wasted the hour. What is checked here needs
+no image pixels: label files are decoded and compared with the class table, images are only asked for their size.
+"""
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+from PIL import Image
+
+from .images import BROKEN, same_size
+
+SHOWN = 20  # files listed in an error
+
+
+def scan_labels(dataset, limit=None, workers=None):
+    """Raise ValueError with a list of the bad files of a data set, each with what is wrong with it, if there are any.
+
+    Wrong is: a label that the class table lacks, a file that is missing, truncated or of the wrong kind, and an image
+    whose size is not that of its labels. limit: check only so many items, spread evenly over the data set. Data sets
+    that are drawn and not read, such as Lakeland, have no files (no `read_map`) and pass at once. Returns the number
+    of items checked.
+    """
+    if not hasattr(dataset, "read_map"):
+        return 0
+    indices = spread(len(dataset), limit)
+    bad = [(index, error) for index, error in zip(indices, each(file_problem, dataset, indices, workers)) if error]
+    if bad:
+        listed = "\n".join(f"  {error}" for _, error in bad[:SHOWN])
+        more = f"\n  ... and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        raise ValueError(f"{len(bad)} of the {len(indices)} items checked can not be used:\n{listed}{more}\n"
+                         "Mend or remove these files, or the class table; "
+                         "`python -m minimaskformer inspect` shows the whole data set")
+    return len(indices)
+
+
+def spread(count, limit=None):
+    """`limit` indices spread evenly over 0 ... count - 1, or all of them."""
+    if limit is not None and limit < 1:
+        raise ValueError(f"a limit is at least 1, got {limit}")
+    if limit is None or limit >= count:
+        return list(range(count))
+    return [i * count // limit for i in range(limit)]
+
+
+def each(function, dataset, indices, workers=None):
+    """function(dataset, index) for every index, in order, by threads: Pillow decodes without holding up the others."""
+    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(lambda index: function(dataset, index), indices))
+
+
+def file_problem(dataset, index):
+    """What is wrong with one item's files, as text that names them; None if nothing is."""
+    try:
+        segment_map, _ = dataset.read_map(index)
+        image_file, label_files = dataset.files(index)
+        same_size({str(image_file): image_size(image_file), str(label_files[0]): segment_map.shape},
+                  dataset.name(index))
+    except (ValueError, OSError) as error:
+        return str(error)
+    return None
+
+
+def image_size(path):
+    """(height, width) from an image file's header, no pixel decoded."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no such image file: {path}")
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except BROKEN as error:
+        raise ValueError(f"{path} can not be read as an image ({error}): copy or download it again, or remove it "
+                         "together with its labels") from error
