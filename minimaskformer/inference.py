@@ -7,8 +7,15 @@ gives each pixel to the query with the largest p_i(c_i) * m_i[h, w]; the others 
     semantic   sums over queries instead of choosing one
     instance   ranks (query, class) pairs; masks may overlap
     panoptic   drops unsure queries, and segments of which too little is left
+
+On a GPU the host waits for the device only where it must know a number to go on: never in semantic, once per picture
+in general and instance (which queries are left?), twice in panoptic (which are left, and how large are they?).
 """
+from dataclasses import dataclass
+
 import torch
+
+CHUNK = 2**24  # at most this many float32 values (64 MiB) in one piece of semantic inference
 
 
 @torch.no_grad()
@@ -44,8 +51,16 @@ def semantic_scores(class_logits, mask_logits):
 
 @torch.no_grad()
 def semantic_inference(class_logits, mask_logits):
-    """The class with the largest semantic score: argmax_c sum_i p_i(c) * m_i[h, w] (section 3.4), int64 [H, W]."""
-    return semantic_scores(class_logits, mask_logits).argmax(0)  # [K, H, W] -> [H, W]
+    """The class with the largest semantic score: argmax_c sum_i p_i(c) * m_i[h, w] (section 3.4), int64 [H, W].
+
+    A pixel needs no other pixel, so a few rows are done at a time: 150 classes of a large picture would not fit.
+    """
+    num_classes = check_predictions(class_logits, mask_logits)
+    N, H, W = mask_logits.shape
+    rows = max(1, CHUNK // max(1, max(N, num_classes) * W))
+    bands = [semantic_scores(class_logits, mask_logits[:, top:top + rows]).argmax(0)  # [K, rows, W] -> [rows, W]
+             for top in range(0, max(1, H), rows)]
+    return torch.cat(bands)  # [H, W]
 
 
 @torch.no_grad()
@@ -69,8 +84,8 @@ def instance_inference(class_logits, mask_logits, things, top_k=100):
     class_probs = class_logits.float().softmax(-1)[:, :-1].flatten()  # [N, K+1] -> [N * K]
     probs, pairs = class_probs.topk(min(top_k, len(class_probs)))  # [M]
     queries, labels = pairs // num_classes, pairs % num_classes
-    isthing = torch.tensor([k in things for k in range(num_classes)], device=labels.device)
-    kept = isthing[labels] & (areas[queries] > 0)
+    isthing = torch.tensor([k in things for k in range(num_classes)]).to(labels.device, non_blocking=True)
+    kept = (isthing[labels] & (areas[queries] > 0)).nonzero().flatten()
     queries, labels, scores = queries[kept], labels[kept], (probs * quality[queries])[kept]
 
     order = scores.argsort(descending=True, stable=True)
@@ -91,39 +106,99 @@ def panoptic_inference(class_logits, mask_logits, things, score_threshold=0.8, o
     query order; dicts {id, category_id (class index), isthing, score, area}. Of merged stuff, `area` is the sum and
     `score` the largest. Raises ValueError for shapes that do not fit, a thing or a threshold out of range.
     """
+    segment_map, candidates = panoptic_rule(class_logits, mask_logits, things, score_threshold, overlap_threshold)
+    segments_info = []
+    for c in candidates:
+        if c.fate == "segment":
+            segments_info.append({"id": c.segment_id, "category_id": c.category_id, "isthing": c.isthing,
+                                  "score": c.score, "area": c.won_area})
+        elif c.fate == "merged":
+            first = segments_info[c.segment_id - 1]
+            first["area"], first["score"] = first["area"] + c.won_area, max(first["score"], c.score)
+    return segment_map, segments_info
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What panoptic inference did with one query, and the numbers it looked at."""
+    query: int
+    category_id: int  # c_i, the most likely class; K for "no object"
+    isthing: bool
+    score: float  # p_i(c_i)
+    fate: str  # "no object", "score" or "overlap" (the step that removed it); "segment", "merged" (into earlier stuff)
+    mask_area: int  # pixels of its own mask, m_i >= 0.5
+    won_area: int = 0  # pixels on which its score * mask was the largest; 0 for those that did not compete
+    segment_id: int = 0  # in the segment map; 0 if it was removed
+
+    @property
+    def ratio(self):
+        """won_area / mask_area, what the overlap test looks at: may exceed 1; 0 for an empty mask."""
+        return self.won_area / self.mask_area if self.mask_area else 0.0
+
+
+@torch.no_grad()
+def panoptic_candidates(class_logits, mask_logits, things, score_threshold=0.8, overlap_threshold=0.8):
+    """What became of every query in `panoptic_inference` with the same arguments, and why: a list of N `Candidate`s.
+
+    For figures and for looking into a model: it is the same computation, with the areas of the masks that never
+    competed counted too. Raises ValueError as `panoptic_inference` does.
+    """
+    return panoptic_rule(class_logits, mask_logits, things, score_threshold, overlap_threshold, count_all=True)[1]
+
+
+def panoptic_rule(class_logits, mask_logits, things, score_threshold, overlap_threshold, count_all=False):
+    """Steps 1 to 4 of `panoptic_inference`: (segment_map int32 [H, W], a `Candidate` per query).
+
+    The mask area of a query that step 1 removed is counted only on request (count_all), else it is given as 0.
+    """
     num_classes = check_predictions(class_logits, mask_logits)
     things = check_things(things, num_classes)
     check_fraction("score_threshold", score_threshold)
     check_fraction("overlap_threshold", overlap_threshold)
-    segment_map = torch.zeros(mask_logits.shape[-2:], dtype=torch.int32, device=mask_logits.device)
-    scores, classes = class_logits.float().softmax(-1).max(-1)  # [N, K+1] -> [N]
-    kept = (classes != num_classes) & (scores > score_threshold)
-    scores, classes, mask_probs = scores[kept], classes[kept], mask_logits[kept].float().sigmoid()  # [N', H, W]
-    if len(scores) == 0:
-        return segment_map, []
+    scores, classes, sure = sure_queries(class_logits, score_threshold)  # [N]
+    table = torch.stack([scores, classes.float(), sure.float()]).T.tolist()  # first wait: N rows
+    kept = [i for i, row in enumerate(table) if row[2]]
+    winner, won_areas, mask_areas = compete(scores, mask_logits, kept)  # [H, W], second wait
+    if count_all:
+        areas = [(m.float().sigmoid() >= 0.5).sum() for m in mask_logits]  # one at a time: no second copy of all masks
+        mask_areas = dict(enumerate(torch.stack(areas).tolist() if areas else []))
 
-    winner = (scores[:, None, None] * mask_probs).argmax(0)  # [H, W]
-    won_areas = winner.flatten().bincount(minlength=len(scores))  # [N']
-    mask_areas = (mask_probs >= 0.5).flatten(1).sum(1)  # [N'] of the mask alone, not of score * mask
-    # One transfer for all queries, in float64 because it holds areas and scores: asking per segment makes a GPU wait.
-    table = torch.stack([classes.double(), won_areas.double(), mask_areas.double(), scores.double()]).tolist()
-
-    segments_info, stuff, ids = [], {}, []  # stuff: class -> its entry; ids: segment of each kept query, 0 if dropped
-    for c, won_area, mask_area, score in zip(*table):
-        if won_area == 0 or mask_area == 0 or won_area / mask_area < overlap_threshold:
-            ids.append(0)
-            continue
-        c, won_area = int(c), int(won_area)
-        segment = stuff.get(c)
-        if segment is None:
-            segment = {"id": len(segments_info) + 1, "category_id": c, "isthing": c in things, "score": 0.0, "area": 0}
-            segments_info.append(segment)
+    candidates, stuff, count = [], {}, 0  # stuff: class -> id of its segment
+    for i, (score, c, _) in enumerate(table):
+        c, segment = int(c), 0
+        if i not in won_areas:
+            fate = "no object" if c == num_classes else "score"
+        elif won_areas[i] == 0 or mask_areas[i] == 0 or won_areas[i] / mask_areas[i] < overlap_threshold:
+            fate = "overlap"
+        elif c in stuff:
+            fate, segment = "merged", stuff[c]
+        else:
+            count += 1  # counts segments only, so it goes on after a merge
+            fate, segment = "segment", count
             if c not in things:
                 stuff[c] = segment
-        segment["score"] = max(segment["score"], score)
-        segment["area"] += won_area
-        ids.append(segment["id"])
-    return torch.tensor(ids, dtype=torch.int32, device=winner.device)[winner], segments_info
+        candidates.append(Candidate(i, c, c in things, score, fate, mask_areas.get(i, 0), won_areas.get(i, 0), segment))
+    ids = torch.tensor([candidates[i].segment_id for i in kept] + [0], dtype=torch.int32)
+    return ids.to(winner.device, non_blocking=True)[winner], candidates
+
+
+def sure_queries(class_logits, score_threshold):
+    """Step 1: (p_i(c_i) [N], c_i [N], whether the query takes part: it sees an object, and p_i(c_i) > threshold)."""
+    scores, classes = class_logits.float().softmax(-1).max(-1)  # [N, K+1] -> [N]
+    return scores, classes, (classes != class_logits.shape[1] - 1) & (scores > score_threshold)
+
+
+def compete(scores, mask_logits, kept):
+    """Step 2: (winner [H, W], an index into `kept`; pixels won and pixels of the own mask, each {query: pixels})."""
+    if not kept:
+        return torch.zeros(mask_logits.shape[-2:], dtype=torch.int64, device=mask_logits.device), {}, {}
+    queries = torch.tensor(kept).to(mask_logits.device, non_blocking=True)  # [N']
+    mask_probs = mask_logits[queries].float().sigmoid()  # [N', H, W]
+    winner = (scores[queries, None, None] * mask_probs).argmax(0)  # [H, W]
+    won = (winner.flatten() == torch.arange(len(kept), device=winner.device)[:, None]).sum(1)  # [N']
+    own = (mask_probs >= 0.5).flatten(1).sum(1)  # [N'] of the mask alone, not of score * mask
+    won_areas, mask_areas = torch.stack([won, own]).tolist()
+    return winner, dict(zip(kept, won_areas)), dict(zip(kept, mask_areas))
 
 
 def check_predictions(class_logits, mask_logits):
@@ -138,7 +213,7 @@ def check_predictions(class_logits, mask_logits):
 
 def check_things(things, num_classes):
     """The set of thing class indices; raises ValueError for anything but an integer in [0, K)."""
-    things = [c.item() if hasattr(c, "item") else c for c in things]
+    things = list(things.tolist() if hasattr(things, "tolist") else things)
     bad = [c for c in things if isinstance(c, bool) or not 0 <= c < num_classes or c != int(c)]
     if bad:
         raise ValueError(f"things are class indices in [0, {num_classes}), got {bad[:10]} "

@@ -2,16 +2,26 @@
 
 Two bilinear steps, as in the reference: mask logits to the padded network input, cropped to the true image, then to the
 picture's own size. Semantic inference resizes the class *scores* in the second step, the other rules the mask logits.
+Between the network and the reading, predictions wait at stride 4, a sixteenth of their memory.
 """
+from typing import NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor, resize
 
-from .inference import general_inference, instance_inference, panoptic_inference, semantic_scores
+from . import inference
+from .inference import general_inference, instance_inference, panoptic_inference, sure_queries
 
 TASKS = ("semantic", "instance", "panoptic", "general")
+
+
+class Sizes(NamedTuple):
+    """What `read_out` must know of a picture: its own size, and the size the network saw, before padding."""
+    picture: tuple  # (H, W)
+    network: tuple  # (h, w)
 
 
 def predict(model, images, task="panoptic", tta=False, **options):
@@ -57,9 +67,10 @@ def to_tensor(image):
 
 @torch.no_grad()
 def run(model, pictures, batch_size=16, scale=1.0):
-    """Per uint8 picture [3, H, W]: (class_logits [N, K+1], mask_logits [N, h, w] at the network's input size, (H, W)).
+    """Per uint8 picture [3, H, W]: (class_logits [N, K+1], mask_logits at stride 4 of the padded input, `Sizes`).
 
-    scale multiplies the short (and the largest long) side that pictures are resized to.
+    These three are what `read_out` takes. scale multiplies the short (and the largest long) side that pictures are
+    resized to.
     Only pictures that have one size after resizing share a batch, so the company changes nothing about a prediction.
     """
     config, was_training = model.config, model.training
@@ -77,30 +88,75 @@ def run(model, pictures, batch_size=16, scale=1.0):
             images = model.normalize(torch.stack([resized[i] for i in batch]))  # [B, 3, h, w]
             output = model(images)
             for i, class_logits, mask_logits in zip(batch, output.class_logits, output.mask_logits):
-                mask_logits = to_input_size(mask_logits.float(), images.shape[-2:], config.size_divisibility)
-                results[i] = class_logits.float(), mask_logits, tuple(pictures[i].shape[-2:])
+                sizes = Sizes(tuple(pictures[i].shape[-2:]), tuple(images.shape[-2:]))
+                results[i] = class_logits.float(), mask_logits.float(), sizes
     finally:
         model.train(was_training)
     return results
 
 
 def read_out(config, task, class_logits, mask_logits, size, things=None, **options):
-    """The answer of one task for one picture of `size` (H, W), from its class logits and input-size mask logits."""
+    """The answer of one task for one picture, from what `run` gave for it.
+
+    size: the `Sizes` of the picture; or just its (H, W), for mask logits already enlarged to the network's input size.
+    """
     check_task(task)
     things = config.things if things is None else things
+    picture = size.picture if isinstance(size, Sizes) else size
+
+    def to_input(logits):  # [n, h/4, w/4] -> [n, h, w]
+        return to_input_size(logits, size.network, config.size_divisibility) if isinstance(size, Sizes) else logits
+
+    def to_picture(logits):  # ... -> [n, H, W]
+        return bilinear(to_input(logits), picture)
+
     if task == "semantic":
-        scores = semantic_scores(class_logits, mask_logits, **options)  # [K, h, w]
-        return bilinear(scores, size).argmax(0)  # [H, W]
-    mask_logits = bilinear(mask_logits, size)  # [N, H, W]
+        return semantic_map(class_logits, mask_logits, to_input, picture, **options)
     if task == "general":
-        return general_inference(class_logits, mask_logits, **options)
+        return general_inference(class_logits, to_picture(mask_logits), **options)
     if task == "instance":
         if not tuple(things):
             raise ValueError("instance inference needs thing classes: the model's config.things is empty; "
                              "pass things=...")
-        return instance_inference(class_logits, mask_logits, things, **options)
-    thresholds = {"score_threshold": config.score_threshold, "overlap_threshold": config.overlap_threshold}
-    return panoptic_inference(class_logits, mask_logits, things, **thresholds | options)
+        return instance_inference(class_logits, to_picture(mask_logits), things, **options)
+    thresholds = {"score_threshold": config.score_threshold, "overlap_threshold": config.overlap_threshold} | options
+    sure = sure_queries(class_logits, thresholds["score_threshold"])[2].nonzero().flatten()
+    # the other masks take no part: no need to enlarge them
+    return panoptic_inference(class_logits[sure], to_picture(mask_logits[sure]), things, **thresholds)
+
+
+@torch.no_grad()
+def semantic_map(class_logits, mask_logits, to_input, size):
+    """argmax over classes of the semantic scores resized to `size` (H, W), int64, without ever holding all K of them.
+
+    A group of classes at a time against the best so far: 150 classes of 2048 x 1024 pixels would need 1.2 GB, twice.
+    Masks [N, ...] become probabilities [N, h, w] by `to_input` a group of queries at a time, for the same reason.
+    """
+    inference.check_predictions(class_logits, mask_logits)
+    class_probs = class_logits.float().softmax(-1)[:, :-1]  # [N, K+1] -> [N, K]
+    mask_probs = enlarged_probs(mask_logits, to_input)  # [N, h, w]
+    at_once = max(1, inference.CHUNK // max(size[0] * size[1], mask_probs[0].numel()))  # classes
+    best, best_class = None, None
+    for first in range(0, class_probs.shape[1], at_once):
+        with torch.autocast(mask_probs.device.type, enabled=False):
+            scores = torch.einsum("nk,nhw->khw", class_probs[:, first:first + at_once], mask_probs)  # [k, h, w]
+        top, index = bilinear(scores, size).max(0)  # [H, W]
+        if best is None:
+            best, best_class = top, index
+        else:
+            best_class = torch.where(top > best, index + first, best_class)  # a tie stays with the earlier class
+            best = torch.maximum(top, best)
+    return best_class
+
+
+def enlarged_probs(mask_logits, to_input, at_once=8):
+    """sigmoid(to_input(mask_logits)) [N, h, w], a few queries at a time: only the result is ever large."""
+    for first in range(0, len(mask_logits), at_once):
+        part = to_input(mask_logits[first:first + at_once]).float().sigmoid()
+        if first == 0:
+            mask_probs = part.new_empty(len(mask_logits), *part.shape[1:])
+        mask_probs[first:first + len(part)] = part
+    return mask_probs
 
 
 def resize_short_side(image, short_side, long_side):
@@ -118,7 +174,9 @@ def to_input_size(mask_logits, size, divisibility):
 
 
 def bilinear(maps, size):
-    """Bilinear resize of [C, h, w] to [C, *size]."""
+    """Bilinear resize of [C, h, w] to [C, *size]; C may be 0."""
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
+    if len(maps) == 0:
+        return maps.new_zeros(0, *size)
     return F.interpolate(maps[None], size=tuple(size), mode="bilinear", align_corners=False)[0]

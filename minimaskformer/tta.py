@@ -8,7 +8,7 @@ import math
 import torch
 
 from .inference import semantic_scores
-from .predict import bilinear, run, to_tensor
+from .predict import bilinear, run, to_input_size, to_tensor
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
@@ -39,8 +39,9 @@ def semantic_scores_tta(model, image, scales=SCALES, flip=True):
     total = 0
     for scale in scales:
         both = 0
-        for mirrored, (class_logits, mask_logits, size) in enumerate(run(model, versions, scale=scale)):
-            scores = bilinear(semantic_scores(class_logits, mask_logits), size)  # [K, h, w] -> [K, H, W]
+        for mirrored, (class_logits, mask_logits, sizes) in enumerate(run(model, versions, scale=scale)):
+            mask_logits = to_input_size(mask_logits, sizes.network, model.config.size_divisibility)  # [N, h, w]
+            scores = bilinear(semantic_scores(class_logits, mask_logits), sizes.picture)  # [K, h, w] -> [K, H, W]
             both = both + (scores.flip(-1) if mirrored else scores)
         total = total + both
     return total / (len(scales) * len(versions))

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from minimaskformer import inference
 from minimaskformer.inference import (
     general_inference,
     instance_inference,
+    panoptic_candidates,
     panoptic_inference,
     semantic_inference,
     semantic_scores,
@@ -246,6 +248,73 @@ def test_stuff_uses_up_places_of_top_k():
     class_logits = torch.tensor([[0.1, 0.8, 0.05, 0.05]]).log()
     assert len(instance_inference(class_logits, torch.ones(1, 2, 2), things=(0,), top_k=1)["labels"]) == 0
     assert instance_inference(class_logits, torch.ones(1, 2, 2), things=(0,), top_k=2)["labels"].tolist() == [0]
+
+
+# ---- the candidates: what became of every query
+
+FATES = ((3, 0.99), (0, 0.7), (1, 0.9), (0, 0.95), (2, 0.9), (1, 0.85), (2, 0.9))  # (class, score); 3 is no object
+
+
+def seven_fates():
+    """Seven queries on a row of eight pixels, things 0 and 1, stuff 2: every fate occurs."""
+    masks = np.full((7, 1, 8), 0.1)
+    masks[0], masks[1, 0, :2] = 0.9, 0.9  # no object, though its mask is everywhere; then too unsure
+    masks[2, 0, 2:4], masks[3, 0, 1:3] = 0.9, 0.95  # query 3 takes one of query 2's two pixels
+    masks[4, 0, 4:6], masks[5, 0, 6], masks[6, 0, 7] = 0.9, 0.9, 0.9
+    return queries(*[(c, s, m.tolist()) for (c, s), m in zip(FATES, masks)])
+
+
+def test_every_fate_and_its_numbers():
+    candidates = panoptic_candidates(*seven_fates(), {0, 1})
+    assert [c.fate for c in candidates] == ["no object", "score", "overlap", "segment", "segment", "segment", "merged"]
+    assert [c.segment_id for c in candidates] == [0, 0, 0, 1, 2, 3, 2]
+    assert [c.query for c in candidates] == list(range(7))
+    assert [c.category_id for c in candidates] == [c for c, _ in FATES]
+    assert [c.isthing for c in candidates] == [False, True, True, True, False, True, False]
+    assert [c.score for c in candidates] == pytest.approx([s for _, s in FATES])
+    assert [c.mask_area for c in candidates] == [8, 2, 2, 2, 2, 1, 1]
+    assert [c.won_area for c in candidates] == [0, 0, 1, 3, 2, 1, 1]  # nobody wants pixel 0: it goes to the surest
+    assert candidates[2].ratio == 0.5 and candidates[3].ratio == 1.5
+    assert panoptic_inference(*seven_fates(), {0, 1})[0].tolist() == [[1, 1, 1, 0, 2, 2, 3, 2]]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("thresholds", ((0.0, 0.0), (0.3, 0.4), (0.6, 0.8), (1.0, 0.5)))
+def test_candidates_and_segments_are_one_computation(seed, thresholds):
+    class_logits, mask_logits = random_predictions(seed, N=12)
+    candidates = panoptic_candidates(class_logits, mask_logits, {1, 2}, *thresholds)
+    segment_map, info = panoptic_inference(class_logits, mask_logits, {1, 2}, *thresholds)
+    assert len(candidates) == 12 and all(c.mask_area == (mask_logits[c.query].sigmoid() >= 0.5).sum()
+                                         for c in candidates)
+    for s in info:
+        own = [c for c in candidates if c.segment_id == s["id"]]
+        assert own[0].fate == "segment" and all(c.fate == "merged" for c in own[1:])
+        assert s["area"] == sum(c.won_area for c in own) == (segment_map == s["id"]).sum()
+        assert s["score"] == max(c.score for c in own) and {c.category_id for c in own} == {s["category_id"]}
+    assert sum(c.fate == "segment" for c in candidates) == len(info)
+    assert all((c.fate in ("segment", "merged")) == (c.segment_id > 0) for c in candidates)
+    competed = [c for c in candidates if c.fate not in ("no object", "score")]
+    assert sum(c.won_area for c in competed) == (segment_map.numel() if competed else 0)
+
+
+def test_queries_that_are_not_sure_may_as_well_be_absent():
+    class_logits, mask_logits = random_predictions(2, N=12)
+    sure = inference.sure_queries(class_logits, 0.5)[2]
+    assert 0 < sure.sum() < 12
+    whole, part = (panoptic_inference(*x, {1, 2}, 0.5, 0.3) for x in
+                   ((class_logits, mask_logits), (class_logits[sure], mask_logits[sure])))
+    assert equal(whole, part)
+
+
+@pytest.mark.parametrize("chunk", (1, 50, 333, 10**6))
+def test_semantic_inference_in_bands_of_rows(monkeypatch, chunk):
+    class_logits, mask_logits = random_predictions(5, N=11, K=5, H=13, W=9)
+    monkeypatch.setattr(inference, "CHUNK", chunk)
+    whole = semantic_scores(class_logits, mask_logits)
+    got = semantic_inference(class_logits, mask_logits)
+    assert got.shape == (13, 9) and torch.equal(got, whole.argmax(0))
+    strips = mask_logits.transpose(1, 2)  # not contiguous, taller than wide
+    assert torch.equal(semantic_inference(class_logits, strips), whole.argmax(0).T)
 
 
 # ---- properties

@@ -6,7 +6,16 @@ import torch.nn.functional as F
 from PIL import Image
 
 from minimaskformer import build_model, inference
-from minimaskformer.predict import predict, resize_short_side, run
+from minimaskformer.predict import (
+    Sizes,
+    bilinear,
+    predict,
+    read_out,
+    resize_short_side,
+    run,
+    semantic_map,
+    to_input_size,
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +79,62 @@ def test_predict_is_the_functions_by_hand(model):
     want = inference.panoptic_inference(output.class_logits[0], masks, model.config.things, 0.3, 0.5)
     got = model.predict(array, "panoptic", score_threshold=0.3, overlap_threshold=0.5)
     assert torch.equal(got[0], want[0]) and got[1] == want[1]
+
+
+# the last two: an input of the stride-4 size of its own padding, which must not pass for an enlarged one
+ODD = [((13, 22), (30, 51)), ((61, 87), (40, 57)), ((33, 65), (33, 65)), ((8, 8), (19, 7)), ((16, 16), (16, 16))]
+
+
+@pytest.mark.parametrize("network, size", ODD)
+@pytest.mark.parametrize("chunk", (1, 20_000, 2**24))
+def test_semantic_in_pieces_is_semantic_at_once(monkeypatch, network, size, chunk):
+    generator = torch.Generator().manual_seed(0)
+    padded = [side + -side % 32 for side in network]
+    class_logits = 2 * torch.randn(19, 14, generator=generator)
+    mask_logits = 3 * torch.randn(19, padded[0] // 4, padded[1] // 4, generator=generator)
+    large = to_input_size(mask_logits, network, 32)
+    assert large.shape == (19, *network)
+    scores = bilinear(inference.semantic_scores(class_logits, large), size)  # all classes, all pixels
+    monkeypatch.setattr(inference, "CHUNK", chunk)
+    got = semantic_map(class_logits, mask_logits, lambda x: to_input_size(x, network, 32), size)
+    assert got.shape == size and got.dtype == torch.int64
+    reached = scores.gather(0, got[None])[0]  # the score of the chosen class: the largest, up to rounding
+    torch.testing.assert_close(reached, scores.amax(0), rtol=0, atol=1e-6)
+    assert (got == scores.argmax(0)).float().mean() > 0.999
+    config = build_model("mini", num_classes=13).config
+    for task in ("semantic", "general", "panoptic"):
+        options = {"things": (0, 2, 3)} if task == "panoptic" else {}
+        a = read_out(config, task, class_logits, mask_logits, Sizes(size, network), **options)
+        b = read_out(config, task, class_logits, large, size, **options)
+        assert torch.equal(a if task == "semantic" else a[0], b if task == "semantic" else b[0])
+
+
+def test_a_tie_between_pieces_goes_to_the_first_class(monkeypatch):
+    monkeypatch.setattr(inference, "CHUNK", 1)  # one class at a time
+    got = semantic_map(torch.zeros(3, 6), torch.randn(3, 4, 5), lambda x: x, (4, 5))
+    assert not got.any()
+
+
+def test_predictions_wait_at_stride_4(model):
+    pictures = [torch.from_numpy(picture(50, 90)).permute(2, 0, 1), torch.from_numpy(picture(64, 64)).permute(2, 0, 1)]
+    for (_, mask_logits, sizes), image in zip(run(model, pictures), pictures):
+        assert sizes.picture == image.shape[-2:] == (sizes.picture[0], sizes.picture[1])
+        assert mask_logits.shape[1:] == tuple((side + -side % 32) // 4 for side in sizes.network)
+    assert sizes.network == (64, 64)
+
+
+def test_panoptic_reads_only_the_masks_it_keeps(model):
+    """Masks of queries that are not sure may hold anything: they are never looked at."""
+    class_logits = torch.full((4, 12), -9.0)
+    class_logits[range(4), [0, 3, 11, 2]] = torch.tensor([9.0, 9.0, 9.0, -8.0])
+    mask_logits = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(1))
+    sizes = Sizes((40, 50), (60, 64))
+    want = read_out(model.config, "panoptic", class_logits, mask_logits, sizes)
+    mask_logits[2:] = float("nan")
+    got = read_out(model.config, "panoptic", class_logits, mask_logits, sizes)
+    assert torch.equal(got[0], want[0]) and got[1] == want[1] and len(want[1]) == 2
+    nothing = read_out(model.config, "panoptic", class_logits[2:3], mask_logits[2:3], sizes)
+    assert nothing[0].shape == (40, 50) and not nothing[0].any() and nothing[1] == []
 
 
 def test_short_and_long_side():
