@@ -2,6 +2,7 @@
 
 No code inside a file is ever run: safetensors holds none, and zoo.py reads pickles with a restricted unpickler.
 """
+import contextlib
 import dataclasses
 import json
 import os
@@ -29,12 +30,34 @@ def save_checkpoint(model, path, dtype=None, extra=None):
         tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     header = {"format": "minimaskformer", "config": json.dumps(dataclasses.asdict(model.config)), **(extra or {})}
     path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, header)
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Write a file by way of a temporary one that takes its place when it is whole and on the disk.
+
+    So a kill, a power cut or a full disk leaves the old file. Raises OSError naming the path if writing fails.
+    """
+    path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
     try:
-        save_file(tensors, temporary, header)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
+        kept = "; the file of that name from before is whole" if path.exists() else ""
+        raise OSError(f"could not write {path}: {error}{kept}") from error
     finally:
         temporary.unlink(missing_ok=True)
+    if hasattr(os, "O_DIRECTORY"):  # the name itself must be on the disk too; Windows does that by itself
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def load_checkpoint(path):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .distributed import sum_over_processes, world_size
 from .matching import fixed_match, match_layers
 from .targets import check_labels, on_one_canvas
 
@@ -46,11 +47,12 @@ def dice_loss(mask_logits, masks, num_masks, valid=None):
     return per_mask.sum() / num_masks
 
 
-def classification_loss(class_logits, targets, matches, no_object_weight=0.1):
+def classification_loss(class_logits, targets, matches, no_object_weight=0.1, total_weight=None):
     """Cross-entropy of all N queries of all B images: matched ones learn their class, the rest learn no-object.
 
     A *weighted mean*: sum of w_i * CE_i over sum of w_i, w = 1 for matched queries, 0.1 for the others. It is divided
     by the weights, not by the number of masks, so with no match at all the 0.1 cancels. class_logits [B, N, K+1].
+    total_weight: divide by this instead, where these images are only a part of the batch.
     """
     num_classes = class_logits.shape[-1] - 1
     classes = torch.full(class_logits.shape[:2], num_classes, dtype=torch.int64, device=class_logits.device)  # [B, N]
@@ -58,7 +60,10 @@ def classification_loss(class_logits, targets, matches, no_object_weight=0.1):
         classes[b, queries.to(classes.device)] = target["labels"].to(classes.device)[chosen.to(classes.device)]
     weight = torch.ones(num_classes + 1, device=class_logits.device)
     weight[num_classes] = no_object_weight
-    return F.cross_entropy(class_logits.float().flatten(0, 1), classes.flatten(), weight)
+    logits, classes = class_logits.float().flatten(0, 1), classes.flatten()  # [B*N, K+1], [B*N]
+    if total_weight is None:
+        return F.cross_entropy(logits, classes, weight)
+    return F.cross_entropy(logits, classes, weight, reduction="sum") / total_weight
 
 
 class SetCriterion(nn.Module):
@@ -68,11 +73,16 @@ class SetCriterion(nn.Module):
     and B targets; returns a dict: `loss`, the weighted total, and every unweighted term: `class`, `focal`, `dice` of
     the last layer, `class_0`, `focal_0`, `dice_0`, `class_1` ... of the earlier ones.
 
-    num_masks is the number of *targets* of the batch (as in the reference, also if fewer were matched), averaged over
-    processes, at least 1. Where a target has `valid`, void pixels count in no mask term; the reference code trains them
-    as negatives, and so do we when `valid` is absent. `mask_stride` s > 1 computes the mask losses on every s-th row
-    and column of the truth (mini: a laptop's time), 1 is the reference. `matching="fixed"` gives class k to query k
-    instead of matching by cost (Table 4; needs at least K queries and one mask per class).
+    The focal and dice losses are divided by num_masks, the number of *targets* of the batch (as in the reference, also
+    if fewer were matched), at least 1; the class loss by its weights. A batch may be spread over processes, and over
+    pieces that come one after the other: both divisors are those of the whole batch, shared out evenly (`normalizers`),
+    so that the mean over processes and pieces is the loss of the whole batch. (The reference does so with num_masks,
+    and divides the class loss by the weights of one process.)
+
+    Where a target has `valid`, void pixels count in no mask term; the reference code trains them as negatives, and so
+    do we when `valid` is absent. `mask_stride` s > 1 computes the mask losses on every s-th row and column of the truth
+    (mini: a laptop's time), 1 is the reference. `matching="fixed"` gives class k to query k instead of matching by cost
+    (Table 4; needs at least K queries and one mask per class).
     """
 
     def __init__(self, num_classes, class_weight=1.0, focal_weight=20.0, dice_weight=1.0, no_object_weight=0.1,
@@ -84,7 +94,7 @@ class SetCriterion(nn.Module):
         self.weights = {"class": class_weight, "focal": focal_weight, "dice": dice_weight}
         self.no_object_weight, self.mask_stride = no_object_weight, mask_stride
 
-    def forward(self, output, targets):
+    def forward(self, output, targets, normalizers=None):
         layers = [*output.aux, output]  # in the order of the decoder, the final prediction last
         if len(targets) != output.class_logits.shape[0] or not targets:
             raise ValueError(f"{len(targets)} targets for a batch of {output.class_logits.shape[0]} images")
@@ -106,12 +116,12 @@ class SetCriterion(nn.Module):
                 matches = [fixed_match(targets, class_logits.shape[2])] * len(layers)
             else:
                 matches = match_layers(class_logits.detach(), mask_logits.detach(), targets, *self.weights.values())
-            num_masks = self.num_masks(targets, mask_logits.device)
+            num_masks, total_weight = normalizers or self.normalizers(targets, class_logits.shape[2], device)
             losses = {}
             for i, layer_matches in enumerate(matches):
                 suffix = f"_{i}" if i < len(layers) - 1 else ""
                 losses["class" + suffix] = classification_loss(
-                    class_logits[i], targets, layer_matches, self.no_object_weight)
+                    class_logits[i], targets, layer_matches, self.no_object_weight, total_weight)
                 x, y, valid = self.matched_masks(mask_logits[i], targets, layer_matches)
                 losses["focal" + suffix] = sigmoid_focal_loss(x, y, num_masks, valid=valid)
                 losses["dice" + suffix] = dice_loss(x, y, num_masks, valid=valid)
@@ -141,14 +151,22 @@ class SetCriterion(nn.Module):
             chosen = mask_logits.float().sum() * 0 + masks.float()  # no match: a zero that still has a gradient path
         return chosen, masks, valid
 
+    def normalizers(self, targets, num_queries, device, pieces=1):
+        """What a piece's mask losses and its class loss are divided by: (num_masks, total_weight), both / pieces.
+
+        targets: all targets that this process has for the step, num_queries: N. Every process must call it.
+        """
+        matched = sum(min(len(target["labels"]), num_queries) for target in targets)
+        unmatched = len(targets) * num_queries - matched
+        weight = torch.tensor(float(matched + self.no_object_weight * unmatched), device=device)
+        total_weight = sum_over_processes(weight).clamp(min=1e-6) / world_size()
+        return self.num_masks(targets, device) / pieces, total_weight / pieces
+
     @staticmethod
     def num_masks(targets, device):
-        """Number of targets in the batch, averaged over processes exactly once, at least 1."""
+        """Number of targets in the whole batch, at least 1, averaged over processes exactly once."""
         count = torch.tensor(float(sum(len(target["labels"]) for target in targets)), device=device)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(count)
-            count /= torch.distributed.get_world_size()
-        return count.clamp(min=1)
+        return sum_over_processes(count).clamp(min=1) / world_size()
 
 
 def _flat(mask_logits, masks, valid):

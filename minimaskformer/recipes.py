@@ -1,0 +1,92 @@
+"""How to train: every option of a run with its help text, and the paper's recipes by preset (lessons 10 and 12)."""
+from dataclasses import dataclass, field, fields, replace
+
+PRECISIONS = ("off", "bf16", "fp16")
+SCHEDULES = ("poly", "step", "constant")
+
+
+def option(default, help, free=False):
+    """A field with a help text, which the command line shows too; free: may be changed when a run is resumed."""
+    return field(default=default, metadata={"help": help, "free": free})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. Defaults are the mini model's; the paper's values for R50 on ADE20K are in brackets.
+
+    Raises ValueError for values that can not be meant.
+    """
+    steps: int = option(1000, "optimizer steps [160000]")
+    batch_size: int = option(16, "images per step, of all processes together [16]")
+    accumulate: int = option(1, "work through the batch in this many pieces: the same step in less memory [1]")
+    learning_rate: float = option(4e-4, "peak learning rate [1e-4, from a pretrained backbone]")
+    backbone_multiplier: float = option(1.0, "learning rate of the backbone relative to the rest [0.1: pretrained]")
+    beta2: float = option(0.98, "how slowly AdamW forgets squared gradients [0.999]")
+    weight_decay: float = option(0.05, "of all but norms and queries [1e-4]")
+    warmup: int = option(200, "steps of linear warm-up [0; 1500 with Swin]")
+    schedule: str = option("poly", "after the warm-up: poly (power 0.9), step (a tenth after two thirds of the steps) "
+                           "or constant [poly; COCO: step]")
+    clip: float = option(1.0, "largest gradient norm of the whole model [0.01]")
+    no_object_weight: float = option(0.1, "weight of unmatched queries in the class loss [0.1]")
+    mask_stride: int = option(2, "mask losses on every s-th row and column, 1 is all [1]")
+    size: int = option(128, "images are cropped to size x size [512]")
+    scale: tuple[float, float] = option((1.0, 1.0), "short side of an image before the crop, in sizes [0.5 2]")
+    color: bool = option(False, "vary brightness, contrast, saturation and hue [yes]")
+    category_limit: float = option(1.0, "draw a crop again if one category fills this share of it, 1: never [1]")
+    seed: int = option(0, "decides the first weights, the order and the views")
+    amp: str = option("off", "mixed precision: bf16 (also if no value is given), fp16 with a gradient scaler, or off "
+                      "[off]")
+    compile: bool = option(False, "torch.compile: minutes to start, then faster; pays on GPUs and long runs")
+    workers: int = option(0, "processes that prepare data, for each training process [4]", free=True)
+    log_every: int = option(20, "steps between lines of log.jsonl")
+    save_every: int = option(250, "steps between checkpoints", free=True)
+    evaluate_every: int = option(0, "steps between evaluations, 0: only at the end [5000]")
+    evaluate_images: int = option(200, "images per evaluation [2000: all]")
+    tensorboard: bool = option(False, "write the log for TensorBoard too", free=True)
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "accumulate", "mask_stride", "size", "log_every", "save_every",
+                     "evaluate_images"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is a whole number from 1 on, got {getattr(self, name)}")
+        for name, known in (("amp", PRECISIONS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"a batch of {self.batch_size} can not be cut into {self.accumulate} equal pieces")
+
+
+# The paper's runs (section 4.1, appendix A). Evaluation and saving intervals are ours, as is everything marked so.
+ADE20K = dict(steps=160_000, batch_size=16, learning_rate=1e-4, backbone_multiplier=0.1, beta2=0.999, weight_decay=1e-4,
+              warmup=0, schedule="poly", clip=0.01, mask_stride=1, size=512, scale=(0.5, 2.0), color=True, workers=4,
+              log_every=50, save_every=1000, evaluate_every=5000, evaluate_images=2000)
+# COCO: 300 epochs of 118,287 images in batches of 64; a tenth of the learning rate for the last third. Short sides of
+# 480 to 800 are the reference's; the square crop of 640 is ours (there: the whole picture, or a part of any shape).
+COCO = ADE20K | dict(steps=554_400, batch_size=64, schedule="step", size=640, scale=(0.75, 1.25), color=False,
+                     evaluate_every=20_000, evaluate_images=5000)
+SWIN = dict(learning_rate=6e-5, weight_decay=0.01, warmup=1500, backbone_multiplier=1.0)
+RECIPES = {"r50": ADE20K, "r101": ADE20K, "r50_panoptic": COCO, "r101_panoptic": COCO}
+RECIPES |= {name: ADE20K | SWIN for name in ("swin_t", "swin_s")}
+RECIPES |= {name: ADE20K | SWIN | {"size": 640} for name in ("swin_b", "swin_l")}
+RECIPES |= {f"swin_{size}_panoptic": COCO | SWIN for size in "tsbl"}
+
+
+def train_config(preset, **changes):
+    """The TrainConfig that belongs to a preset (the mini model's where the paper has none), with fields changed."""
+    return replace(TrainConfig(**RECIPES.get(preset, {})), **changes)
+
+
+def learning_rate_note(preset, config):
+    """A rule of thumb, as text, where the batch is not the recipe's and the learning rate still is; else None."""
+    recipe = train_config(preset)
+    if config.batch_size == recipe.batch_size or config.learning_rate != recipe.learning_rate:
+        return None
+    ratio = config.batch_size / recipe.batch_size
+    return (f"note: the learning rate {recipe.learning_rate:g} is that of batches of {recipe.batch_size}. Rule of "
+            f"thumb for {config.batch_size}: in proportion, so --learning-rate {ratio * recipe.learning_rate:.2g}, and "
+            f"--steps {round(recipe.steps / ratio)} for as many images")
+
+
+def free_fields():
+    """Names of the options that decide nothing about the weights and may differ when a run is resumed."""
+    return {f.name for f in fields(TrainConfig) if f.metadata["free"]}
