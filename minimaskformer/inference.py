@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-CHUNK = 2**24  # at most this many float32 values (64 MiB) in one piece of semantic inference
+CHUNK = 2**23  # at most this many float32 values (32 MiB) in one piece of semantic inference
 
 
 @torch.no_grad()

@@ -149,7 +149,7 @@ def semantic_map(class_logits, mask_logits, to_input, size):
     return best_class
 
 
-def enlarged_probs(mask_logits, to_input, at_once=8):
+def enlarged_probs(mask_logits, to_input, at_once=4):
     """sigmoid(to_input(mask_logits)) [N, h, w], a few queries at a time: only the result is ever large."""
     for first in range(0, len(mask_logits), at_once):
         part = to_input(mask_logits[first:first + at_once]).float().sigmoid()
