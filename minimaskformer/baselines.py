@@ -5,6 +5,9 @@
 
 Both are trained by cross-entropy per pixel. So the second differs from MaskFormer in the formulation and in nothing
 else: same modules, one class score per pixel and query in place of a class for each query.
+
+A third way needs no model of its own: `likelihood_loss` trains MaskFormer itself, without any matching, to make the
+semantic score of each pixel's true class large (section 3.4: "leads to poor performance").
 """
 from dataclasses import replace
 from typing import NamedTuple
@@ -98,6 +101,56 @@ def per_pixel_loss(output, targets):
         losses["pixel" + (f"_{i}" if i < len(output.aux) else "")] = total / known
     losses["loss"] = sum(losses.values())
     return losses
+
+
+def likelihood_loss(output, targets, normalise=False, stride=1):
+    """Minus the log of the semantic score of each pixel's true class, mean over known pixels (section 3.4; lesson 11).
+
+    -log sum_i p_i(c) m_i[h, w], summed over decoder layers; with `normalise`, the score is first divided by the scores
+    of all K classes. output: a MaskFormer's `Output` of B images; targets: B dicts; `stride` s takes every s-th row and
+    column of the truth. Returns a dict as `per_pixel_loss` does: `loss`, `likelihood`, `likelihood_0` ...
+    """
+    num_classes = output.class_logits.shape[-1] - 1
+    if len(targets) != len(output.class_logits) or not targets:
+        raise ValueError(f"{len(targets)} targets for a batch of {len(output.class_logits)} images")
+    truth = torch.stack([label_map(target, num_classes) for target in on_one_canvas(targets)])  # [B, H, W]
+    truth = truth[:, stride // 2::stride, stride // 2::stride].to(output.class_logits.device)
+    losses = {}
+    for i, layer in enumerate((*output.aux, output)):
+        mask_logits = F.interpolate(layer.mask_logits.float(), size=truth.shape[-2:], mode="bilinear",
+                                    align_corners=False)  # [B, N, H, W]
+        name = "likelihood" + (f"_{i}" if i < len(output.aux) else "")
+        losses[name] = pixel_likelihood(layer.class_logits.float(), mask_logits, truth)
+        if normalise:
+            losses[name] = losses[name] + log_total_score(layer.class_logits.float(), mask_logits, truth)
+    losses["loss"] = sum(losses.values())
+    return losses
+
+
+def pixel_likelihood(class_logits, mask_logits, truth):
+    """-log sum_i p_i(c) m_i at each pixel of known class c, mean over those pixels: a scalar (0 if there is none).
+
+    class_logits [B, N, K+1], mask_logits [B, N, H, W], truth int64 [B, H, W], -1 where unknown. The log of a sum of
+    products is a log-sum-exp of sums of logs: a score of 1e-60 is a loss of 138 and not infinity.
+    """
+    log_probs = class_logits.log_softmax(-1)  # [B, N, K+1]
+    log_masks = F.logsigmoid(mask_logits).flatten(2)  # [B, N, H*W]
+    known = (truth != UNKNOWN).flatten(1)  # [B, H*W]
+    classes = truth.clamp(min=0).flatten(1)[:, None].expand_as(log_masks)  # [B, N, H*W]
+    log_scores = (log_probs.gather(2, classes) + log_masks).logsumexp(1)  # [B, H*W]
+    return -(log_scores * known).sum() / known.sum().clamp(min=1)
+
+
+def log_total_score(class_logits, mask_logits, truth):
+    """log sum_c sum_i p_i(c) m_i, mean over pixels with a known class: what normalising adds to `pixel_likelihood`.
+
+    Shapes as there. The sum over the K classes of p_i(c) is 1 - p_i(no object).
+    """
+    log_object = class_logits.log_softmax(-1)[..., :-1].logsumexp(-1)  # [B, N]
+    log_masks = F.logsigmoid(mask_logits).flatten(2)  # [B, N, H*W]
+    known = (truth != UNKNOWN).flatten(1)  # [B, H*W]
+    log_totals = (log_object[..., None] + log_masks).logsumexp(1)  # [B, H*W]
+    return (log_totals * known).sum() / known.sum().clamp(min=1)
 
 
 def label_map(target, num_classes):
