@@ -1,11 +1,9 @@
 """Mask AP: average precision of instance masks as COCO defines it (lesson 09). Import it from metrics.py.
 
 The predictions of all images are ranked by score; going down the list, one is right if its mask's IoU with a true
-instance nobody claimed yet passes a threshold. AP is the area under that precision-recall curve, averaged over classes
-and over the thresholds 0.50, 0.55, ... 0.95. We keep masks run-length encoded and leave the arithmetic to pycocotools.
+instance nobody claimed yet reaches a threshold. AP is the area under that precision-recall curve, averaged over classes
+and over the thresholds 0.50, 0.55, ... 0.95. The tests hold it against pycocotools, whose rules these are.
 """
-import contextlib
-import io
 import math
 
 import numpy as np
@@ -13,13 +11,46 @@ import torch
 
 from .targets import check_labels, check_segments
 
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+SIZES = {"": (0, 1e10), "_small": (0, 32**2), "_medium": (32**2, 96**2), "_large": (96**2, 1e10)}  # areas in pixels
+PER_IMAGE = 100  # predictions that count, per image and class
+
+
+def average_precision(scores, right, total):
+    """Area under the precision-recall curve of one class at one IoU threshold, read off at 101 recalls.
+
+    scores [M] in any order, right bool [M], total: number of true instances. Of equal scores the earlier ranks first.
+    AP = mean over r = 0, 0.01, ... 1 of the best precision at any recall >= r, 0 where r is never reached.
+    """
+    scores, right = to_numpy(scores), to_numpy(right)
+    right = right[np.argsort(-scores, kind="stable")]  # best first
+    hits = np.cumsum(right)  # [M]
+    precision, recall = hits / np.arange(1, len(hits) + 1), hits / total
+    best = np.maximum.accumulate(precision[::-1])[::-1]  # the best precision at this recall or a larger one
+    first = np.searchsorted(recall, np.linspace(0, 1, 101))  # the first place with recall >= r; M if there is none
+    return float(np.append(best, 0.0)[first].mean())
+
+
+def claim(candidates, crowd, ignored, threshold):
+    """The true instance that each prediction gets, best score first: a list of M indices, None for no instance.
+
+    candidates: per prediction a list of (IoU, true instance), the largest IoU first. A true instance is claimed once, a
+    crowd any number of times; one that is `ignored` only by a prediction that reaches no other.
+    """
+    claims, taken = [], set()
+    for options in candidates:
+        free = [t for iou, t in options if iou >= threshold and (t not in taken or crowd[t])]
+        claims.append(min(free, key=lambda t: ignored[t], default=None))  # min takes the first of equals
+        taken.add(claims[-1])
+    return claims
+
 
 class MaskAP:
     """COCO mask AP of the thing classes; stuff is left out on both sides. `update`, `compute`, `reset`, `merge`.
 
-    Crowds as COCO has them: a prediction inside a crowd of its class is neither right nor wrong. At most the best 100
-    predictions count per image and class. Predictions of equal score rank in the order they came, so only among such
-    ties can the order of images, or of merged shards, show.
+    Crowds as COCO has them: a prediction inside a crowd of its class is neither right nor wrong. Void is unknown to
+    COCO: its pixels stay in the union. At most the best 100 predictions count per image and class. Predictions of
+    equal score rank in the order they came, so only among such ties can the order of images, or of merged shards, show.
     """
 
     def __init__(self, classes):
@@ -28,7 +59,7 @@ class MaskAP:
 
     def reset(self):
         """Forget everything."""
-        self.images = []  # per image: (height, width, true instances, predicted instances) as COCO annotations
+        self.images = [[] for _ in self.classes.things]  # per thing class, what `one_class` returns for each image
 
     def update(self, pred, truth):
         """Add one image: an instance result and the panoptic truth (segment_map [H, W], segments_info, crowds too).
@@ -38,7 +69,8 @@ class MaskAP:
         outside [0, K), scores that are not finite, ids in the map that no entry describes.
         """
         segment_map, segments_info = to_numpy(truth[0]).astype(np.int64), truth[1]
-        check_segments(torch.from_numpy(np.unique(segment_map)), segments_info, len(self.classes), "truth")
+        ids, index = np.unique(segment_map, return_inverse=True)
+        check_segments(torch.from_numpy(ids), segments_info, len(self.classes), "truth")
         masks, labels, scores = (to_numpy(pred[key]) for key in ("masks", "labels", "scores"))
         if segment_map.ndim != 2 or masks.shape != (len(labels), *segment_map.shape) or labels.shape != scores.shape:
             raise ValueError(f"predicted masks {list(masks.shape)}, labels {list(labels.shape)} and scores "
@@ -50,71 +82,77 @@ class MaskAP:
         if not np.isfinite(scores).all():
             raise ValueError(f"predicted scores must be finite, got {scores[~np.isfinite(scores)][:10].tolist()}")
 
-        things = [s for s in segments_info if self.classes.isthing[s["category_id"]]]
-        instances = [{"category_id": int(s["category_id"]), "iscrowd": int(s.get("iscrowd", 0))} | encoded
-                     | {"area": float(s.get("area", encoded["area"]))}
-                     for s, encoded in zip(things, encode([segment_map == s["id"] for s in things]))]
-        kept = [m for m, label in enumerate(labels) if self.classes.isthing[label]]
-        predictions = [{"category_id": int(labels[m]), "score": float(scores[m])} | encoded
-                       for m, encoded in zip(kept, encode(masks[kept]))]
-        self.images.append((*segment_map.shape, instances, predictions))
+        index, place = index.reshape(segment_map.shape), {i: n for n, i in enumerate(ids.tolist())}
+        counted = np.append(np.bincount(index.ravel(), minlength=len(ids)), 0)  # pixels per id; the last: of none
+        for images, k in zip(self.images, self.classes.things):
+            entries = [s for s in segments_info if s["category_id"] == k]
+            columns = [place.get(s["id"], len(ids)) for s in entries]
+            images.append(one_class(masks, scores, np.flatnonzero(labels == k), index, counted, columns, entries))
 
     def merge(self, other):
         """Add what `other` has seen; raises ValueError if its class table is another."""
         if self.classes != other.classes:
             raise ValueError(f"cannot merge MaskAP of {other.classes} into one of {self.classes}")
-        self.images += other.images
+        self.images = [mine + others for mine, others in zip(self.images, other.images)]
 
     def compute(self):
         """{"ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "per_class": {thing name: ap}}, in [0, 1].
 
-        Small is below 32 x 32 pixels, large above 96 x 96. nan where there is no true instance (COCO prints -1) and
-        so nothing to average; 0 where there are true instances and no predictions.
+        Averages are over the classes that occur in the truth, nan if none does. Small is below 32 x 32 pixels, large
+        above 96 x 96.
         """
-        precision = self._precision()  # [10 IoU thresholds, 101 recalls, classes, 4 sizes: all, small, medium, large]
-        result = {"ap": average(precision[..., 0]), "ap50": average(precision[0, ..., 0]),
-                  "ap75": average(precision[5, ..., 0])}
-        result |= {f"ap_{size}": average(precision[..., 1 + s]) for s, size in enumerate(("small", "medium", "large"))}
-        return result | {"per_class": {self.classes.names[k]: average(precision[:, :, i, 0])
-                                       for i, k in enumerate(self.classes.things)}}
-
-    def _precision(self):
-        from pycocotools.coco import COCO  # here, so that importing the library does not need it
-        from pycocotools.cocoeval import COCOeval
-
-        if not self.images or not self.classes.things:
-            return np.full((10, 101, len(self.classes.things), 4), -1.0)
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress by printing
-            truth, predictions = COCO(), COCO()
-            for coco, column in ((truth, 2), (predictions, 3)):
-                coco.dataset = {
-                    "images": [{"id": i, "height": image[0], "width": image[1]} for i, image in enumerate(self.images)],
-                    "categories": [{"id": k, "name": self.classes.names[k]} for k in self.classes.things],
-                    "annotations": number({"image_id": i} | a for i, image in enumerate(self.images)
-                                          for a in image[column])}
-                coco.createIndex()
-            evaluation = COCOeval(truth, predictions, "segm")
-            evaluation.evaluate()
-            evaluation.accumulate()
-        return evaluation.eval["precision"][..., -1]  # the last of its limits 1, 10, 100 on predictions per image
+        ap = np.array([[[class_ap(images, size, threshold) for threshold in THRESHOLDS] for size in SIZES.values()]
+                       for images in self.images]).reshape(-1, len(SIZES), len(THRESHOLDS))  # [things, sizes, 10]
+        result = {"ap": average(ap[:, 0]), "ap50": average(ap[:, 0, 0]), "ap75": average(ap[:, 0, 5])}
+        result |= {f"ap{name}": average(ap[:, s]) for s, name in enumerate(SIZES) if name}
+        return result | {"per_class": {self.classes.names[k]: average(row[0])
+                                       for k, row in zip(self.classes.things, ap)}}
 
 
-def encode(masks):
-    """Masks [M, H, W] run-length encoded: a list of {"segmentation", "area"}."""
-    from pycocotools import mask as rle
-    return [{"segmentation": code, "area": float(rle.area(code))}
-            for code in (rle.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks)]
+def one_class(masks, scores, own, index, counted, columns, entries):
+    """What AP needs to know of one class in one image: its predictions ranked by score, the masks thrown away.
+
+    masks [M, H, W], scores [M], of which `own` [M'] are of this class; index [H, W], counted: column of each pixel,
+    pixels of each column; columns, entries: those of the T true instances. Returns (scores [M'], areas [M'], candidates
+    [M'], crowd [T], areas [T]), candidates as `claim` takes them. IoU with a crowd is overlap / area of the prediction.
+    """
+    order = own[np.argsort(-scores[own], kind="stable")][:PER_IMAGE]
+    candidates, areas, crowd = [], [], [bool(s.get("iscrowd", 0)) for s in entries]
+    for m in order:
+        overlap = np.bincount(index[masks[m] > 0], minlength=len(counted)).tolist()  # pixels in each column
+        areas.append(sum(overlap))
+        options = []
+        for t, column in enumerate(columns):
+            both = overlap[column]
+            either = areas[-1] if crowd[t] else areas[-1] + int(counted[column]) - both
+            if both and both / either >= THRESHOLDS[0]:
+                options.append((both / either, t))
+        candidates.append(sorted(options, reverse=True))
+    true_areas = [s.get("area", int(counted[column])) for s, column in zip(entries, columns)]
+    return scores[order].tolist(), areas, candidates, crowd, true_areas
 
 
-def number(annotations):
-    """Annotations with ids from 1: COCOeval takes id 0 for 'matched nothing'."""
-    return [a | {"id": i} for i, a in enumerate(annotations, start=1)]
+def class_ap(images, size, threshold):
+    """AP of one class over its images at one IoU threshold, for instances of `size` (smallest, largest area).
+
+    Instances of other sizes and crowds are ignored: neither they nor who claims them count. nan without true instances.
+    """
+    low, high = size
+    scores, right, total = [], [], 0
+    for image_scores, pred_areas, candidates, crowd, true_areas in images:
+        ignored = [c or not low <= area <= high for c, area in zip(crowd, true_areas)]
+        total += ignored.count(False)
+        for m, t in enumerate(claim(candidates, crowd, ignored, threshold)):
+            if not ignored[t] if t is not None else low <= pred_areas[m] <= high:
+                scores.append(image_scores[m])
+                right.append(t is not None)
+    return average_precision(np.array(scores), np.array(right, dtype=bool), total) if total else math.nan
 
 
-def average(precision):
-    """The mean of the entries COCO fills; -1 marks class and size without truth. nan if there are none."""
-    filled = precision[precision > -1]
-    return float(filled.mean()) if filled.size else math.nan
+def average(values):
+    """The mean of what is not nan (class and size without truth), nan if there is nothing."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if values.size else math.nan
 
 
 def to_numpy(values):
