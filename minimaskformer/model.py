@@ -32,12 +32,7 @@ class MaskFormer(nn.Module):
 
     def __init__(self, config: MaskFormerConfig):
         super().__init__()
-        if config.memory not in MAPS:
-            raise ValueError(f"unknown memory {config.memory!r}; known: {', '.join(MAPS)}")
-        if config.encoder_layers and config.encoder_level not in ENCODER_LEVELS:
-            raise ValueError(f"unknown encoder_level {config.encoder_level!r}; known: {', '.join(ENCODER_LEVELS)}")
-        if config.memory == "encoder" and not (config.encoder_layers and config.encoder_level == "res5"):
-            raise ValueError("memory='encoder' needs encoder_layers > 0 and encoder_level='res5'")
+        check_maps(config)
         self.config = config
         self.backbone = build_backbone(config)
         channels = self.backbone.channels
@@ -63,16 +58,25 @@ class MaskFormer(nn.Module):
         way: GroupNorm's statistics in the pixel decoder and convolutions at the border. `predict` avoids both by
         batching images of one size only.
         """
-        images, image_mask = self.pad(images, sizes)
+        images, image_mask = self.pad(images, sizes)  # [B, 3, H, W], bool [B, H, W]
         features = self.backbone(images)  # res2 ... res5: [B, C_s, H/s, W/s] for s = 4, 8, 16, 32
         pixel_embeddings, pyramid, encoded = self.pixel_decoder(features, image_mask)  # [B, C, H/4, W/4], p2 ... p5
-        if self.config.pixel_positions:
-            pixel_embeddings = pixel_embeddings + self.positions(image_mask, pixel_embeddings)
         maps = dict(zip(MAPS, (*features, *pyramid, encoded)))
         memory = self.input_proj(maps[self.config.memory])  # [B, D, h, w]
+        if self.config.pixel_positions:
+            pixel_embeddings = pixel_embeddings + self.positions(image_mask, pixel_embeddings)
         if self.config.memory_positions:
             memory = memory + self.positions(image_mask, memory)
-        states = torch.stack(self.decoder(memory, resize_mask(image_mask, memory)))  # [L, B, N, D]
+        states = self.decoder(memory, resize_mask(image_mask, memory))  # after each of L layers: [B, N, D]
+        return self.heads(states, pixel_embeddings)
+
+    def heads(self, states, pixel_embeddings):
+        """The answer of every layer: the same two heads read each state [B, N, D], the last layer's is the output.
+
+        Class logits are one linear layer; mask logits the dot product of mask and pixel embeddings (section 3.3). No
+        softmax, no sigmoid: the losses and the inference rules take logits.
+        """
+        states = torch.stack(states)  # [L, B, N, D]
         class_logits = self.class_head(states)  # [L, B, N, K+1]
         mask_embeddings = self.mask_head(states)  # [L, B, N, C]
         mask_logits = torch.einsum("lbnc,bchw->lbnhw", mask_embeddings, pixel_embeddings)  # [L, B, N, H/4, W/4]
@@ -112,6 +116,16 @@ class MaskFormer(nn.Module):
         """
         from .predict import predict
         return predict(self, images, task, **options)
+
+
+def check_maps(config):
+    """Raise ValueError unless the maps that queries and encoder read exist in this configuration."""
+    if config.memory not in MAPS:
+        raise ValueError(f"unknown memory {config.memory!r}; known: {', '.join(MAPS)}")
+    if config.encoder_layers and config.encoder_level not in ENCODER_LEVELS:
+        raise ValueError(f"unknown encoder_level {config.encoder_level!r}; known: {', '.join(ENCODER_LEVELS)}")
+    if config.memory == "encoder" and not (config.encoder_layers and config.encoder_level == "res5"):
+        raise ValueError("memory='encoder' needs encoder_layers > 0 and encoder_level='res5'")
 
 
 def build_model(preset, num_classes=None, backbone_weights=None, **changes):
