@@ -4,8 +4,10 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .classes import ClassTable
 from .config import MaskFormerConfig
 from .data.coco import CocoPanoptic
+from .data.coco_instance import CocoInstance
 from .data.instances import InstanceFolder
 from .data.lakeland import Lakeland
+from .data.semantic import SemanticFolder
 from .evaluate import evaluate
 from .inference import general_inference, instance_inference, panoptic_inference, semantic_inference, semantic_scores
 from .losses import SetCriterion, classification_loss, dice_loss, sigmoid_focal_loss
@@ -19,10 +21,10 @@ from .tta import predict_semantic_tta
 __version__ = "0.1.0"
 
 __all__ = [
-    "ClassTable", "CocoPanoptic", "InstanceFolder", "Lakeland", "MaskAP", "MaskFormer", "MaskFormerConfig",
-    "MeanIoU", "PanopticQuality", "PerPixelBaseline", "PerPixelBaselinePlus", "SetCriterion", "build_model",
-    "classification_loss", "dice_loss", "evaluate", "general_inference", "hungarian_match", "instance_inference",
-    "load_checkpoint", "pairwise_cost", "panoptic_inference", "panoptic_to_target", "predict_semantic_tta",
-    "save_checkpoint", "semantic_inference", "semantic_scores", "semantic_to_target", "sigmoid_focal_loss",
-    "target_to_panoptic",
+    "ClassTable", "CocoInstance", "CocoPanoptic", "InstanceFolder", "Lakeland", "MaskAP", "MaskFormer",
+    "MaskFormerConfig", "MeanIoU", "PanopticQuality", "PerPixelBaseline", "PerPixelBaselinePlus", "SemanticFolder",
+    "SetCriterion", "build_model", "classification_loss", "dice_loss", "evaluate", "general_inference",
+    "hungarian_match", "instance_inference", "load_checkpoint", "pairwise_cost", "panoptic_inference",
+    "panoptic_to_target", "predict_semantic_tta", "save_checkpoint", "semantic_inference", "semantic_scores",
+    "semantic_to_target", "sigmoid_focal_loss", "target_to_panoptic",
 ]

@@ -74,6 +74,6 @@ def test_instances(tmp_path):
 
 
 def test_what_is_said_otherwise(tmp_path):
-    refused("cityscapes:x", "val", ValueError, "cityscapes", "lakeland", "coco_panoptic:PATH", "instances:PATH")
+    refused("kitti:x", "val", ValueError, "kitti", "lakeland", "coco_panoptic:PATH", "instances:PATH")
     refused("instances", "val", ValueError, "instances:PATH")
     refused(f"instances:{tmp_path / 'gone'}", "val", FileNotFoundError, "gone")

@@ -102,8 +102,8 @@ def match_segments(segment_map, segments, where):
     return [{**s, "area": area[s["id"]]} for s in segments]
 
 
-def read_json(path):
-    """The content of a panoptic JSON, with its three lists present."""
+def read_json(path, kind="COCO panoptic JSON"):
+    """The content of an annotation file, with its three lists present."""
     if not path.is_file():
         raise FileNotFoundError(f"no such annotation file: {path}")
     try:
@@ -112,7 +112,7 @@ def read_json(path):
         raise ValueError(f"{path} is no valid JSON ({error}): is it truncated? Copy or download it again") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise ValueError(f"{path} has no list \"{key}\": is it a COCO panoptic JSON?")
+            raise ValueError(f"{path} has no list \"{key}\": is it a {kind}?")
         if not content[key]:
             raise ValueError(f"{path}: the list \"{key}\" is empty, there is nothing to read")
     return content

@@ -21,12 +21,15 @@ def scan_labels(dataset, limit=None, workers=None):
     that are drawn and not read, such as Lakeland, have no files (no `read_map`) and pass at once. Returns the number
     of items checked.
     """
+    while not hasattr(dataset, "read_map") and hasattr(dataset, "dataset"):
+        dataset = dataset.dataset  # views or groups of another data set: the files are the other's
     if not hasattr(dataset, "read_map"):
         return 0
     indices = spread(len(dataset), limit)
-    bad = [(index, error) for index, error in zip(indices, each(file_problem, dataset, indices, workers)) if error]
+    found = map_threads(lambda index: file_problem(dataset, index), indices, workers)
+    bad = [error for error in found if error]
     if bad:
-        listed = "\n".join(f"  {error}" for _, error in bad[:SHOWN])
+        listed = "\n".join(f"  {error}" for error in bad[:SHOWN])
         more = f"\n  ... and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         raise ValueError(f"{len(bad)} of the {len(indices)} items checked can not be used:\n{listed}{more}\n"
                          "Mend or remove these files, or the class table; "
@@ -43,10 +46,10 @@ def spread(count, limit=None):
     return [i * count // limit for i in range(limit)]
 
 
-def each(function, dataset, indices, workers=None):
-    """function(dataset, index) for every index, in order, by threads: Pillow decodes without holding up the others."""
+def map_threads(function, items, workers=None):
+    """[function(item) for each item] by threads: Pillow decodes files without holding up the others."""
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda index: function(dataset, index), indices))
+        return list(pool.map(function, items))
 
 
 def file_problem(dataset, index):

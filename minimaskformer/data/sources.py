@@ -1,21 +1,35 @@
 """The command line's `--data NAME:PATH`: from a short text to a data set."""
+import os
+import sys
 from bisect import bisect_right
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
 from torch.utils.data import Dataset
 
 from .coco import CocoPanoptic
+from .coco_instance import CocoInstance
 from .instances import InstanceFolder
+from .layouts import ade20k, cityscapes, pets, voc
+from .own import instance_json, own
+from .semantic import SemanticFolder
 
 KNOWN = """lakeland or lakeland:SIZE,DIFFICULTY (drawn on the fly, such as lakeland:128,0.5)
   coco_panoptic:PATH (a folder with panoptic_SPLIT*.json in it, in annotations/, or in free/ and noncommercial/)
-  instances:PATH (a folder with images/SPLIT/ and labels/SPLIT/, label PNGs with 0 for background)"""
+  coco_instance:PATH (a folder with instances_SPLIT*.json in it or in annotations/: things only)
+  ade20k:PATH (ADEChallengeData2016 as unpacked: 150 classes, semantic)
+  cityscapes:PATH (leftImg8bit/ and gtFine/ as unpacked: panoptic, 8 things) or cityscapes_semantic:PATH (19 classes)
+  voc:PATH (the folder with VOCdevkit/VOC2012: 21 classes, semantic)
+  pets:PATH (the folder with oxford-iiit-pet/: pet and background)
+  instances:PATH (a folder with images/SPLIT/ and labels/SPLIT/, label PNGs with 0 for background)
+  own:PATH (a folder with images/SPLIT/ and labels/SPLIT/, maybe instances/SPLIT/ and classes.txt; or a COCO JSON)"""
 
 
 def open_dataset(spec, split):
     """The data set that a text such as "coco_panoptic:data/coco" names, for a split such as "train" or "val".
 
+    Where label values and class indices differ, the table of the two is printed (to stderr, once).
     Raises ValueError for an unknown name or bad numbers, FileNotFoundError where the files are not there.
     """
     name, _, place = spec.partition(":")
@@ -23,17 +37,53 @@ def open_dataset(spec, split):
         from .lakeland import Lakeland  # it is not light: only who draws scenes pays for it
         length = 1_000_000 if split == "train" else 1_000  # drawn on the fly: training need never repeat a scene
         return Lakeland(split=split, length=length, **lakeland_options(place))
-    if name not in ("coco_panoptic", "instances"):
+    if name not in READERS:
         raise ValueError(f"unknown data set {spec!r}; known are:\n  {KNOWN}")
     if not place:
         raise ValueError(f"the data set {name} needs a folder: {name}:PATH")
     folder = Path(place).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder: {folder} (data set {spec!r})")
-    if name == "instances":
-        return InstanceFolder(folder / "images" / split, folder / "labels" / split)
+    dataset = READERS[name](folder, split)
+    if isinstance(dataset, SemanticFolder):
+        say(f"labels of {spec}:\n{dataset.remap()}")
+    return dataset
+
+
+@cache
+def say(text):
+    """Print to stderr, each text once, and in one process of several."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, file=sys.stderr)
+
+
+def instances(folder, split):
+    """A folder with images/SPLIT/ and labels/SPLIT/ of one thing class."""
+    return InstanceFolder(folder / "images" / split, folder / "labels" / split)
+
+
+def coco_panoptic(folder, split):
+    """The panoptic JSONs of a split, as one data set."""
     parts = [CocoPanoptic(json_file) for json_file in panoptic_files(folder, split)]
     return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+def coco_instance(folder, split):
+    """The instance JSON of a split."""
+    json_file = instance_json(folder, split)
+    if json_file is None:
+        raise FileNotFoundError(f"no instances_{split}*.json in {folder} or its folder annotations: is it the right "
+                                "folder, and are the annotations unpacked?")
+    return CocoInstance(json_file)
+
+
+def cityscapes_semantic(folder, split):
+    """Cityscapes without its instances."""
+    return cityscapes(folder, split, panoptic=False)
+
+
+READERS = {"coco_panoptic": coco_panoptic, "coco_instance": coco_instance, "ade20k": ade20k, "cityscapes": cityscapes,
+           "cityscapes_semantic": cityscapes_semantic, "voc": voc, "pets": pets, "instances": instances, "own": own}
 
 
 def lakeland_options(text):

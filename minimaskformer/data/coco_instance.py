@@ -1,0 +1,201 @@
+"""COCO instance annotations: one JSON of polygons and run-length codes, decoded by pycocotools.
+
+What differs from a panoptic data set: masks may overlap, and nobody labelled the rest of the picture. The rest is not
+void, though: the annotators looked for every object, so a pixel in no mask is a *negative* for every mask.
+"""
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ..classes import ClassTable
+from .coco import read_json
+from .images import read_image, safe_name, same_size
+
+KIND = "COCO instance JSON"
+
+
+class CocoInstance(Dataset):
+    """Images and targets of one instance JSON, in the order of its images; all classes are things.
+
+    labels and masks: every annotation that is no crowd and encloses a pixel, in the file's order; masks may overlap.
+    valid: False where there is a crowd and no other mask; everything else is known, also where no mask is.
+    segment_map, segments_info: the same flattened, because a map has one segment per pixel: crowds lie lowest, and of
+    two masks the smaller lies on top, as a tie lies on a person; masks hidden whole are not in it. Pixels in no mask
+    are 0 there. PQ takes 0 for void and does not count what is predicted there: judge by mask AP.
+    background: a name, such as "background": then these pixels are a segment of an extra stuff class of that name,
+    the last one, and PQ and mIoU count them.
+
+    image_dir is found by itself: beside the JSON or its folder, as val2017/, images/val2017/, images/ or the JSON's own
+    folder. Images without annotations are kept: they show what no object looks like. Pixels are taken as stored (no
+    EXIF rotation). Raises FileNotFoundError and ValueError that name file, image and annotation.
+    """
+
+    def __init__(self, json_file, image_dir=None, background=None):
+        self.json_file = Path(json_file)
+        content = read_json(self.json_file, KIND)
+        self.classes, index_of = read_categories(content["categories"], background, self.json_file)
+        self.background = background
+        self.entries = read_entries(content, index_of, self.json_file)
+        self.image_dir = find_images(image_dir, self.json_file, self.entries)
+
+    def __len__(self):
+        return len(self.entries)
+
+    def name(self, index):
+        """The image's name without its suffix."""
+        return self.entries[index]["name"]
+
+    def files(self, index):
+        """The image file and the label files (here the one JSON) of an item."""
+        return self.image_dir / self.entries[index]["image"], (self.json_file,)
+
+    def objects(self, index):
+        """The annotations of an item that enclose a pixel: a list of (class index, iscrowd, mask bool [H, W])."""
+        entry = self.entries[index]
+        decoded = [(a["category"], a["iscrowd"], decode_mask(a["segmentation"], *entry["size"], a["where"]))
+                   for a in entry["annotations"]]
+        return [(category, iscrowd, mask) for category, iscrowd, mask in decoded if mask.any()]
+
+    def read_map(self, index):
+        """(segment_map, segments_info) of an item, the masks painted into one map; without its image."""
+        return self.flatten(self.objects(index), self.entries[index]["size"])
+
+    def flatten(self, objects, size):
+        """Paint masks into a map: crowds first, then large before small. Ids count from 1 in the file's order."""
+        segment_map = np.zeros(size, dtype=np.int32)
+        for i in sorted(range(len(objects)), key=lambda i: (not objects[i][1], -objects[i][2].sum())):
+            segment_map[objects[i][2]] = i + 1
+        rows = [(i + 1, category, True, iscrowd) for i, (category, iscrowd, _) in enumerate(objects)]
+        if self.background:
+            rows.append((len(objects) + 1, len(self.classes) - 1, False, 0))
+            segment_map[segment_map == 0] = len(objects) + 1
+        areas = np.bincount(segment_map.ravel(), minlength=len(objects) + 2)
+        info = [{"id": i, "category_id": category, "isthing": isthing, "iscrowd": iscrowd, "area": int(areas[i])}
+                for i, category, isthing, iscrowd in rows if areas[i]]
+        return torch.from_numpy(segment_map), info
+
+    def __getitem__(self, index):
+        picture, (json_file,) = self.files(index)
+        size, objects = self.entries[index]["size"], self.objects(index)
+        image = read_image(picture)  # [3, H, W]
+        same_size({str(picture): image.shape[1:], f"the JSON {json_file}": size}, self.name(index))
+        segment_map, info = self.flatten(objects, size)
+        covered, crowd = union([mask for *_, mask in objects], size), union([m for _, c, m in objects if c], size)
+        single = [(category, mask) for category, iscrowd, mask in objects if not iscrowd]
+        if self.background and not covered.all():
+            single.append((len(self.classes) - 1, ~covered))
+        masks = np.stack([mask for _, mask in single]) if single else np.zeros((0, *size), dtype=bool)  # [T, H, W]
+        return image, {"labels": torch.tensor([category for category, _ in single], dtype=torch.int64),
+                       "masks": torch.from_numpy(masks), "valid": torch.from_numpy(~crowd | masks.any(axis=0)),
+                       "segment_map": segment_map, "segments_info": info}
+
+
+def union(masks, size):
+    """The pixels that are in any of the masks, bool [H, W]."""
+    return np.any([np.zeros(size, dtype=bool), *masks], axis=0)
+
+
+def decode_mask(segmentation, height, width, where):
+    """A COCO segmentation as bool [H, W]: polygons, or a run-length code, compressed (text) or not (a list)."""
+    from pycocotools import mask as rle
+    try:
+        if isinstance(segmentation, list):
+            codes = rle.merge(rle.frPyObjects(segmentation, height, width)) if segmentation else None
+        elif isinstance(segmentation["counts"], list):
+            codes = rle.frPyObjects(segmentation, height, width)
+        else:
+            codes = segmentation
+        if codes is None:
+            return np.zeros((height, width), dtype=bool)
+        mask = rle.decode(codes)
+    except Exception as error:  # pycocotools raises bare Exception, and what Cython makes of bad types
+        raise ValueError(f"{where}: pycocotools can not decode the segmentation ({error})") from error
+    if mask.shape != (height, width):
+        raise ValueError(f"{where}: its mask is {mask.shape[1]} x {mask.shape[0]}, the image {width} x {height}")
+    return mask.astype(bool)
+
+
+def read_categories(categories, background, path):
+    """(ClassTable, {category id: class index}): the file's categories in its order, all things."""
+    try:
+        names, ids = tuple(str(c["name"]) for c in categories), tuple(int(c["id"]) for c in categories)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: a category has no {error}: is it a {KIND}?") from error
+    things = (True,) * len(ids)
+    if background:
+        if background in names:
+            raise ValueError(f"{path} has a category {background!r} of its own: choose another name for the background")
+        names, things, ids = (*names, background), (*things, False), (*ids, max(ids) + 1)
+    try:
+        return ClassTable(names, things, ids), {category: index for index, category in enumerate(ids)}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_entries(content, index_of, path):
+    """Per image {name, image, size, annotations}; every annotation is checked, none is decoded yet."""
+    try:
+        entries = {image["id"]: {"name": safe_name(image["file_name"]), "image": image["file_name"],
+                                 "size": (int(image["height"]), int(image["width"])), "annotations": []}
+                   for image in content["images"]}
+        for a in content["annotations"]:
+            where = f"{path}: annotation {a.get('id', '(no id)')} of image {a['image_id']}"
+            if a["image_id"] not in entries:
+                raise ValueError(f"{where}: the list \"images\" has no such id")
+            entry = entries[a["image_id"]]
+            where += f" ({entry['image']})"
+            if a["category_id"] not in index_of:
+                raise ValueError(f"{where} has category id {a['category_id']}, which the list \"categories\" lacks; "
+                                 f"known ids: {str(sorted(index_of))[:200]}")
+            entry["annotations"].append({"category": index_of[a["category_id"]], "where": where,
+                                         "iscrowd": int(a.get("iscrowd", 0)),
+                                         "segmentation": checked_segmentation(a, entry["size"], where)})
+    except KeyError as error:
+        raise ValueError(f"{path}: an entry has no {error}: is it a {KIND}?") from error
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: an entry is not of the form of a {KIND} ({error})") from error
+    twice = [name for name, count in Counter(e["name"] for e in entries.values()).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path}: more than one image is called {', '.join(twice[:5])}")
+    return list(entries.values())
+
+
+def checked_segmentation(annotation, size, where):
+    """The segmentation of an annotation, if it has the form of polygons or of a run-length code for that size.
+
+    Polygons of one or two points enclose nothing and are left out (pycocotools would take two points for a box).
+    """
+    if "segments_info" in annotation:
+        raise ValueError(f"{where} has \"segments_info\": it is panoptic, use CocoPanoptic")
+    segmentation = annotation.get("segmentation")
+    if not segmentation:
+        raise ValueError(f"{where} has no \"segmentation\": is it only a box? An object without a mask would be learnt "
+                         "as background: draw the mask, or remove the image")
+    if isinstance(segmentation, dict):
+        if "counts" not in segmentation or list(segmentation.get("size", [])) != list(size):
+            raise ValueError(f"{where}: a run-length code has \"counts\" and a \"size\" equal to the image's [height, "
+                             f"width] {list(size)}, got size {segmentation.get('size')}")
+        return segmentation
+    for polygon in segmentation:
+        if not isinstance(polygon, list) or len(polygon) % 2 or not all(isinstance(x, (int, float)) for x in polygon):
+            raise ValueError(f"{where}: a polygon is a list x1, y1, x2, y2, ... of numbers, got {str(polygon)[:60]}")
+    return [polygon for polygon in segmentation if len(polygon) >= 6]
+
+
+def find_images(given, json_file, entries):
+    """The given folder, or the first of the usual ones that holds the first image."""
+    if given is not None:
+        if not Path(given).is_dir():
+            raise FileNotFoundError(f"no such folder of images: {given}")
+        return Path(given)
+    base, split = json_file.parent, json_file.stem.removeprefix("instances_")
+    bases = [base.parent, base] if base.name == "annotations" else [base]
+    tried = [b / place for b in bases for place in (f"images/{split}", split, "images", ".")]
+    for folder in tried:
+        if (folder / entries[0]["image"]).is_file():
+            return folder
+    raise FileNotFoundError(f"{entries[0]['image']}, the first image of {json_file}, is in none of the folders "
+                            f"{', '.join(map(str, tried))}. Name the folder with image_dir=...")

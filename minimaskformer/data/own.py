@@ -1,0 +1,64 @@
+"""Your own data set: a folder that is looked at to see what it holds."""
+from pathlib import Path
+
+from .class_files import find_class_file, read_class_file
+from .coco_instance import CocoInstance
+from .label_maps import IMAGE_SUFFIXES, LABEL_SUFFIXES, by_stem, pair_stems
+from .semantic import SemanticFolder
+
+FORMS = """images/SPLIT/ and labels/SPLIT/ (label PNGs: semantic), with instances/SPLIT/ beside them (PNGs that number
+  the instances: panoptic), or a COCO instance JSON: SPLIT.json, instances_SPLIT*.json (also in annotations/) or
+  SPLIT/_annotations.coco.json"""
+
+
+def own(folder, split):
+    """Open a split of your own data set, in one of the FORMS; classes.txt or classes.json in the folder names classes.
+
+    Without such a file the classes are the values found in the labels of *all* splits, so that train and val agree.
+    Raises FileNotFoundError with what was looked for, ValueError if the folder holds two forms at once.
+    """
+    folder = Path(folder)
+    json_file, labels_dir = instance_json(folder, split), folder / "labels" / split
+    if json_file and labels_dir.is_dir():
+        raise ValueError(f"{folder} holds both {json_file} and {labels_dir}: which is it? Move one away, or open the "
+                         f"JSON with coco_instance:{folder}")
+    if json_file:
+        return CocoInstance(json_file)
+    if not labels_dir.is_dir():
+        raise FileNotFoundError(f"no split {split!r} in {folder}; looked for\n  {FORMS}")
+    instances_dir = folder / "instances" / split if (folder / "instances").is_dir() else None
+    class_file = find_class_file(folder)
+    if class_file:
+        classes, void = read_class_file(class_file)
+    else:
+        everything = [item for part in sorted((folder / "labels").iterdir()) if part.is_dir()
+                      for item in label_items(folder, part.name, instances_dir is not None)]
+        classes, void = SemanticFolder.from_files(everything).classes, None
+    return SemanticFolder(folder / "images" / split, labels_dir, classes, void, instances_dir)
+
+
+def label_items(folder, split, with_instances):
+    """(image, label file[, instance file]) of a split."""
+    images = by_stem(folder / "images" / split, IMAGE_SUFFIXES)
+    labels = by_stem(folder / "labels" / split, LABEL_SUFFIXES)
+    columns = [images, labels]
+    if with_instances:
+        columns.append(by_stem(folder / "instances" / split, LABEL_SUFFIXES))
+        pair_stems(images, columns[2], "instance file")
+    return [tuple(column[stem] for column in columns) for stem in pair_stems(images, labels)]
+
+
+def instance_json(folder, split):
+    """The COCO instance JSON of a split, or None; ValueError if several fit."""
+    for place in (folder, folder / "annotations"):
+        for pattern in (f"instances_{split}.json", f"{split}.json", f"instances_{split}*.json"):
+            files = sorted(place.glob(pattern))
+            if len(files) > 1:
+                raise ValueError(f"more than one file fits the split {split!r}: {', '.join(map(str, files))}. Name "
+                                 f"the split in full, such as {files[0].stem.removeprefix('instances_')!r}")
+            if files:
+                return files[0]
+    for part in {"val": ("val", "valid")}.get(split, (split,)):
+        if (folder / part / "_annotations.coco.json").is_file():
+            return folder / part / "_annotations.coco.json"
+    return None
