@@ -4,14 +4,18 @@ from torch import nn
 
 
 class FPN(nn.Module):
-    """Feature pyramid: from the coarsest map down, upsample by 2 (nearest), add the lateral, smooth with a 3 x 3.
+    """Four feature maps to one embedding per pixel: from the coarsest map down, each finer one adds its detail.
+
+        p5      = smooth(res5)                              smooth(x)  = ReLU(GroupNorm(conv3x3(x)))
+        p_l     = smooth(lateral(res_l) + up(p_{l+1}))      lateral(x) = GroupNorm(conv1x1(x)), l = 4, 3, 2
+        E_pixel = conv3x3(p2)                               up(x): nearest, to the size of res_l
 
     `forward([res2, res3, res4, res5], image_mask)` returns the pixel embeddings [B, mask_dim, H/4, W/4], the smoothed
     maps [p2, p3, p4, p5], each [B, dim, H/s, W/s], and res5 as it enters. With `encoder`, a transformer encoder
     works on one map: on res5, projected to `dim` (the paper's panoptic models), or on p5 ... p2 (mini: p3).
 
-    Laterals have GroupNorm and *no* ReLU, so they can take away as well as add. The last 3 x 3 is bare: embeddings
-    are read by a dot product and need no sign. (The paper's text says 1 x 1 there; its code, and we, have 3 x 3.)
+    Laterals have *no* ReLU, so they can take away as well as add. The last 3 x 3 is bare: embeddings are read by a
+    dot product and need both signs. (The paper's text says 1 x 1 there; its code, and we, have 3 x 3.)
     """
 
     def __init__(self, channels, dim=256, mask_dim=256, encoder=None, encoder_level=None):
@@ -32,18 +36,18 @@ class FPN(nn.Module):
 
     def forward(self, features, image_mask):
         encoded = self.encode("res5", self.encoder_proj(features[-1]), image_mask)  # [B, dim or C_5, H/32, W/32]
-        y = self.encode("p5", self.outputs[-1](encoded), image_mask)  # [B, dim, H/32, W/32]
-        pyramid = [y]
+        p = self.encode("p5", self.outputs[3](encoded), image_mask)  # [B, dim, H/32, W/32]
+        pyramid = [p]
         for level in (4, 3, 2):
-            feature = features[level - 2]
-            y = F.interpolate(y, size=feature.shape[-2:], mode="nearest")  # [B, dim, 2h, 2w]
-            y = self.encode(f"p{level}", self.outputs[level - 2](self.laterals[level - 2](feature) + y), image_mask)
-            pyramid.insert(0, y)
-        return self.mask_features(y), pyramid, encoded  # [B, mask_dim, H/4, W/4]
+            lateral = self.laterals[level - 2](features[level - 2])  # [B, dim, h, w] of res_l
+            upsampled = F.interpolate(p, size=lateral.shape[-2:], mode="nearest")  # [B, dim, h, w]
+            p = self.encode(f"p{level}", self.outputs[level - 2](lateral + upsampled), image_mask)
+            pyramid.insert(0, p)
+        return self.mask_features(p), pyramid, encoded  # [B, mask_dim, H/4, W/4]
 
-    def encode(self, level, y, image_mask):
+    def encode(self, level, p, image_mask):
         """The transformer encoder, on the one level that has it."""
-        return self.encoder(y, resize_mask(image_mask, y)) if level == self.encoder_level else y
+        return self.encoder(p, resize_mask(image_mask, p)) if level == self.encoder_level else p
 
 
 def resize_mask(image_mask, like):
