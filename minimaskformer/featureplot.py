@@ -1,0 +1,110 @@
+"""Pictures of feature maps: signed maps, embeddings as colours, terms of a dot product, cost by part (lesson 05)."""
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+
+from .canvas import INK, as_array, new_figure, show
+from .palette import NATURAL
+
+SIGNED = LinearSegmentedColormap.from_list("signed", [NATURAL["water"], "#ffffff", NATURAL["house"]])
+PART_COLORS = {"backbone": NATURAL["mountain"], "encoder": NATURAL["balloon"], "pixel decoder": NATURAL["boat"],
+               "transformer decoder": NATURAL["water"], "heads": NATURAL["grass"], "masks": NATURAL["tree"]}
+
+
+def draw_map(ax, values, limit=None, cell=None, numbers=False, title=None):
+    """A signed map [h, w]: red above 0, blue below, white at 0, full colour at +-limit (default: its largest value).
+
+    cell: (row, column) to frame. numbers: write each value into its cell. Returns the axes.
+    Raises ValueError for another shape, values that are not finite, or a cell outside the map.
+    """
+    ax, values = new_figure()[1] if ax is None else ax, as_array(values).astype(float)
+    if values.ndim != 2 or not np.isfinite(values).all():
+        raise ValueError(f"a map is [h, w] of finite numbers, got shape {list(values.shape)}")
+    limit = (np.abs(values).max() or 1.0) if limit is None else limit
+    show(ax, SIGNED(np.clip(0.5 + 0.5 * values / limit, 0, 1))[..., :3])
+    if numbers:
+        for row, column in np.ndindex(values.shape):
+            ax.text(column, row, f"{values[row, column]:g}".replace("-", "\N{MINUS SIGN}"), ha="center", va="center",
+                    fontsize=8, color="white" if abs(values[row, column]) > 0.75 * limit else INK)
+    if cell is not None:
+        frame(ax, cell, values.shape)
+    ax.set_title(title or "", fontsize=9)
+    return ax
+
+
+def frame(ax, cell, shape):
+    """A frame around one cell, black between white so that it shows on any colour."""
+    row, column = (int(i) for i in cell)
+    if not (0 <= row < shape[0] and 0 <= column < shape[1]):
+        raise ValueError(f"the map is {shape[0]} x {shape[1]}, it has no cell ({row}, {column})")
+    ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.2,
+                           path_effects=[withStroke(linewidth=3, foreground="white")]))
+
+
+def embedding_colors(embeddings):
+    """One colour per pixel from its embedding: [C, h, w] to float [h, w, 3] in 0 ... 1; like colours, like vectors.
+
+    The three directions in which the embeddings differ most (principal components) become red, green and blue.
+    """
+    embeddings = as_array(embeddings).astype(float)
+    if embeddings.ndim != 3 or len(embeddings) < 3:
+        raise ValueError(f"embeddings are [C, h, w] with at least 3 channels, got shape {list(embeddings.shape)}")
+    vectors = embeddings.reshape(len(embeddings), -1).T  # [h*w, C]
+    vectors = vectors - vectors.mean(0)
+    axes = np.linalg.svd(vectors, full_matrices=False)[2][:3]  # [3, C]
+    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]  # a sign that does not depend on luck
+    parts = vectors @ axes.T  # [h*w, 3]
+    low, high = np.quantile(parts, [0.02, 0.98], axis=0)
+    width = high - low
+    return np.clip((parts - low) / np.maximum(width, 1e-6 * width.max() + 1e-12), 0, 1).reshape(*embeddings.shape[1:], 3)
+
+
+def draw_terms(figure, mask_embedding, pixel_embeddings, sums=(1, 4, 16), largest=4):
+    """How C channels become one mask: the terms m_c E_c that differ most over the picture, and sums of the first ones.
+
+    mask_embedding: [C], pixel_embeddings: [C, h, w]. Upper row: the `largest` terms. Lower row: the sum of the first
+    `sums` terms in that order, and of all. Returns the figure.
+    """
+    terms = as_array(mask_embedding)[:, None, None] * as_array(pixel_embeddings)  # [C, h, w]
+    order = np.argsort(-terms.std((1, 2)))
+    total = terms.sum(0)
+    counts = (*sums, len(terms))
+    axes = figure.subplots(2, max(largest, len(counts)))
+    for ax in axes.flat:
+        ax.set_axis_off()
+    limit = np.abs(terms[order[:largest]]).max()
+    for ax, c in zip(axes[0], order[:largest]):
+        draw_map(ax, terms[c], limit, title=f"channel {c}").set_axis_on()
+    for ax, count in zip(axes[1], counts):
+        draw_map(ax, terms[order[:count]].sum(0), np.abs(total).max(),
+                 title="all: the mask logits" if count == len(terms) else f"sum of {count}").set_axis_on()
+    return figure
+
+
+def draw_cost_shares(ax, costs):
+    """One bar per model, from 0 to 100 %: which part its multiply-adds (or parameters) go to.
+
+    costs: {label: {part: number}}, parts as in cost.py. Shares of 6 % and more are written. Returns the axes.
+    """
+    ax = new_figure(6, 2)[1] if ax is None else ax
+    for row, parts in enumerate(costs.values()):
+        left, total = 0.0, sum(parts.values())
+        for part, number in parts.items():
+            share = 100 * number / total
+            color = PART_COLORS[part]
+            ax.barh(row, share, left=left, color=color, edgecolor="white", height=0.7,
+                    label=part if row == 0 else None)
+            if share >= 6:
+                dark = np.mean([int(color[i:i + 2], 16) for i in (1, 3, 5)]) < 130
+                ax.text(left + share / 2, row, f"{share:.0f}%", ha="center", va="center", fontsize=8,
+                        color="white" if dark else INK)
+            left += share
+    ax.set_yticks(range(len(costs)), costs, fontsize=8)
+    ax.set(xlim=(0, 100), xticks=[])
+    ax.invert_yaxis()
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.legend(fontsize=7, frameon=False, ncols=6, loc="upper center", bbox_to_anchor=(0.5, 0), columnspacing=1.0,
+              handlelength=1.0)
+    return ax
