@@ -153,6 +153,16 @@ def log_total_score(class_logits, mask_logits, truth):
     return (log_totals * known).sum() / known.sum().clamp(min=1)
 
 
+def responsibilities(class_logits, mask_logits, truth):
+    """The share of each query in the score of a pixel's true class: p_i(c) m_i / sum_j p_j(c) m_j (lesson 11).
+
+    One image: class_logits [N, K+1], mask_logits [N, H, W], truth int64 [H, W] of known classes, to [N, H, W]. Its
+    negative is the gradient of -log sum_i p_i(c) m_i with respect to log(p_i(c) m_i): who is told to do something.
+    """
+    log_probs = class_logits.log_softmax(-1)[:, truth]  # [N, K+1] -> [N, H, W]
+    return (log_probs + F.logsigmoid(mask_logits)).softmax(0)  # [N, H, W], sums to 1 over queries
+
+
 def label_map(target, num_classes):
     """The class of each pixel, int64 [H, W], from a set of (class, mask); -1 where nobody knows it (void, crowd).
 
