@@ -42,22 +42,28 @@ def frame(ax, cell, shape):
                            path_effects=[withStroke(linewidth=3, foreground="white")]))
 
 
-def embedding_colors(embeddings):
+def embedding_colors(embeddings, scale=None):
     """One colour per pixel from its embedding: [C, h, w] to float [h, w, 3] in 0 ... 1; like colours, like vectors.
 
     The three directions in which the embeddings differ most (principal components) become red, green and blue.
+    scale: other embeddings [C, *, *] to take the directions from, so that two pictures can be compared.
     """
+    vectors, reference = as_vectors(embeddings), as_vectors(embeddings if scale is None else scale)  # [h*w, C]
+    center = reference.mean(0)
+    axes = np.linalg.svd(reference - center, full_matrices=False)[2][:3]  # [3, C]
+    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]  # a sign that does not depend on luck
+    low, high = np.quantile((reference - center) @ axes.T, [0.02, 0.98], axis=0)
+    width = np.maximum(high - low, 1e-6 * (high - low).max() + 1e-12)
+    colors = np.clip(((vectors - center) @ axes.T - low) / width, 0, 1)  # [h*w, 3]
+    return colors.reshape(*embeddings.shape[1:], 3)
+
+
+def as_vectors(embeddings):
+    """Embeddings [C, h, w] as float64 vectors [h*w, C]."""
     embeddings = as_array(embeddings).astype(float)
     if embeddings.ndim != 3 or len(embeddings) < 3:
         raise ValueError(f"embeddings are [C, h, w] with at least 3 channels, got shape {list(embeddings.shape)}")
-    vectors = embeddings.reshape(len(embeddings), -1).T  # [h*w, C]
-    vectors = vectors - vectors.mean(0)
-    axes = np.linalg.svd(vectors, full_matrices=False)[2][:3]  # [3, C]
-    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]  # a sign that does not depend on luck
-    parts = vectors @ axes.T  # [h*w, 3]
-    low, high = np.quantile(parts, [0.02, 0.98], axis=0)
-    width = high - low
-    return np.clip((parts - low) / np.maximum(width, 1e-6 * width.max() + 1e-12), 0, 1).reshape(*embeddings.shape[1:], 3)
+    return embeddings.reshape(len(embeddings), -1).T
 
 
 def draw_terms(figure, mask_embedding, pixel_embeddings, sums=(1, 4, 16), largest=4):
@@ -73,11 +79,11 @@ def draw_terms(figure, mask_embedding, pixel_embeddings, sums=(1, 4, 16), larges
     axes = figure.subplots(2, max(largest, len(counts)))
     for ax in axes.flat:
         ax.set_axis_off()
-    limit = np.abs(terms[order[:largest]]).max()
+    limit = 0.5 * np.abs(terms[order[:largest]]).max()  # half: what is far from 0 may saturate
     for ax, c in zip(axes[0], order[:largest]):
         draw_map(ax, terms[c], limit, title=f"channel {c}").set_axis_on()
     for ax, count in zip(axes[1], counts):
-        draw_map(ax, terms[order[:count]].sum(0), np.abs(total).max(),
+        draw_map(ax, terms[order[:count]].sum(0), 0.5 * np.abs(total).max(),
                  title="all: the mask logits" if count == len(terms) else f"sum of {count}").set_axis_on()
     return figure
 
