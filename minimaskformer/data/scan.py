@@ -7,6 +7,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
+from tqdm.auto import tqdm
 
 from .images import BROKEN, same_size
 
@@ -46,10 +47,13 @@ def spread(count, limit=None):
     return [i * count // limit for i in range(limit)]
 
 
-def map_threads(function, items, workers=None):
-    """[function(item) for each item] by threads: Pillow decodes files without holding up the others."""
+def map_threads(function, items, workers=None, progress=None):
+    """[function(item) for each item] by threads: Pillow decodes files without holding up the others.
+
+    progress: what to write beside a progress bar; None for no bar.
+    """
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(function, items))
+        return list(tqdm(pool.map(function, items), total=len(items), desc=progress, disable=progress is None))
 
 
 def file_problem(dataset, index):
