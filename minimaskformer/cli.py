@@ -2,7 +2,7 @@
 import argparse
 import json
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,15 @@ def main(arguments=None):
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"minimaskformer: {error}", file=sys.stderr)
         return 1
+    finally:
+        leave_processes()
     return 0
 
 
 def parser():
     """All commands and options."""
     from .config import PRESETS
-    from .train import TrainConfig
+    from .recipes import PRECISIONS, TrainConfig
     top = argparse.ArgumentParser(prog="python -m minimaskformer", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
@@ -45,14 +47,23 @@ def parser():
     train.add_argument("--start-from", type=Path, help="checkpoint whose weights to start from")
     train.add_argument("--backbone-weights", help='"DEFAULT" (torchvision downloads ImageNet\'s) or a file')
     train.add_argument("--queries", type=int, help="number of queries, if not the preset's")
-    train.add_argument("--short-side", type=int, help="short side that predict resizes to (default: --size)")
+    train.add_argument("--short-side", type=int, help="short side that predict resizes to (default: --size, or the "
+                       "preset's where the paper has a recipe for it)")
     train.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out from its last checkpoint")
+    train.add_argument("--scan", type=int, metavar="N", help="check the labels of so many training images before the "
+                       "first step, 0: none (default: all)")
     for field in fields(TrainConfig):
-        name = "--" + field.name.replace("_", "-")
-        kind = {"action": "store_true"} if isinstance(field.default, bool) else {"type": type(field.default)}
-        if isinstance(field.default, tuple):
+        name, kind = "--" + field.name.replace("_", "-"), {"type": type(field.default)}
+        if isinstance(field.default, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        elif isinstance(field.default, tuple):
             kind = {"type": float, "nargs": 2, "metavar": ("LOW", "HIGH")}
-        train.add_argument(name, default=field.default, help=field.metadata["help"], **kind)
+        elif field.name == "amp":
+            kind = {"nargs": "?", "const": "bf16", "choices": PRECISIONS}
+        shown = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        train.add_argument(name, default=argparse.SUPPRESS, **kind,  # absent if not given: then the preset decides
+                           help=f"{field.metadata['help']} (mini: {shown})")
 
     evaluation = command("evaluate", run_evaluate, "mIoU, PQ and mask AP of a checkpoint on a data set")
     evaluation.add_argument("checkpoint", help='a file, or a shipped model\'s name ("mini")')
@@ -61,6 +72,12 @@ def parser():
     evaluation.add_argument("--limit", type=int, help="only the first so many images")
     evaluation.add_argument("--out", type=Path, help="folder for metrics.json, metrics.md and scenes.png")
     evaluation.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+    look = command("inspect", run_inspect, "what a data set holds: class counts, sizes, suspicious files, a sheet")
+    look.add_argument("--data", required=True, help=data)
+    look.add_argument("--split", default="train", help="train, val, or another split that the data set has")
+    look.add_argument("--limit", type=int, help="only so many pictures, spread evenly (default: all)")
+    look.add_argument("--out", default="runs/inspect", type=Path, help="folder for the report and the sheets")
 
     prediction = command("predict", run_predict, "segment pictures; writes a picture and the raw result of each")
     prediction.add_argument("checkpoint", help='a file, or a shipped model\'s name ("mini")')
@@ -82,38 +99,50 @@ def parser():
 
 
 def run_train(options):
-    """Train, evaluate, and leave metrics and pictures beside the checkpoint."""
+    """Train, evaluate, and leave metrics and pictures beside the checkpoint (under torchrun process 0 does)."""
     from torchvision.ops import FrozenBatchNorm2d
 
     from .checkpoint import load_checkpoint, load_tensors
+    from .data.scan import scan_labels
     from .data.sources import open_dataset
+    from .distributed import rank
     from .evaluate import table, write_table
     from .model import build_model
-    from .train import TrainConfig, train
-    config = TrainConfig(**{field.name: getattr(options, field.name) for field in fields(TrainConfig)})
-    config = replace(config, scale=tuple(config.scale))
+    from .recipes import RECIPES, TrainConfig, learning_rate_note, train_config
+    from .train import train
+    given = {field.name: getattr(options, field.name) for field in fields(TrainConfig) if hasattr(options, field.name)}
+    given |= {"scale": tuple(given["scale"])} if "scale" in given else {}
+    config = train_config(options.preset, **given)
+    device = choose_device(options.device)
     training, validation = open_dataset(options.data, "train"), open_dataset(options.data, "val")
     classes = training.classes
-    changes = {"class_names": classes.names, "things": classes.things,
-               "short_side": options.short_side or config.size}
+    changes = {"class_names": classes.names, "things": classes.things}
+    if options.short_side or "size" in given or options.preset not in RECIPES:
+        changes["short_side"] = options.short_side or config.size
     if options.queries:
         changes["num_queries"] = options.queries
     torch.manual_seed(config.seed)
     model = build_model(options.preset, len(classes), backbone_weights=options.backbone_weights, **changes)
+    notes = [learning_rate_note(options.preset, config)]
     frozen = any(isinstance(module, FrozenBatchNorm2d) for module in model.modules())
     if frozen and not (options.backbone_weights or options.start_from):
-        print(f"note: {options.preset} keeps its BatchNorm frozen, which suits pretrained weights and learns slowly "
-              f"without; think of --backbone-weights DEFAULT", file=sys.stderr)
+        notes.append(f"note: {options.preset} keeps its BatchNorm frozen, which suits pretrained weights and learns "
+                     f"slowly without; think of --backbone-weights DEFAULT")
     if options.start_from:
         load_tensors(model, load_checkpoint(options.start_from).state_dict(), options.start_from)
-    model = model.to(choose_device(options.device)).to(memory_format=torch.channels_last)
-    print(f"{options.preset}: {sum(p.numel() for p in model.parameters()):,} parameters, {len(training)} training and "
-          f"{len(validation)} validation images, {len(classes)} classes, on {next(model.parameters()).device}")
-    results = train(model, training, validation, config, options.out)
-    write_table(results, classes, options.out)
-    draw_run(model, validation, options.out)
-    print(table(results, classes))
-    print(f"checkpoint, log, metrics and pictures are in {options.out}")
+    model = model.to(device).to(memory_format=torch.channels_last)
+    if rank() == 0:
+        print(*filter(None, notes), sep="\n", end="\n" if any(notes) else "", file=sys.stderr)
+        print(f"{options.preset}: {sum(p.numel() for p in model.parameters()):,} parameters, {len(training)} training "
+              f"and {len(validation)} validation images, {len(classes)} classes, on {device}")
+        if options.scan != 0 and not options.resume:
+            scan_labels(training, options.scan)
+    results = train(model, training, validation, config, options.out, resume=options.resume)
+    if rank() == 0:
+        write_table(results, classes, options.out)
+        draw_run(model, validation, options.out)
+        print(table(results, classes))
+        print(f"checkpoint, log, metrics and pictures are in {options.out}")
 
 
 def run_evaluate(options):
@@ -124,6 +153,8 @@ def run_evaluate(options):
     model = load_checkpoint(options.checkpoint).to(choose_device(options.device))
     dataset = open_dataset(options.data, options.split)
     results = evaluate(model, dataset, options.limit)
+    if results is None:
+        return  # of several processes only the first has the figures
     print(table(results, dataset.classes))
     if options.out:
         write_table(results, dataset.classes, options.out)
@@ -146,6 +177,23 @@ def run_predict(options):
         write_prediction(model, image, result, options.task, options.out / f"{path.stem}_{options.task}")
 
 
+def run_inspect(options):
+    """Look at a data set; print and keep what is found. An error at the end if pictures can not be used."""
+    from .data.sources import open_dataset
+    from .inspect_data import inspect, write_report
+    dataset = open_dataset(options.data, options.split)
+    try:
+        other = open_dataset(options.data, "val" if options.split == "train" else "train")
+    except (ValueError, OSError):
+        other = None  # no second split to compare with
+    looks = inspect(dataset, options.limit, other)
+    print(write_report(looks, dataset, f"{options.data}, {options.split}", options.out))
+    print(f"report.txt, suspicious.txt and sheets of pictures are in {options.out}")
+    broken = sum(bool(found.error) for found in looks)
+    if broken:
+        raise ValueError(f"{broken} of the {len(looks)} pictures can not be used: see {options.out / 'report.txt'}")
+
+
 def run_scenes(options):
     """Write Lakeland scenes in COCO panoptic format."""
     from .data.coco import write_panoptic
@@ -161,13 +209,16 @@ def run_progress(options):
     progress(reset=options.reset)
 
 
+def leave_processes():
+    """Part from the other processes of a torchrun, if there are any."""
+    from .distributed import finish
+    finish()
+
+
 def choose_device(name):
-    """The torch device of "auto", "cpu" or "cuda"."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError("no CUDA device is available here; use --device cpu")
-    return torch.device(name)
+    """The torch device of "auto", "cpu" or "cuda", for this process of possibly several."""
+    from .distributed import start
+    return start(name)
 
 
 def open_picture(path):

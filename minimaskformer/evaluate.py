@@ -1,10 +1,15 @@
-"""Evaluate a model on a data set: mIoU, PQ and mask AP from one forward pass per picture."""
+"""Evaluate a model on a data set: mIoU, PQ and mask AP from one forward pass per picture.
+
+Under torchrun each process takes its part of the pictures. The parts are runs of whole chunks, and the metrics are
+merged in that order on process 0, so the figures are exactly those of one process.
+"""
 import json
 import os
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from .distributed import gather, rank, world_size
 from .metrics import MaskAP, MeanIoU, PanopticQuality
 from .predict import read_out, run
 from .targets import panoptic_to_semantic
@@ -16,7 +21,8 @@ def evaluate(model, dataset, limit=None, progress=True, **thresholds):
     """mIoU of semantic, PQ of panoptic and mask AP of instance inference over the first `limit` pictures of a data set.
 
     thresholds: score_threshold, overlap_threshold of panoptic inference (default: the model's). Returns one dict of
-    numbers in [0, 1], with the three metrics' own dicts under "semantic", "panoptic", "instance".
+    numbers in [0, 1], with the three metrics' own dicts under "semantic", "panoptic", "instance". Of several processes
+    (torchrun) all must call it; process 0 gets the dict, the others None.
     """
     classes = dataset.classes
     count = len(dataset) if limit is None else min(limit, len(dataset))
@@ -25,8 +31,8 @@ def evaluate(model, dataset, limit=None, progress=True, **thresholds):
     if model.config.num_classes != len(classes):
         raise ValueError(f"the model predicts {model.config.num_classes} classes, the data set has {len(classes)}: "
                          f"{', '.join(classes.names[:8])} ...")
-    semantic, panoptic, instance = MeanIoU(len(classes)), PanopticQuality(classes), MaskAP(classes)
-    for start in tqdm(range(0, count, CHUNK), desc="evaluate", disable=not progress):
+    metrics = semantic, panoptic, instance = MeanIoU(len(classes)), PanopticQuality(classes), MaskAP(classes)
+    for start in tqdm(share(range(0, count, CHUNK)), desc="evaluate", disable=not progress or rank() != 0):
         items = [dataset[i] for i in range(start, min(start + CHUNK, count))]
         for (_, target), prediction in zip(items, run(model, [image for image, _ in items])):
             truth = target["segment_map"], target["segments_info"]
@@ -36,9 +42,27 @@ def evaluate(model, dataset, limit=None, progress=True, **thresholds):
             panoptic.update(read_out(model.config, "panoptic", *prediction, things=classes.things, **thresholds), truth)
             if classes.things:
                 instance.update(read_out(model.config, "instance", *prediction, things=classes.things), truth)
+    parts = gather(metrics)
+    if parts is None:
+        return None
+    for part in parts[1:]:
+        for metric, other in zip(metrics, part):
+            metric.merge(other)
     results = {"images": count, "semantic": semantic.compute(), "panoptic": panoptic.compute(),
                "instance": instance.compute() if classes.things else {}}
     return summary(results) | results
+
+
+def share(items):
+    """This process's part of a sequence: consecutive items, all parts of nearly one length."""
+    bounds = [part * len(items) // world_size() for part in (rank(), rank() + 1)]
+    return items[bounds[0]:bounds[1]]
+
+
+def score(results, classes):
+    """The figure that decides which checkpoint is the best: PQ, or mIoU where no class is a thing; nan counts as -1."""
+    value = results["pq" if classes.things else "miou"]
+    return -1.0 if value != value else value
 
 
 def summary(results):

@@ -75,9 +75,9 @@ class SetCriterion(nn.Module):
 
     The focal and dice losses are divided by num_masks, the number of *targets* of the batch (as in the reference, also
     if fewer were matched), at least 1; the class loss by its weights. A batch may be spread over processes, and over
-    pieces that come one after the other: both divisors are those of the whole batch, shared out evenly (`normalizers`),
-    so that the mean over processes and pieces is the loss of the whole batch. (The reference does so with num_masks,
-    and divides the class loss by the weights of one process.)
+    pieces that come one after the other: both divisors are those of the whole batch, averaged over processes once
+    (`normalizers`), so that the sum over pieces, averaged over processes, is the loss of the whole batch. (The
+    reference does so with num_masks, and divides the class loss by the weights of one process.)
 
     Where a target has `valid`, void pixels count in no mask term; the reference code trains them as negatives, and so
     do we when `valid` is absent. `mask_stride` s > 1 computes the mask losses on every s-th row and column of the truth
@@ -151,16 +151,16 @@ class SetCriterion(nn.Module):
             chosen = mask_logits.float().sum() * 0 + masks.float()  # no match: a zero that still has a gradient path
         return chosen, masks, valid
 
-    def normalizers(self, targets, num_queries, device, pieces=1):
-        """What a piece's mask losses and its class loss are divided by: (num_masks, total_weight), both / pieces.
+    def normalizers(self, targets, num_queries, device):
+        """What the mask losses and the class loss of a batch are divided by: (num_masks, total_weight).
 
-        targets: all targets that this process has for the step, num_queries: N. Every process must call it.
+        targets: of all pictures that this process has for the step, num_queries: N. Every process must call it.
         """
         matched = sum(min(len(target["labels"]), num_queries) for target in targets)
         unmatched = len(targets) * num_queries - matched
         weight = torch.tensor(float(matched + self.no_object_weight * unmatched), device=device)
         total_weight = sum_over_processes(weight).clamp(min=1e-6) / world_size()
-        return self.num_masks(targets, device) / pieces, total_weight / pieces
+        return self.num_masks(targets, device), total_weight
 
     @staticmethod
     def num_masks(targets, device):

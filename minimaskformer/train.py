@@ -1,158 +1,201 @@
 """Training: one visible loop (lesson 10).
 
 AdamW with the paper's parameter groups (backbone slower, no weight decay on norms and queries), linear warm-up, poly
-decay with power 0.9, full-model gradient clip. What a run leaves in its folder:
+decay, full-model gradient clip; on one GPU or CPU, or under torchrun on many. What a run leaves in its folder:
 
-    model.safetensors   weights and configuration, written atomically every `save_every` steps and at the end
-    log.jsonl           one line per logged step, one per evaluation
-    metrics.md, .json   the final evaluation;   curves.png, scenes.png   pictures
+    model.safetensors   weights and configuration, every `save_every` steps and at the end
+    best.safetensors    the same where the periodic evaluations were best (by PQ; by mIoU where no class is a thing)
+    checkpoints/        while it runs: the last two training checkpoints, from which `resume` goes on
+    log.jsonl           one line per logged step, one per evaluation;   tensorboard/   the same, on request
+    config.json         model and training options
+    metrics.md, .json   the final evaluation;   curves.png, scenes.png   pictures (both by the command line)
 """
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from .blame import bad_parameters, blame_gradient, finite_losses, gradient_message
 from .checkpoint import save_checkpoint
 from .data.transforms import TrainingViews, collate
-from .evaluate import evaluate, summary
+from .distributed import any_process, mean_over_processes, rank, world_size
+from .evaluate import evaluate, score, summary
 from .losses import SetCriterion
-from .swin import WindowAttention
+from .optim import parameter_groups, set_learning_rate
+from .order import Order, Pieces
+from .recipes import TrainConfig  # noqa: F401  found here too
+from .resume import (
+    Progress,
+    StopSignals,
+    load_state,
+    remove_states,
+    run_facts,
+    save_state,
+    seed_everything,
+    state_files,
+)
+from .runlog import RunLog, Speed
+
+SMALLEST_SCALE = 1.0  # an fp16 gradient that overflows even at this loss scale is no overflow but a fault
 
 
-def option(default, help):
-    """A field with a help text, which the command line shows too."""
-    return field(default=default, metadata={"help": help})
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train. Defaults are the mini model's; the paper's values for R50 on ADE20K are in brackets."""
-    steps: int = option(1000, "optimizer steps [160000]")
-    batch_size: int = option(16, "images per step [16]")
-    learning_rate: float = option(4e-4, "peak learning rate [1e-4, from a pretrained backbone]")
-    backbone_multiplier: float = option(1.0, "learning rate of the backbone relative to the rest [0.1: pretrained]")
-    beta2: float = option(0.98, "how slowly AdamW forgets squared gradients [0.999]")
-    weight_decay: float = option(0.05, "of all but norms and queries [1e-4]")
-    warmup: int = option(200, "steps of linear warm-up [1500 with Swin]")
-    clip: float = option(1.0, "largest gradient norm of the whole model [0.01]")
-    no_object_weight: float = option(0.1, "weight of unmatched queries in the class loss [0.1]")
-    mask_stride: int = option(2, "mask losses on every s-th row and column, 1 is all [1]")
-    size: int = option(128, "images are cropped to size x size [512]")
-    scale: tuple[float, float] = option((1.0, 1.0), "short side of an image before the crop, in sizes [0.5 2]")
-    workers: int = option(0, "processes that prepare data [4 per GPU]")
-    seed: int = option(0, "decides the first weights, the order and the views")
-    amp: bool = option(False, "bfloat16 where it is safe: faster on GPUs and on CPUs that have it in hardware")
-    log_every: int = option(20, "steps between lines of log.jsonl")
-    save_every: int = option(250, "steps between checkpoints")
-    evaluate_every: int = option(0, "steps between evaluations, 0: only at the end")
-    evaluate_images: int = option(200, "images per evaluation")
-
-
-def train(model, dataset, validation, config, folder, progress=True):
+def train(model, dataset, validation, config, folder, progress=True, resume=False):
     """Train a model on a data set, leave everything in `folder`, and return the final evaluation (or None).
 
-    Ctrl-C stops after the current step and leaves model.safetensors usable. Raises FloatingPointError at the first step
-    whose loss is not finite, keeping the checkpoint before it; ValueError for data that cannot be trained on.
+    resume: go on from the folder's newest training checkpoint. Seeds Python's, NumPy's and PyTorch's generators.
+    Ctrl-C and SIGTERM stop after the current step with a checkpoint and raise KeyboardInterrupt. Raises
+    FloatingPointError at the first step whose loss or gradient is not finite, naming term and picture, and keeps the
+    checkpoint before it; ValueError for data that cannot be trained on and for a resume with other settings; OSError if
+    the disk is full. Under torchrun every process calls it; process 0 writes and gets the evaluation.
     """
     check_data(model, dataset, validation)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"model": asdict(model.config), "train": asdict(config)}, indent=1))
-    device = next(model.parameters()).device
+    check_folder(folder := Path(folder), resume)
+    device, main, pieces = next(model.parameters()).device, rank() == 0, config.accumulate
+    if config.batch_size % (pieces * world_size()):
+        raise ValueError(f"a batch of {config.batch_size} can not be shared by {world_size()} processes in {pieces} "
+                         f"equal pieces each: choose a multiple of {pieces * world_size()}")
     criterion = SetCriterion(model.config.num_classes, no_object_weight=config.no_object_weight,
                              mask_stride=config.mask_stride)
     optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, config.beta2), fused=True)
-    views = TrainingViews(dataset, config.size, config.scale, config.seed)
-    batches = DataLoader(views, config.batch_size, sampler=EndlessSampler(len(views), config), collate_fn=collate,
-                         num_workers=config.workers, persistent_workers=config.workers > 0, drop_last=True,
-                         pin_memory=device.type == "cuda")
-    started, averages, step = time.time(), {}, 0
-    model.train()
-    with open(folder / "log.jsonl", "w") as log, tqdm(total=config.steps, disable=not progress) as bar:
-        try:
-            for step, (images, _, targets) in enumerate(batches, start=1):
-                set_learning_rate(optimizer, config, step)
-                images = model.normalize(images.to(device, non_blocking=True))  # [B, 3, H, W]
-                images = images.contiguous(memory_format=torch.channels_last)
-                with torch.autocast(device.type, torch.bfloat16, enabled=config.amp):
-                    output = model(images)
-                losses = criterion(output, targets)
-                check_finite(losses, step)
-                optimizer.zero_grad(set_to_none=True)
-                losses["loss"].backward()
-                norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-                optimizer.step()
+    precision = torch.autocast(device.type, torch.float16 if config.amp == "fp16" else torch.bfloat16,
+                               enabled=config.amp != "off")
+    scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
+    parts = {"model": model, "optimizer": optimizer, "scaler": scaler}
+    run, facts = Progress(), run_facts(model, dataset, config)
+    seed_everything(config.seed)
+    if not (resume and load_state(folder, parts, run, facts)):
+        remove_states(folder)
+        save_state(folder, parts, run, facts)  # of step 0, so that a run can always be resumed
+    if main:
+        (folder / "config.json").write_text(json.dumps({"model": facts["model"], "train": asdict(config)}, indent=1))
+    runner = wrap(model, device, config)
 
-                for name, value in {**losses, "gradient_norm": norm}.items():
-                    averages[name] = averages.get(name, 0) + value.detach() / config.log_every
-                if step % config.log_every == 0:
-                    row = {"step": step, "lr": optimizer.param_groups[0]["lr"], "seconds": time.time() - started}
-                    row |= {name: value.item() for name, value in averages.items()}
-                    row["images_per_second"] = step * config.batch_size / row["seconds"]
-                    write_row(log, row)
-                    bar.set_postfix(loss=f"{row['loss']:.2f}", refresh=False)
-                    averages = {}
-                bar.update()
-                if step % config.save_every == 0:
-                    save_checkpoint(model, folder / "model.safetensors")
-                if config.evaluate_every and step % config.evaluate_every == 0 and step < config.steps:
-                    results = evaluate(model, validation, config.evaluate_images, progress=False)
-                    write_row(log, {"step": step, "seconds": time.time() - started} | summary(results))
-                if step == config.steps:
-                    break
-        except KeyboardInterrupt:
-            save_checkpoint(model, folder / "model.safetensors")
-            tqdm.write(f"stopped at step {step} of {config.steps}; the weights so far are in "
-                       f"{folder / 'model.safetensors'}")
-            raise
-        save_checkpoint(model, folder / "model.safetensors")
+    order = Order(len(dataset), config.batch_size, config.seed)
+    views = TrainingViews(dataset, config.size, config.scale, config.seed, color=config.color,
+                          category_limit=config.category_limit)
+    shares = Pieces(order, run.step + 1, config.steps, pieces, rank(), world_size())
+    batches = iter(DataLoader(views, batch_sampler=shares, collate_fn=collate, num_workers=config.workers,
+                              pin_memory=device.type == "cuda", generator=torch.Generator().manual_seed(config.seed)))
+    started, speed = time.time() - run.seconds, Speed(device)
+    model.train()
+    with (RunLog(folder if main else None, run.rows, config.tensorboard, run.step) as log, StopSignals() as stop,
+          tqdm(total=config.steps, initial=run.step, disable=not progress or not main) as bar):
+
+        def record(row):
+            run.seconds = time.time() - started
+            log.write({"step": run.step, "seconds": run.seconds} | row)
+            run.rows += 1
+
+        def save():
+            run.seconds = time.time() - started
+            save_state(folder, parts, run, facts)
+            if main:
+                save_checkpoint(model, folder / "model.safetensors")
+
+        for step in range(run.step + 1, config.steps + 1):
+            batch = speed.fetch(batches, pieces)  # usually one piece; each: images uint8 [b, 3, H, W], sizes, b targets
+            names = [[views.name(index) for _, index in keys] for keys in
+                     (order.piece(step, piece, pieces, rank(), world_size()) for piece in range(pieces))]
+            normalizers = criterion.normalizers([target for _, _, targets in batch for target in targets],
+                                                model.config.num_queries, device)
+            set_learning_rate(optimizer, config, step)
+            optimizer.zero_grad(set_to_none=True)
+            for piece, (images, _, targets) in enumerate(batch):
+                alone = world_size() == 1 or piece == pieces - 1
+                with nullcontext() if alone else runner.no_sync():  # gradients are averaged once, after the last piece
+                    with precision:
+                        output = runner(to_input(model, images))
+                    losses = finite_losses(criterion, output, targets, normalizers, names[piece], step)
+                    scaler.scale(losses["loss"]).backward()
+                collect(run.averages, losses, config.log_every)
+            scaler.unscale_(optimizer)
+            norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+            overflow = not norm.isfinite()
+            if overflow and scaler.get_scale() <= SMALLEST_SCALE:  # which is 1 without fp16
+                raise FloatingPointError(explain(model, criterion, batch, normalizers, names, precision, step))
+            sums = {"gradient_norm": torch.zeros_like(norm) if overflow else norm}
+            sums |= {"skipped": torch.tensor(float(overflow), device=device)} if scaler.is_enabled() else {}
+            collect(run.averages, sums, config.log_every)
+            nn.utils.clip_grads_with_norm_(model.parameters(), config.clip, norm)
+            scaler.step(optimizer)  # skipped if an fp16 gradient overflowed: the scale is halved and the run goes on
+            scaler.update()
+            speed.step_done(config.batch_size)
+            run.step = step
+
+            if step % config.log_every == 0:
+                row = {name: value.item() for name, value in mean_over_processes(run.averages).items()}
+                record({"lr": optimizer.param_groups[0]["lr"]} | row | speed.row())
+                bar.set_postfix(loss=f"{row['loss']:.2f}", refresh=False)
+                run.averages = {}
+            bar.update()
+            due = config.evaluate_every and step % config.evaluate_every == 0 and step < config.steps
+            if due and validation is not None:
+                results = evaluate(model, validation, config.evaluate_images, progress=False)
+                record(summary(results) if main else {})
+                keep_best(model, results, validation, run, folder)
+            stopped = any_process(stop.asked, device)
+            if stopped or (step % config.save_every == 0 and step < config.steps):
+                save()
+            if stopped:
+                tqdm.write(f"stopped after step {step} of {config.steps}; {folder} holds a checkpoint to resume from")
+                raise KeyboardInterrupt
+        save()
         model.eval()
-        if validation is None:
-            return None
-        results = evaluate(model, validation, config.evaluate_images, progress=progress)
-        write_row(log, {"step": step, "seconds": time.time() - started} | summary(results))
+        results = None
+        if validation is not None:
+            results = evaluate(model, validation, config.evaluate_images, progress=progress)
+            record(summary(results) if main else {})
+            if config.evaluate_every:
+                keep_best(model, results, validation, run, folder)
+    remove_states(folder)
     return results
 
 
-def parameter_groups(model, config):
-    """AdamW groups of the reference: the backbone at its own learning rate, no weight decay on norms and queries."""
-    no_decay = (nn.GroupNorm, nn.LayerNorm, nn.BatchNorm2d, nn.Embedding,
-                WindowAttention)  # its table of relative positions; its linear layers are modules of their own
-    groups = {}
-    for module_name, module in model.named_modules():
-        for parameter in module.parameters(recurse=False):
-            multiplier = config.backbone_multiplier if "backbone" in module_name.split(".") else 1.0
-            decay = 0.0 if isinstance(module, no_decay) else config.weight_decay
-            groups.setdefault((multiplier, decay), []).append(parameter)
-    return [{"params": parameters, "lr": config.learning_rate * multiplier, "multiplier": multiplier,
-             "weight_decay": decay} for (multiplier, decay), parameters in groups.items()]
+def wrap(model, device, config):
+    """What runs the model in the loop: itself, or DistributedDataParallel around it, compiled on request."""
+    runner = model
+    if world_size() > 1:
+        if device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)  # a trained BatchNorm sees the whole batch; not on a CPU
+        runner = DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+    return torch.compile(runner) if config.compile else runner
 
 
-def set_learning_rate(optimizer, config, step):
-    """Linear warm-up, then poly decay: lr * (1 - step / steps) ** 0.9, times each group's multiplier."""
-    factor = min(1, step / max(1, config.warmup)) * (1 - (step - 1) / config.steps) ** 0.9
-    for group in optimizer.param_groups:
-        group["lr"] = config.learning_rate * factor * group["multiplier"]
+def to_input(model, images):
+    """A piece's images as the model takes them: normalised float32 [b, 3, H, W] on its device, channels last."""
+    images = model.normalize(images.to(next(model.parameters()).device, non_blocking=True))
+    return images.contiguous(memory_format=torch.channels_last)
 
 
-class EndlessSampler(torch.utils.data.Sampler):
-    """(epoch, index) pairs for ever: a new permutation each epoch, decided by the seed."""
+def collect(averages, values, count):
+    """Add each value / count to the average of its name."""
+    for name, value in values.items():
+        averages[name] = averages.get(name, 0) + value.detach() / count
 
-    def __init__(self, length, config):
-        self.length, self.seed = length, config.seed
 
-    def __iter__(self):
-        epoch = 0
-        while True:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            for index in torch.randperm(self.length, generator=generator).tolist():
-                yield epoch, index
-            epoch += 1
+def keep_best(model, results, validation, run, folder):
+    """Write best.safetensors if this evaluation is the best so far (process 0 decides)."""
+    if results is None:
+        return
+    value = score(results, validation.classes)
+    if run.best is None or value > run.best:
+        run.best = value
+        save_checkpoint(model, folder / "best.safetensors", extra={"step": str(run.step), "score": f"{value:.6f}"})
+
+
+def explain(model, criterion, batch, normalizers, names, precision, step):
+    """What to say about this step's gradient, which is not finite: in which parameters, from which pictures."""
+    parameters, bad = bad_parameters(model), []
+    for (images, _, targets), own in zip(batch, names):
+        bad += blame_gradient(model, criterion, to_input(model, images), targets, normalizers, own, precision)
+    return gradient_message(step, parameters, bad, sum(names, []))
 
 
 def check_data(model, dataset, validation):
@@ -169,15 +212,11 @@ def check_data(model, dataset, validation):
         raise ValueError("training and validation data have different class tables")
 
 
-def check_finite(losses, step):
-    """Raise FloatingPointError naming the first loss term that is not a number."""
-    if not losses["loss"].isfinite():
-        bad = [name for name, value in losses.items() if not value.isfinite() and name != "loss"]
-        raise FloatingPointError(f"step {step}: the loss is not finite (terms: {', '.join(bad)}); the last good "
-                                 f"checkpoint is kept. Try a smaller learning rate, or train without amp")
-
-
-def write_row(log, row):
-    """One line of JSON, on disk at once."""
-    log.write(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()}) + "\n")
-    log.flush()
+def check_folder(folder, resume):
+    """Do not overwrite a run that can go on, and do not repeat one that is done."""
+    waiting = state_files(folder)
+    if waiting and not resume:
+        raise ValueError(f"{folder} holds a run that was interrupted: go on with --resume, or choose another folder, "
+                         f"or delete this one")
+    if resume and not waiting and (folder / "model.safetensors").exists():
+        raise ValueError(f"the run in {folder} is finished, there is nothing to resume")

@@ -1,6 +1,8 @@
 """The training loop: it learns, it repeats, it stops cleanly, and what it leaves behind is whole."""
 import json
 import math
+import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +10,8 @@ import torch
 import minimaskformer.train as train_module
 from minimaskformer import Lakeland, build_model, load_checkpoint
 from minimaskformer.evaluate import evaluate, percent, table, write_table
-from minimaskformer.train import EndlessSampler, TrainConfig, parameter_groups, set_learning_rate, train
+from minimaskformer.order import Order, Pieces
+from minimaskformer.train import TrainConfig, parameter_groups, set_learning_rate, train
 
 TINY = dict(dim=32, mask_dim=32, hidden_dim=32, feedforward=32, decoder_layers=2, encoder_layers=0, num_queries=16, short_side=64)
 CONFIG = TrainConfig(steps=4, batch_size=2, size=64, warmup=2, log_every=2, save_every=2, evaluate_images=4)
@@ -46,7 +49,6 @@ def test_it_learns_one_scene(tmp_path):
 
 
 def test_two_runs_of_one_seed_are_equal_and_another_seed_is_not(tmp_path):
-    from dataclasses import replace
     states = []
     for name, config in (("a", CONFIG), ("b", CONFIG), ("c", replace(CONFIG, seed=1))):
         model = tiny()
@@ -56,7 +58,6 @@ def test_two_runs_of_one_seed_are_equal_and_another_seed_is_not(tmp_path):
 
 
 def test_workers_change_nothing(tmp_path):
-    from dataclasses import replace
     states = []
     for workers in (0, 1):
         model = tiny()
@@ -65,38 +66,199 @@ def test_workers_change_nothing(tmp_path):
     assert torch.equal(*states)
 
 
-def test_ctrl_c_leaves_a_usable_checkpoint(tmp_path, monkeypatch):
-    original, calls = train_module.check_finite, []
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_after_the_step_with_checkpoints(tmp_path, monkeypatch, number):
+    original, steps = train_module.set_learning_rate, []
 
-    def interrupt(losses, step):
-        calls.append(step)
+    def interrupt(optimizer, config, step):
+        original(optimizer, config, step)
+        steps.append(step)
         if step == 3:
-            raise KeyboardInterrupt
-        original(losses, step)
-    monkeypatch.setattr(train_module, "check_finite", interrupt)
-    model = tiny()
+            signal.raise_signal(number)
+    monkeypatch.setattr(train_module, "set_learning_rate", interrupt)
+    model, before = tiny(), signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
         train(model, scenes(), None, CONFIG, tmp_path, progress=False)
+    assert steps == [1, 2, 3] and signal.getsignal(number) is before
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step_00000002.pt", "step_00000003.pt"]
     loaded = load_checkpoint(tmp_path / "model.safetensors")
-    assert calls[-1] == 3
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters()))
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
-    original = train_module.SetCriterion.forward
-
-    def broken(self, output, targets):
-        losses = original(self, output, targets)
-        broken.count += 1
-        if broken.count == 3:
-            losses["dice"] = losses["dice"] * float("nan")
-            losses["loss"] = losses["loss"] + losses["dice"]
-        return losses
-    broken.count = 0
-    monkeypatch.setattr(train_module.SetCriterion, "forward", broken)
-    with pytest.raises(FloatingPointError, match=r"step 3: the loss is not finite \(terms: dice\)"):
+def test_a_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):
+    def interrupt(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    monkeypatch.setattr(train_module, "set_learning_rate", interrupt)
+    with pytest.raises(KeyboardInterrupt):
         train(tiny(), scenes(), None, CONFIG, tmp_path, progress=False)
-    assert all(p.isfinite().all() for p in load_checkpoint(tmp_path / "model.safetensors").parameters())
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+class Bad(torch.nn.Module):
+    """A module whose output, or whose gradient, is spoilt when it has been called `at` times, for one image."""
+
+    def __init__(self, inner, at, what, image=1):
+        super().__init__()
+        self.inner, self.at, self.what, self.image, self.calls = inner, at, what, image, 0
+
+    def forward(self, *arguments):
+        out = self.inner(*arguments)
+        self.calls += 1
+        if self.calls < self.at:
+            return out
+        mask = torch.zeros_like(out)  # [L, B, N, K+1]
+        mask[:, min(self.image, out.shape[1] - 1)] = 1
+        if self.what == "output":
+            return torch.where(mask > 0, float("nan"), out)
+        if out.shape[1] == 1 and self.calls == self.at + 1:
+            return out  # looked at alone: first the picture that is well, then the one that is not
+        out = out + 0
+        out.register_hook(lambda gradient: torch.where(mask > 0, float("inf"), gradient))
+        return out
+
+
+@pytest.mark.parametrize("what, message", [("output", "prediction for {} is not finite"), ("gradient", "gradient is not finite .*; pictures: {}[)]")])
+def test_what_is_not_finite_stops_the_run_and_names_the_picture(tmp_path, what, message):
+    model, data = tiny(), scenes()
+    model.class_head = Bad(model.class_head, 3, what)
+    with pytest.raises(FloatingPointError) as error:
+        train(model, data, None, CONFIG, tmp_path, progress=False)
+    picture = data.name(Order(4, 2, CONFIG.seed).batch(3)[1][1])
+    assert error.match("step 3: ") and error.match(message.format(picture))
+    states = sorted((tmp_path / "checkpoints").iterdir())
+    assert [path.name for path in states] == ["step_00000000.pt", "step_00000002.pt"]
+    kept = torch.load(states[-1], weights_only=True)["parts"]["model"]
+    assert all(value.isfinite().all() for value in kept.values())
+    if what == "gradient":
+        assert "nearest to the output class_head.inner.bias; " in str(error.value)
+
+
+def test_a_loss_that_is_not_finite_names_term_and_picture(tmp_path, monkeypatch):
+    original, data = train_module.SetCriterion.forward, scenes()
+    bad = data[1][1]["masks"].sum()
+
+    def broken(self, output, targets, normalizers=None):
+        losses = original(self, output, targets, normalizers)
+        if any(target["segment_map"].sum() == data[1][1]["segment_map"].sum() for target in targets):
+            losses["dice_0"] = losses["dice_0"] * float("nan")
+            losses["loss"] = losses["loss"] + losses["dice_0"]
+        return losses
+    monkeypatch.setattr(train_module.SetCriterion, "forward", broken)
+    assert bad
+    with pytest.raises(FloatingPointError, match=r"step [12]: the loss is not finite \(terms: dice_0; pictures: lakeland_train_000001\)"):
+        train(tiny(), data, None, CONFIG, tmp_path, progress=False)
+
+
+def test_pieces_of_a_batch_are_the_batch(tmp_path):
+    """Gradient accumulation changes memory, not the step. (With frozen norms: a trained BatchNorm sees its piece.)"""
+    states, rows = [], []
+    for pieces in (1, 2, 4):
+        torch.manual_seed(0)
+        model = build_model("mini", **TINY, frozen_norm=True)
+        config = replace(CONFIG, batch_size=4, accumulate=pieces, steps=3, log_every=3)
+        train(model, Lakeland("train", 64, 0.3, 12), None, config, tmp_path / str(pieces), progress=False)
+        states.append(torch.cat([p.flatten() for p in model.parameters()]))
+        rows.append(json.loads((tmp_path / str(pieces) / "log.jsonl").read_text().splitlines()[0]))
+    for state, row in zip(states[1:], rows[1:]):
+        assert (state - states[0]).abs().max() < 1e-4  # AdamW amplifies the noise of gradients near 0
+        for name in ("loss", "class", "focal_0", "dice", "gradient_norm"):
+            assert math.isclose(row[name], rows[0][name], rel_tol=1e-4), name
+
+
+def test_the_first_gradient_of_pieces_is_that_of_the_batch():
+    """Uneven pieces: crowded and empty images in one batch. Mean over pieces, per piece divisors would differ."""
+    torch.manual_seed(0)
+    model = build_model("mini", **TINY, frozen_norm=True)
+    items = [Lakeland("train", 64, d, 5)[i] for d, i in ((0.0, 0), (1.0, 1), (0.5, 2))]
+    images, targets = torch.stack([image for image, _ in items]), [target for _, target in items]
+    targets[0] = targets[0] | {"labels": targets[0]["labels"][:0], "masks": targets[0]["masks"][:0]}
+    criterion = train_module.SetCriterion(11)
+    whole = criterion(model(model.normalize(images)), targets)
+    whole["loss"].backward()
+    expected = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    normalizers, total, naive = criterion.normalizers(targets, 16, "cpu"), 0, 0
+    for piece in (slice(0, 1), slice(1, 3)):
+        output = model(model.normalize(images[piece]))
+        losses = criterion(output, targets[piece], normalizers)
+        losses["loss"].backward()
+        total, naive = total + losses["loss"].item(), naive + criterion(output, targets[piece])["loss"].item() / 2
+    assert math.isclose(total, whole["loss"].item(), rel_tol=1e-5) and abs(naive - total) > 0.1
+    for p, gradient in zip(model.parameters(), expected):
+        torch.testing.assert_close(p.grad, gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_mixed_precision_is_near_full_precision(tmp_path):
+    losses = []
+    for amp in ("off", "bf16", "fp16"):
+        train(tiny(), scenes(2), None, replace(CONFIG, amp=amp, steps=1, log_every=1), tmp_path / amp, progress=False)
+        losses.append(json.loads((tmp_path / amp / "log.jsonl").read_text().splitlines()[0]))
+    assert losses[1]["loss"] != losses[0]["loss"] != losses[2]["loss"]
+    assert all(math.isclose(row["loss"], losses[0]["loss"], rel_tol=0.02) for row in losses)
+    assert losses[2]["skipped"] == 1 and "skipped" not in losses[0]  # its first scale is too large for these gradients
+
+
+def test_an_fp16_overflow_skips_the_step_and_is_no_error(tmp_path):
+    model = tiny()
+    start = [p.clone() for p in model.parameters()]
+    model.class_head = Bad(model.class_head, 1, "gradient")
+    original = torch.amp.GradScaler.update
+    scales = []
+
+    def update(self):
+        original(self)
+        scales.append(self.get_scale())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.amp.GradScaler, "update", update)
+        train(model, scenes(), None, replace(CONFIG, amp="fp16", steps=2), tmp_path, progress=False)
+    assert scales == [32768.0, 16384.0]
+    assert all(torch.equal(a, b) for a, b in zip(start, model.parameters()))
+
+
+def test_compile_is_asked_for(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    model = tiny()
+    train(model, scenes(), None, replace(CONFIG, steps=1, compile=True), tmp_path, progress=False)
+    assert compiled == [model]
+
+
+def test_the_best_evaluation_is_kept(tmp_path, monkeypatch):
+    scores = iter([0.2, 0.5, 0.4])
+    seen = []
+
+    def fake(model, *arguments, **options):
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        results = real(model, *arguments, **options)
+        return results | {"pq": next(scores)}
+    real = train_module.evaluate
+    monkeypatch.setattr(train_module, "evaluate", fake)
+    config = replace(CONFIG, steps=3, evaluate_every=1, evaluate_images=1)
+    train(tiny(), scenes(), Lakeland("val", 64, 0.0, 2), config, tmp_path, progress=False)
+    best = load_checkpoint(tmp_path / "best.safetensors")
+    assert all(torch.equal(value, best.state_dict()[name]) for name, value in seen[1].items())
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "pq" in row] == [1, 2, 3]
+
+
+def test_the_log_says_how_fast_and_how_much(tmp_path):
+    train(tiny(), scenes(), None, CONFIG, tmp_path, progress=False)
+    for line in (tmp_path / "log.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert row["images_per_second"] > 0 and 0 < row["data_wait"] < 1 and 0.05 < row["memory_gb"] < 100
+
+
+def test_tensorboard(tmp_path):
+    config = replace(CONFIG, steps=2, tensorboard=True)
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        with pytest.raises(ValueError, match="pip install tensorboard"):
+            train(tiny(), scenes(), None, config, tmp_path, progress=False)
+    else:
+        train(tiny(), scenes(), None, config, tmp_path, progress=False)
+        assert list((tmp_path / "tensorboard").iterdir())
 
 
 def test_parameter_groups_hold_every_parameter_once():
@@ -126,11 +288,42 @@ def test_schedule():
     assert all(math.isclose(r[0.5], r[1.0] / 2) for r in rates) and 0 < rates[-1][1.0] < 2e-5
 
 
-def test_sampler_shows_every_image_once_an_epoch():
-    iterator = iter(EndlessSampler(5, CONFIG))
-    first, second = ([next(iterator) for _ in range(5)] for _ in range(2))
-    assert sorted(first) == [(0, i) for i in range(5)] and sorted(second) == [(1, i) for i in range(5)]
-    assert [i for _, i in first] != [i for _, i in second]
+def test_step_schedule_and_constant():
+    optimizer = torch.optim.AdamW(parameter_groups(tiny(), config := TrainConfig(steps=9, warmup=0, learning_rate=1.0, schedule="step")))
+    rates = [set_learning_rate(optimizer, config, step) or optimizer.param_groups[0]["lr"] for step in range(1, 10)]
+    assert rates == [1.0] * 6 + [0.1] * 3
+    constant = replace(config, schedule="constant", warmup=2)
+    assert [set_learning_rate(optimizer, constant, step) or optimizer.param_groups[0]["lr"] for step in (1, 2, 9)] == [0.5, 1, 1]
+
+
+def test_order_shows_every_picture_once_an_epoch():
+    order = Order(5, 2, seed=3)
+    row = [key for step in range(1, 6) for key in order.batch(step)]  # 10 places: two epochs, one batch across both
+    assert sorted(row[:5]) == [(0, i) for i in range(5)] and sorted(row[5:]) == [(1, i) for i in range(5)]
+    assert [i for _, i in row[:5]] != [i for _, i in row[5:]]
+    assert order.batch(4) == Order(5, 2, seed=3).batch(4) != Order(5, 2, seed=4).batch(4)
+
+
+@pytest.mark.parametrize("pieces, world", [(1, 2), (2, 1), (2, 3), (3, 2)])
+def test_pieces_of_all_processes_are_the_batch_without_repeats(pieces, world):
+    order = Order(40, 12)
+    shares = [list(Pieces(order, 2, 4, pieces, rank, world)) for rank in range(world)]
+    assert all(len(share) == len(Pieces(order, 2, 4, pieces)) == 3 * pieces for share in shares)
+    for i, step in enumerate((2, 3, 4)):
+        mine = [key for share in shares for piece in share[i * pieces:(i + 1) * pieces] for key in piece]
+        assert sorted(mine) == sorted(order.batch(step)) and len(mine) == 12
+
+
+def test_every_parameter_gets_a_gradient():
+    """DistributedDataParallel waits for every parameter; one that is never used would make it stop."""
+    small = dict(dim=32, mask_dim=16, hidden_dim=32, num_heads=2, feedforward=16, num_queries=4, num_classes=11)
+    image, target = Lakeland("train", 64, 0.0, 1)[0]
+    empty = target | {"labels": target["labels"][:0], "masks": target["masks"][:0]}  # the worst case: no target at all
+    for preset in ("mini", "r18", "r50_panoptic", "swin_t"):
+        model = build_model(preset, **small).train()
+        output = model(model.normalize(torch.stack([image, image])))
+        train_module.SetCriterion(11)(output, [empty, empty])["loss"].backward()
+        assert [name for name, p in model.named_parameters() if p.grad is None] == [], preset
 
 
 @pytest.mark.parametrize("data, validation, message", [
