@@ -1,0 +1,153 @@
+"""inspect: the figures against what was drawn, every planted fault found and named, pictures and exit status."""
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minimaskformer import Lakeland, cli
+from minimaskformer.data.sources import open_dataset
+from minimaskformer.inspect_data import DRAWN, duplicates, inspect, report, write_report
+from minimaskformer.sheet import choose, class_names, shortened
+
+H, W = 40, 50
+
+
+def save(array, path, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(array).astype(np.uint8)).save(path, **options)
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """Twelve good pictures: ground 1 with a cat 2 of 10 x 10; 4 pixels of void; class 3 never occurs."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 2)):
+        for i in range(count):
+            labels = np.full((H, W), 1)
+            labels[5:15, 5 + i:15 + i], labels[30:32, 30:32] = 2, 255
+            save(labels, tmp_path / "labels" / split / f"{i:02d}.png")
+            save(rng.integers(0, 256, (H, W, 3)), tmp_path / "images" / split / f"{i:02d}.png")
+    (tmp_path / "classes.txt").write_text("1 ground\n2 cat\n3 unicorn\n")
+    return tmp_path
+
+
+def looked_at(mine, **options):
+    return inspect(open_dataset(f"own:{mine}", "train"), progress=False, **options)
+
+
+def reasons_of(looks):
+    return {found.file.rsplit("/", 1)[1]: found.reasons for found in looks if found.reasons}
+
+
+def test_figures_of_a_clean_data_set(mine):
+    looks = looked_at(mine)
+    assert len(looks) == 12 and not any(found.error or found.reasons for found in looks)
+    assert all(found.size == (H, W) and found.void == 4 and found.crowds == 0 for found in looks)
+    assert looks[3].segments == {0: 1, 1: 1} and looks[3].pixels == {0: H * W - 104, 1: 100}
+    text = report(looks, open_dataset(f"own:{mine}", "train"), "mine")
+    assert "mine: 12 of 12 pictures" in text and "50 x 40 (12)" in text and "void: 0.20 %" in text
+    rows = [line.split() for line in text.splitlines() if "stuff" in line]
+    assert rows[1] == ["1", "2", "cat", "stuff", "12", "12", f"{100 * 100 / (H * W - 4):.2f}", "%"]
+    assert rows[2][-1] == "never" and "1 of 3 classes never occur: unicorn" in text
+    assert "can not be used: 0" in text and "suspicious: 0" in text
+    assert len(looked_at(mine, limit=5)) == 5 and [f.index for f in looked_at(mine, limit=3)] == [0, 4, 8]
+
+
+def test_every_planted_fault_is_found(mine):
+    images, labels = mine / "images" / "train", mine / "labels" / "train"
+    save(np.full((H, W), 255), labels / "00.png")
+    save(np.full((H, W), 1), labels / "01.png")
+    few = np.full((H, W), 1)
+    few[3:6, 3:8] = 2  # 15 pixels
+    save(few, labels / "02.png")
+    (images / "03.png").write_bytes((images / "05.png").read_bytes())
+    (images / "04.png").write_bytes((mine / "images" / "val" / "01.png").read_bytes())
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
+    (images / "06.png").unlink()
+    save(np.eye(H, W)[..., None].repeat(3, 2) * 255, images / "06.jpg", exif=rotated)
+    save(np.full((H, W, 3), 7), images / "07.png")
+    mostly = np.full((H, W), 255)
+    mostly[:5, :10], mostly[5:10, :10] = 1, 2
+    save(mostly, labels / "08.png")
+    (images / "09.png").write_bytes((images / "09.png").read_bytes()[:-700])
+    save(few + 2, labels / "10.png")
+    save(few[..., None].repeat(3, 2), labels / "11.png")
+    looks = looked_at(mine, other=open_dataset(f"own:{mine}", "val"))
+    found = reasons_of(looks)
+    for name, words in (("00.png", "void everywhere"), ("01.png", "one class only"), ("02.png", "below 16 pixels"),
+                        ("04.png", "the other split"), ("05.png", "this split"), ("06.jpg", "EXIF rotation"),
+                        ("07.png", "flat colour"), ("08.png", "90 % void")):
+        assert any(words in reason for reason in found.pop(name)), name
+    assert not found
+    errors = {f.file.rsplit("/", 1)[1]: f.error for f in looks if f.error}
+    assert set(errors) == {"09.png", "10.png", "11.png"}
+    assert str(images / "09.png") in errors["09.png"] and "truncated" in errors["09.png"]
+    assert str(labels / "10.png") in errors["10.png"] and "4 (15 pixels)" in errors["10.png"]
+    assert str(labels / "11.png") in errors["11.png"] and "RGB" in errors["11.png"]
+    text = report(looks, open_dataset(f"own:{mine}", "train"), "mine")
+    assert "can not be used: 3" in text and "suspicious: 8" in text
+
+
+def test_interpolated_labels_are_suspected(mine):
+    names = "\n".join(f"{v} class {v}" for v in range(0, 200))
+    (mine / "classes.txt").write_text(names)
+    disk = Image.fromarray((np.hypot(*np.mgrid[-60:60, -75:75]) < 45).astype(np.uint8) * 180 + 10)
+    for name in ("00", "01"):
+        disk.resize((W, H), Image.Resampling.BILINEAR if name == "00" else Image.Resampling.NEAREST).save(
+            mine / "labels" / "train" / f"{name}.png")
+    found = reasons_of(looked_at(mine))
+    assert list(found) == ["00.png"] and any("single pixels" in reason for reason in found["00.png"])
+
+
+def test_equal_files_are_duplicates_and_equal_lengths_are_not(tmp_path):
+    for name, text in (("a", "one"), ("b", "two"), ("c", "one"), ("d", "three"), ("e", "two")):
+        (tmp_path / name).write_text(text)
+    a, b, c, d, e = (str(tmp_path / name) for name in "abcde")
+    assert duplicates([a, b, c, d, e]) == {c: a, e: b} and duplicates([a, d], [b, c]) == {a: c}
+
+
+def test_the_command_leaves_report_and_sheets_and_fails_on_bad_files(mine, tmp_path, capsys):
+    out = tmp_path / "look"
+    assert cli.main(["inspect", "--data", f"own:{mine}", "--out", str(out)]) == 0
+    assert {p.name for p in out.iterdir()} == {"report.txt", "suspicious.txt", "sheet.png"}
+    assert "unicorn" in capsys.readouterr().out and (out / "suspicious.txt").read_text() == ""
+    width, height = Image.open(out / "sheet.png").size
+    assert width > 1000 and height > 1000
+    save(np.full((H, W), 9), mine / "labels" / "train" / "03.png")
+    save(np.full((H, W), 1), mine / "labels" / "train" / "04.png")
+    assert cli.main(["inspect", "--data", f"own:{mine}", "--out", str(out)]) == 1
+    told = capsys.readouterr()
+    assert "1 of the 12 pictures can not be used" in told.err and "labels/train/03.png" in told.out
+    rows = dict(row.split("\t") for row in (out / "suspicious.txt").read_text().splitlines())
+    assert {name.rsplit("/", 1)[1] for name in rows} == {"03.png", "04.png"} and (out / "suspicious.png").is_file()
+
+
+def test_things_only_and_drawn_scenes(mine, tmp_path):
+    square = [[5, 5, 25, 5, 25, 25, 5, 25]]
+    (mine / "train.json").write_text(json.dumps({
+        "images": [{"id": i, "file_name": f"{i:02d}.png", "height": H, "width": W} for i in range(12)],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [{"id": 1 + i, "image_id": i, "category_id": 1, "segmentation": square, "iscrowd": int(i == 2)}
+                        for i in range(3)] + [{"id": 9, "image_id": 0, "category_id": 1, "segmentation": [[8, 8, 20, 8, 20, 20]]}]}))
+    (mine / "labels").rename(mine / "old")
+    dataset = open_dataset(f"own:{mine}", "train")
+    looks = inspect(dataset, progress=False)
+    assert [sum(f.segments.values()) for f in looks[:4]] == [2, 1, 0, 0] and looks[2].crowds == 1
+    assert looks[0].void == 0 and looks[2].void == 400
+    text = write_report(looks, dataset, "cats", tmp_path / "out")
+    assert "no segment" in text and (tmp_path / "out" / "sheet.png").is_file()
+    assert len(inspect(Lakeland("val", 64, length=1000), limit=3, progress=False)) == 3 and DRAWN == 200
+
+
+def test_the_sheet_shows_every_class_it_can(mine):
+    looks = looked_at(mine)
+    looks[7].segments[2] = 1
+    chosen = choose(looks, 4)
+    assert len(chosen) == 4 and looks[7] in chosen and [f.index for f in chosen] == sorted(f.index for f in chosen)
+    assert len(choose(looks, 50)) == 12
+    table = open_dataset(f"own:{mine}", "train").classes
+    assert class_names([(5, 1, 10), (6, 1, 30), (7, 0, 12)], table) == {6: "cat x 2", 7: "ground"}
+    assert len(shortened("x" * 80)) == 34 and re.match("a+$", shortened("a" * 34))
