@@ -172,13 +172,13 @@ def labels_shifted(rows, evidence, config):
     iou = evidence["miou_at_shift"]
     best = max(iou, key=lambda shift: iou[shift])
     if best != "0" and iou[best] > 0.1 + iou["0"]:
-        return (f"mIoU is {100 * iou['0']:.1f} as the classes are predicted, {100 * iou[best]:.1f} with each class moved "
-                f"by {int(best):+d}")
+        return (f"mIoU is {100 * iou['0']:.1f} as the classes are predicted, {100 * iou[best]:.1f} with each class "
+                f"moved by {int(best):+d}")
     return None
 
 
 def void_as_class(rows, evidence, config):
-    void = evidence and evidence["void"]
+    void = evidence and has_learnt(evidence) and evidence["void"]
     if void and void["predicted"] > 0.4 and void["predicted"] > 0.3 + void["around"]:
         return (f"{void['predicted']:.0%} of the void pixels are predicted as {void['class']}, which is the class of "
                 f"{void['around']:.0%} of the pixels around them")
@@ -186,11 +186,16 @@ def void_as_class(rows, evidence, config):
 
 
 def masks_left_behind(rows, evidence, config):
-    if evidence and evidence["symmetry"]["prediction"] > 0.12 + evidence["symmetry"]["truth"]:
+    if evidence and has_learnt(evidence) and evidence["symmetry"]["prediction"] > 0.12 + evidence["symmetry"]["truth"]:
         symmetric = evidence["symmetry"]
         return (f"{symmetric['prediction']:.0%} of the predicted pixels equal their mirror image, of the true ones "
                 f"{symmetric['truth']:.0%}")
     return None
+
+
+def has_learnt(evidence):
+    """Whether the classes are right often enough, perhaps moved by one, for finer questions to make sense."""
+    return max(evidence["miou_at_shift"].values()) > 0.15
 
 
 def no_auxiliary_losses(rows, evidence, config):

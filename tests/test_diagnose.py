@@ -1,0 +1,138 @@
+"""Diagnosis: the shipped model broken on purpose, one way at a time, must be named; whole, it must not."""
+import json
+import re
+
+import pytest
+import torch
+
+from minimaskformer.checkpoint import load_checkpoint
+from minimaskformer.classes import ClassTable
+from minimaskformer.data.lakeland import Lakeland
+from minimaskformer.diagnose import CAUSES, VoidCount, diagnose, measure, read_run, report, symmetry, twins
+
+DATA = Lakeland("val", 128, 0.5, 24)
+
+
+def causes(evidence, rows=()):
+    return [finding.cause for finding in diagnose(list(rows), evidence)]
+
+
+def broken(change=lambda model: None, after=None):
+    """The shipped model with a change of its weights, or of its output."""
+    model = load_checkpoint("mini").eval()
+    with torch.no_grad():
+        change(model)
+    if after:
+        model.forward = lambda *args, inner=model.forward: after(inner(*args))
+    return measure(model, DATA, 16)
+
+
+def healthy_rows(n=40):
+    return [{"step": 10 * i, "loss": 12 * 0.95 ** i + 1.5, "class": 2 * 0.95 ** i + 0.2, "class_0": 1.0, "focal": 0.01,
+             "dice": 0.3} for i in range(1, n)]
+
+
+def test_a_whole_model_has_nothing():
+    evidence = broken()
+    assert causes(evidence, healthy_rows()) == []
+    assert evidence["images"] == 16 and evidence["targets_per_image"] > 5
+    assert sum(evidence["score_histogram"]) == 16 * 32
+    assert json.loads(json.dumps(evidence)) == evidence
+    assert "None of the usual causes" in report([], evidence)
+
+
+def roll_classes(model):
+    for tensor in (model.class_head.weight, model.class_head.bias):
+        tensor[:-1] = tensor[:-1].roll(1, 0).clone()
+
+
+def all_nothing(model):
+    model.class_head.bias[-1] += 12
+
+
+def unsure(model):
+    model.class_head.weight *= 0.25
+    model.class_head.bias *= 0.25
+
+
+def doubled(model):
+    weight = model.decoder.query_positions.weight
+    weight[16:] = weight[:16].clone()
+
+
+def mirrored(output):
+    return output._replace(mask_logits=torch.maximum(output.mask_logits, output.mask_logits.flip(-1)))
+
+
+@pytest.mark.parametrize("change, after, cause, number", [
+    (roll_classes, None, "labels shifted by one", r"moved by -1"),
+    (all_nothing, None, "nearly everything is predicted as no object", r"\d\.\d queries an image"),
+    (unsure, None, "score threshold too high for this model", r"PQ is \d+\.\d with the score threshold at 0\.8"),
+    (doubled, None, "duplicate queries", r"\d+% of the object queries"),
+    (None, lambda output: output._replace(mask_logits=output.mask_logits.sigmoid()), "sigmoid applied twice",
+     r"between 0\.\d\d and (0|1)\.\d\d"),
+    (None, mirrored, "masks not moved with the flip", r"\d+% of the predicted pixels")])
+def test_each_break_is_named_with_its_number(change, after, cause, number):
+    evidence = broken(change or (lambda model: None), after)
+    findings = {finding.cause: finding for finding in diagnose(healthy_rows(), evidence)}
+    assert cause in findings
+    assert re.search(number, findings[cause].shown_by), findings[cause].shown_by
+    assert findings[cause].remedy and findings[cause].shown_by in report(list(findings.values()), evidence)
+
+
+def test_logs():
+    rows = healthy_rows()
+    assert causes(None, rows) == []
+    assert causes(None, [{k: v for k, v in row.items() if k != "class_0"} for row in rows]) == ["no auxiliary losses"]
+    jump = rows + [dict(row, loss=9.0) for row in rows[-8:]]
+    assert causes(None, jump) == ["learning rate too large"]
+    flat = [dict(row, loss=11.5, **{"class": 2.4}) for row in rows]
+    assert causes(None, flat) == ["learning rate too large"]
+    assert causes(None, [*rows, {"step": 500, "loss": float("nan"), "class_0": 1.0}])[0] == "the loss is not finite"
+
+
+def test_twins_against_a_loop():
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.randn(12, 6, 7, generator=generator)
+    masks[5], masks[9], masks[11] = masks[2] + 0.1, masks[2] - 0.1, masks[7]
+    labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2, 2, 1, 0])  # 5 and 9 are 2's class, 11 is not 7's
+    count = 0
+    for i in range(12):
+        for j in range(i):
+            a, b = masks[i] > 0, masks[j] > 0
+            if labels[i] == labels[j] and (a & b).sum() / (a | b).sum() > 0.5:
+                count += 1
+                break
+    assert twins(masks, labels) == count and count >= 2
+    assert twins(masks[:0], labels[:0]) == 0
+
+
+def test_symmetry_and_void():
+    assert symmetry(torch.tensor([[1, 2, 1], [1, 1, 2]])) == pytest.approx(4 / 6)
+    classes = ClassTable(("a", "b"), (False, False), (1, 2))
+    count = VoidCount(2, reach=1)
+    truth = torch.tensor([[1, 1, 1, 1], [1, 255, 255, 1], [1, 1, 1, 0]])
+    count.update(torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 1, 0]]), truth)
+    assert count.compute(classes) == {"class": "a", "predicted": 0.5, "around": 0.0}
+    assert VoidCount(2).compute(classes) is None
+    evidence = broken()
+    evidence["void"] = {"class": "sky", "predicted": 0.9, "around": 0.1}
+    assert causes(evidence) == ["void treated as a class"]
+
+
+def test_reading_a_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no log.jsonl"):
+        read_run(tmp_path)
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2,')
+    with pytest.raises(ValueError, match="line 2: not JSON"):
+        read_run(tmp_path)
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    (tmp_path / "config.json").write_text('{"train": {"steps": 5}}')
+    assert read_run(tmp_path) == ([{"step": 1, "loss": 2.0}], None, {"train": {"steps": 5}})
+    with pytest.raises(ValueError, match="the data set is empty"):
+        measure(load_checkpoint("mini"), Lakeland("val", 64, 0.5, 1), 0)
+
+
+def test_every_cause_can_be_named():
+    names = [name for name, _ in CAUSES.values()]
+    assert len(set(names)) == len(names) == 10
