@@ -15,6 +15,7 @@ from .predict import read_out, run
 from .targets import panoptic_to_semantic
 
 CHUNK = 16
+VOID = -1  # in class maps; the usual 255 would be a class where there are more than 255
 
 
 def evaluate(model, dataset, limit=None, progress=True, **thresholds):
@@ -31,14 +32,14 @@ def evaluate(model, dataset, limit=None, progress=True, **thresholds):
     if model.config.num_classes != len(classes):
         raise ValueError(f"the model predicts {model.config.num_classes} classes, the data set has {len(classes)}: "
                          f"{', '.join(classes.names[:8])} ...")
-    metrics = semantic, panoptic, instance = MeanIoU(len(classes)), PanopticQuality(classes), MaskAP(classes)
+    semantic, panoptic, instance = metrics = MeanIoU(len(classes), VOID), PanopticQuality(classes), MaskAP(classes)
     for start in tqdm(share(range(0, count, CHUNK)), desc="evaluate", disable=not progress or rank() != 0):
         items = [dataset[i] for i in range(start, min(start + CHUNK, count))]
         for (_, target), prediction in zip(items, run(model, [image for image, _ in items])):
             truth = target["segment_map"], target["segments_info"]
             class_logits, mask_logits, size = prediction
             prediction = class_logits.cpu(), mask_logits.cpu(), size
-            semantic.update(read_out(model.config, "semantic", *prediction), panoptic_to_semantic(*truth))
+            semantic.update(read_out(model.config, "semantic", *prediction), panoptic_to_semantic(*truth, VOID))
             panoptic.update(read_out(model.config, "panoptic", *prediction, things=classes.things, **thresholds), truth)
             if classes.things:
                 instance.update(read_out(model.config, "instance", *prediction, things=classes.things), truth)

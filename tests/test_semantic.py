@@ -4,12 +4,12 @@ import pytest
 import torch
 from PIL import Image
 
-from minimaskformer import SemanticFolder
+from minimaskformer import SemanticFolder, build_model, evaluate
 from minimaskformer.classes import ClassTable
 from minimaskformer.data.class_files import find_class_file, read_class_file
 from minimaskformer.data.label_maps import isolated_share, label_segments, looks_lossy, remap_table, spans
 from minimaskformer.data.scan import scan_labels
-from minimaskformer.metrics import PanopticQuality
+from minimaskformer.metrics import MeanIoU, PanopticQuality
 from minimaskformer.targets import panoptic_to_semantic, semantic_to_target
 
 LABELS = np.array([[0, 7, 7, 255], [0, 7, 3, 3], [0, 0, 3, 3]])  # [3, 4]: not square, so a swap of sides shows
@@ -216,3 +216,20 @@ def test_bad_class_files(tmp_path, name, text, words):
     (tmp_path / "classes.txt").touch(), (tmp_path / "classes.json").touch()
     with pytest.raises(ValueError, match="remove one"):
         find_class_file(tmp_path)
+
+
+def test_more_than_255_classes_are_evaluated(tmp_path):
+    """A label map's usual void, 255, is a class here: it must be neither lost nor taken for void."""
+    labels = np.zeros((32, 32))
+    labels[:, 16:], labels[:2] = 255, 65535
+    save(labels, tmp_path / "labels" / "a.png", np.uint16)
+    save(np.zeros((32, 32, 3)), tmp_path / "images" / "a.png")
+    dataset = open_folder(tmp_path, [f"class {k}" for k in range(300)])
+    model = build_model("mini", 300, num_queries=4, short_side=32)
+    results = evaluate(model, dataset, progress=False)
+    iou = results["semantic"]["iou"]
+    assert len(iou) == 300 and not np.isnan(iou[0]) and not np.isnan(iou[255])
+    metric = MeanIoU(300, -1)
+    predicted = model.predict(dataset[0][0], "semantic").numpy()
+    metric.update(predicted, np.where(labels == 65535, -1, labels).astype(int))
+    assert results["miou"] == metric.compute()["miou"]
