@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/ablations.py [--seeds 0 1 2] [--settings "32 queries" fixed ...]
 
-A run is one setting with one seed: about two minutes of one core. Each finished run is one line of
+A run is one setting with one seed: about a minute of one core. Each finished run is one line of
 runs/ablations/results.jsonl, and a run whose line is there is not repeated: interrupt and start again as you like.
 Seeds are the outer loop, so an early end leaves complete comparisons. `--write` makes data/ablations.json, which the
 lesson reads, from the lines that are there, and prints the table. Times are of the process, not of the clock.

@@ -52,13 +52,13 @@ SETTINGS = {
 class Budget:
     """What every run gets, whatever its setting."""
     size: int = 64
-    difficulty: float = 0.4
-    scenes: int = 4000
-    validation_scenes: int = 400
-    steps: int = 600
+    difficulty: float = 0.3
+    scenes: int = 2400
+    validation_scenes: int = 300
+    steps: int = 300
     batch_size: int = 16
     learning_rate: float = 4e-4
-    warmup: int = 100
+    warmup: int = 60
     weight_decay: float = 0.05
     clip: float = 1.0
     stride: int = 2  # of the mask and likelihood losses: every second row and column of the truth
@@ -142,25 +142,32 @@ def parameter_groups(model, budget):
 
 
 @torch.no_grad()
-def class_maps(model, images, rule="semantic", score_threshold=0.0):
-    """The class of each pixel of uint8 images [n, 3, H, W]: a list of int64 [H, W], -1 where a rule gives no answer.
+def predict(model, images):
+    """What a model says about uint8 images [n, 3, H, W], at their size: n pairs (class logits [N, K+1], mask logits).
 
-    rule: "semantic" or "general", which ignores queries of a score below the threshold. Per-pixel models have one rule.
+    Mask logits are [N, H, W]. A per-pixel model gives (None, logits of the K classes [K, H, W]).
     """
     out = []
     for chunk in images.split(50):
         output = model(model.normalize(chunk))
-        if not hasattr(output, "class_logits"):
-            out += [bilinear(logits, chunk.shape[-2:]).argmax(0) for logits in output.pixel_logits]
-            continue
-        for class_logits, mask_logits in zip(output.class_logits, output.mask_logits):
-            mask_logits = bilinear(mask_logits, chunk.shape[-2:])  # [N, H, W]
-            if rule == "semantic":
-                out.append(semantic_inference(class_logits, mask_logits))
-            else:
-                sure = class_logits.softmax(-1).amax(-1) >= score_threshold  # [N]
-                out.append(general_inference(class_logits[sure], mask_logits[sure])[1])
+        if hasattr(output, "pixel_logits"):
+            out += [(None, bilinear(logits, chunk.shape[-2:])) for logits in output.pixel_logits]
+        else:
+            out += [(c, bilinear(m, chunk.shape[-2:])) for c, m in zip(output.class_logits, output.mask_logits)]
     return out
+
+
+def class_map(class_logits, mask_logits, rule="semantic", score_threshold=0.0):
+    """The class of each pixel of one image, int64 [H, W], from a pair of `predict`; -1 where a rule has no answer.
+
+    rule: "semantic" or "general", which leaves out queries of a score below the threshold. Per-pixel models know one.
+    """
+    if class_logits is None:
+        return mask_logits.argmax(0)
+    if rule == "semantic":
+        return semantic_inference(class_logits, mask_logits)
+    sure = class_logits.softmax(-1).amax(-1) >= score_threshold  # [N]
+    return general_inference(class_logits[sure], mask_logits[sure])[1]
 
 
 def score(predictions, truths, classes=Lakeland.classes):
@@ -199,9 +206,11 @@ def run(name, seed, budget, scenes, validation, keep=None):
     row = {"setting": name, "seed": seed, "cpu_seconds": round(time.process_time() - start, 1),
            "parameters": sum(p.numel() for p in model.parameters()), "curve": [round(v, 4) for v in curve]}
     images, maps = validation
+    predictions = predict(model, images)
     rules = {"semantic": ("semantic",)}
     if SETTINGS[name].model == "mask":
         rules |= {"general": ("general",), "general 0.3": ("general", 0.3)}
     for rule, options in rules.items():
-        row[rule] = {k: round(v, 3) for k, v in score(class_maps(model, images, *options), maps).items()}
+        scores = score([class_map(*prediction, *options) for prediction in predictions], maps)
+        row[rule] = {key: round(value, 3) for key, value in scores.items()}
     return row
