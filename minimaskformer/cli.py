@@ -1,4 +1,4 @@
-"""The command line: python -m minimaskformer train | evaluate | predict | scenes | progress."""
+"""The command line: python -m minimaskformer train | evaluate | inspect | predict | diagnose | scenes | progress."""
 import argparse
 import json
 import sys
@@ -85,6 +85,13 @@ def parser():
     prediction.add_argument("--task", default="panoptic", choices=("semantic", "instance", "panoptic"))
     prediction.add_argument("--out", default="predictions", type=Path)
     prediction.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+    diagnosis = command("diagnose", run_diagnose, "what went wrong in a training run? the usual causes, with numbers")
+    diagnosis.add_argument("run", type=Path, help="folder of the run")
+    diagnosis.add_argument("--data", default="lakeland", help=data)
+    diagnosis.add_argument("--split", default="val")
+    diagnosis.add_argument("--limit", type=int, default=50, help="pictures that the checkpoint is tried on")
+    diagnosis.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
     scenes = command("scenes", run_scenes, "write Lakeland scenes as COCO panoptic images, PNG and JSON")
     scenes.add_argument("--out", default="data/lakeland", type=Path)
@@ -192,6 +199,22 @@ def run_inspect(options):
     broken = sum(bool(found.error) for found in looks)
     if broken:
         raise ValueError(f"{broken} of the {len(looks)} pictures can not be used: see {options.out / 'report.txt'}")
+
+
+def run_diagnose(options):
+    """Read a run's log, try its checkpoint on some pictures, and print the likely causes of what is wrong."""
+    from .checkpoint import load_checkpoint
+    from .data.sources import open_dataset
+    from .diagnose import diagnose, measure, read_run, report
+    from .evaluate import without_nan, write_text
+    rows, evidence, config = read_run(options.run)
+    if (options.run / "model.safetensors").is_file():
+        model = load_checkpoint(options.run / "model.safetensors").to(choose_device(options.device))
+        evidence = measure(model, open_dataset(options.data, options.split), options.limit)
+        write_text(options.run / "evidence.json", json.dumps(without_nan(evidence), indent=1))
+    elif evidence is None:
+        print(f"{options.run} has no model.safetensors: only the log is read")
+    print(report(diagnose(rows, evidence, config), evidence))
 
 
 def run_scenes(options):

@@ -36,6 +36,9 @@ class Finding:
 def measure(model, dataset, images=50):
     """What a model does on the first `images` pictures of a data set, as a dict of numbers that JSON can hold."""
     K, classes = len(dataset.classes), dataset.classes
+    if model.config.num_classes != K:
+        raise ValueError(f"the model predicts {model.config.num_classes} classes, the data set has {K}: is it the data "
+                         f"set that the run was trained on? (--data)")
     images = min(images, len(dataset))
     if images == 0:
         raise ValueError("the data set is empty: there is nothing to diagnose on")

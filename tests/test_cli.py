@@ -47,6 +47,32 @@ def test_scenes_then_train_evaluate_and_predict_on_them(tmp_path, capsys):
     assert "run" in capsys.readouterr().out
 
 
+def test_diagnose_a_run_with_and_without_its_checkpoint(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert cli.main(["train", "--data", "lakeland:64,0", "--out", str(run), *QUICK]) == 0
+    capsys.readouterr()
+    assert cli.main(["diagnose", str(run), "--data", "lakeland:64,0", "--limit", "3"]) == 0
+    first = capsys.readouterr().out
+    assert "Per image, over 3:" in first and "no object" in first
+    evidence = json.loads((run / "evidence.json").read_text())
+    assert evidence["images"] == 3
+    (run / "model.safetensors").unlink()
+    assert cli.main(["diagnose", str(run)]) == 0 and capsys.readouterr().out == first  # from evidence.json
+    (run / "evidence.json").unlink()
+    assert cli.main(["diagnose", str(run)]) == 0 and "only the log is read" in capsys.readouterr().out
+    assert cli.main(["diagnose", str(tmp_path)]) == 1 and "no log.jsonl" in capsys.readouterr().err
+
+
+def test_diagnose_on_other_data_is_refused(trained, tmp_path, capsys):
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    (tmp_path / "model.safetensors").write_bytes(trained.read_bytes())
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "val").mkdir(parents=True)
+        Image.new("RGB" if kind == "images" else "L", (20, 20), 0).save(tmp_path / kind / "val" / "a.png")
+    assert cli.main(["diagnose", str(tmp_path), "--data", f"instances:{tmp_path}"]) == 1
+    assert "11 classes, the data set has 2" in capsys.readouterr().err
+
+
 def test_train_on_instance_labels_from_a_checkpoint(tmp_path):
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
