@@ -4,29 +4,35 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from .canvas import INK, as_array, new_figure, show
+from .canvas import INK, as_array, new_figure, outline, show
 from .palette import NATURAL
 
 SIGNED = LinearSegmentedColormap.from_list("signed", [NATURAL["water"], "#ffffff", NATURAL["house"]])
+LEVELS = 24  # tones of red, and of blue
 PART_COLORS = {"backbone": NATURAL["mountain"], "encoder": NATURAL["balloon"], "pixel decoder": NATURAL["boat"],
                "transformer decoder": NATURAL["water"], "heads": NATURAL["grass"], "masks": NATURAL["tree"]}
 
 
-def draw_map(ax, values, limit=None, cell=None, numbers=False, title=None):
+def draw_map(ax, values, limit=None, cell=None, numbers=False, segments=None, title=None):
     """A signed map [h, w]: red above 0, blue below, white at 0, full colour at +-limit (default: its largest value).
 
-    cell: (row, column) to frame. numbers: write each value into its cell. Returns the axes.
+    cell: (row, column) to frame. numbers: write each value into its cell. segments: a map of ids [H, W], H and W the
+    same multiple of h and w, whose borders are drawn over it. Returns the axes.
     Raises ValueError for another shape, values that are not finite, or a cell outside the map.
     """
     ax, values = new_figure()[1] if ax is None else ax, as_array(values).astype(float)
     if values.ndim != 2 or not np.isfinite(values).all():
         raise ValueError(f"a map is [h, w] of finite numbers, got shape {list(values.shape)}")
     limit = (np.abs(values).max() or 1.0) if limit is None else limit
-    show(ax, SIGNED(np.clip(0.5 + 0.5 * values / limit, 0, 1))[..., :3])
+    levels = np.round(LEVELS * np.clip(values / limit, -1, 1)) / LEVELS  # few colours, small files
+    show(ax, SIGNED(0.5 + 0.5 * levels)[..., :3])
     if numbers:
         for row, column in np.ndindex(values.shape):
             ax.text(column, row, f"{values[row, column]:g}".replace("-", "\N{MINUS SIGN}"), ha="center", va="center",
                     fontsize=8, color="white" if abs(values[row, column]) > 0.75 * limit else INK)
+    if segments is not None:
+        times = len(segments) // len(values)
+        outline(ax, as_array(segments)[times // 2::times, times // 2::times], width=0.6)  # the id in each cell's middle
     if cell is not None:
         frame(ax, cell, values.shape)
     ax.set_title(title or "", fontsize=9)
@@ -58,6 +64,13 @@ def embedding_colors(embeddings, scale=None):
     return colors.reshape(*embeddings.shape[1:], 3)
 
 
+def draw_embeddings(ax, embeddings, scale=None, title=None):
+    """Embeddings [C, h, w] as a picture, see `embedding_colors`. Returns the axes."""
+    ax = show(new_figure()[1] if ax is None else ax, embedding_colors(embeddings, scale))
+    ax.set_title(title or "", fontsize=9)
+    return ax
+
+
 def as_vectors(embeddings):
     """Embeddings [C, h, w] as float64 vectors [h*w, C]."""
     embeddings = as_array(embeddings).astype(float)
@@ -83,7 +96,7 @@ def draw_terms(figure, mask_embedding, pixel_embeddings, sums=(1, 4, 16), larges
     for ax, c in zip(axes[0], order[:largest]):
         draw_map(ax, terms[c], limit, title=f"channel {c}").set_axis_on()
     for ax, count in zip(axes[1], counts):
-        draw_map(ax, terms[order[:count]].sum(0), 0.5 * np.abs(total).max(),
+        draw_map(ax, terms[order[:count]].sum(0), 0.25 * np.abs(total).max(),
                  title="all: the mask logits" if count == len(terms) else f"sum of {count}").set_axis_on()
     return figure
 
