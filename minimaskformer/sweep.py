@@ -17,6 +17,7 @@ class Judged:
     """A candidate, the pixels it stands for, and what the truth says about its fate."""
     candidate: Candidate
     region: torch.Tensor  # bool [H, W]
+    mask: torch.Tensor  # bool [H, W]: its own mask, m_i >= 0.5
     iou: float  # with the best true segment of its class
     verdict: str  # one of VERDICTS; "" for "no object" and for stuff merged into an earlier segment
 
@@ -36,18 +37,19 @@ def judge_candidates(class_logits, mask_logits, truth, things, **thresholds):
     every, free = range(class_logits.shape[1] - 1), thresholds | {"overlap_threshold": 0.0}
     won_map, _ = panoptic_inference(class_logits, mask_logits, every, **free)
     won_ids = [c.segment_id for c in panoptic_candidates(class_logits, mask_logits, every, **free)]
-    regions, matches = [], []
+    regions, masks, matches = [], [], []
     for c in candidates:
+        masks.append(mask_logits[c.query].float().sigmoid() >= 0.5)
         if c.segment_id:
             regions.append(segment_map == c.segment_id)
         elif c.fate == "overlap":
             regions.append((won_map == won_ids[c.query]) & (won_map > 0))
         else:
-            regions.append(mask_logits[c.query].float().sigmoid() >= 0.5)
+            regions.append(masks[-1])
         matches.append(best_match(regions[-1], c.category_id, *truth))
     found = {segment for c, (segment, iou) in zip(candidates, matches) if c.fate == "segment" and iou > 0.5}
-    return [Judged(c, region, iou, verdict(c.fate, iou > 0.5, segment in found))
-            for c, region, (segment, iou) in zip(candidates, regions, matches)]
+    return [Judged(c, region, mask, iou, verdict(c.fate, iou > 0.5, segment in found))
+            for c, region, mask, (segment, iou) in zip(candidates, regions, masks, matches)]
 
 
 def verdict(fate, right, already_found):
