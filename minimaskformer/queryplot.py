@@ -87,7 +87,7 @@ def draw_reading(figure, image, reading, queries, names, picture=0):
         for layer in range(layers):
             reads, draws = row[2 * layer:2 * layer + 2]
             draw_attention(reads, reading.attention[layer, picture, :, i].mean(0), image,
-                           f"layer {layer} reads: {shares[layer, i]:.0%}")
+                           f"layer {layer}: {shares[layer, i]:.0%} inside")
             probs = reading.class_logits[layer, picture, i].softmax(-1)
             mask = reading.mask_logits[layer, picture, i].sigmoid()
             mask = F.interpolate(mask[None, None], as_image(image).shape[:2])[0, 0]
@@ -137,19 +137,22 @@ def mask_centres(mask_logits):
 def draw_divided_places(ax, centres, speaks, queries, title=None):
     """Where each of some queries draws, relative to where the others of them draw in the same scene.
 
-    centres [S, N, 2] as from mask_centres, speaks bool [S, N]: which answers count. Scenes in which fewer than two of
-    the queries speak are left out. 0 is the middle of the answers of that scene; down is down in the picture.
+    centres [S, N, 2] as from mask_centres, speaks bool [S, N]: which answers count. 0 is the middle of the answers of a
+    scene; down is down in the picture. Scenes in which fewer than two of the queries speak, or all draw at one place
+    (within 0.03), are left out. Large marks are means.
     """
     speaks = as_array(speaks)[:, queries] & np.isfinite(as_array(centres)[:, queries]).all(-1)  # [S, M]
     places = np.where(speaks[..., None], as_array(centres)[:, queries], 0.0)  # [S, M, 2]
-    together = speaks.sum(1) >= 2
-    speaks, places = speaks[together], places[together]
-    middle = places.sum(1) / speaks.sum(1)[:, None]  # [S, 2]
-    relative = places - middle[:, None]
+    middle = places.sum(1) / np.maximum(speaks.sum(1), 1)[:, None]  # [S, 2]
+    relative = (places - middle[:, None]) * speaks[..., None]  # [S, M, 2]
+    apart = (speaks.sum(1) >= 2) & (np.linalg.norm(relative, axis=-1).max(1, initial=0) > 0.03)
+    speaks, relative = speaks[apart], relative[apart]
     for m, (i, color, marker) in enumerate(zip(queries, ("water", "boat", "tree", "balloon"), "osD^")):
         x, y = relative[speaks[:, m], m].T
-        ax.scatter(x, y, 14, NATURAL[color], marker, alpha=0.45, linewidths=0)
-        ax.scatter(x.mean(), y.mean(), 90, NATURAL[color], marker, edgecolors="black", linewidths=1, zorder=4,
+        if not len(x):
+            continue
+        ax.scatter(x, y, 14, NATURAL[color], marker=marker, alpha=0.45, linewidths=0)
+        ax.scatter(x.mean(), y.mean(), 90, NATURAL[color], marker=marker, edgecolors="black", linewidths=1, zorder=4,
                    label=f"query {i}")
     ax.axhline(0, color="0.7", linewidth=0.6, zorder=0)
     ax.axvline(0, color="0.7", linewidth=0.6, zorder=0)
