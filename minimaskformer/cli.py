@@ -29,6 +29,7 @@ def main(arguments=None):
 def parser():
     """All commands and options."""
     from .config import PRESETS
+    from .data.sources import READERS
     from .recipes import PRECISIONS, TrainConfig
     top = argparse.ArgumentParser(prog="python -m minimaskformer", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
@@ -39,7 +40,7 @@ def parser():
         sub.set_defaults(command=function)
         return sub
 
-    data = "lakeland[:SIZE,DIFFICULTY], coco_panoptic:FOLDER or instances:FOLDER"
+    data = "lakeland[:SIZE,DIFFICULTY] or NAME:FOLDER, NAME one of: " + ", ".join(READERS)
     train = command("train", run_train, "train a model and leave checkpoint, log, metrics and pictures in a folder")
     train.add_argument("--preset", default="mini", help=f"one of: {', '.join(PRESETS)}")
     train.add_argument("--data", default="lakeland", help=data)

@@ -106,6 +106,7 @@ def test_equal_files_are_duplicates_and_equal_lengths_are_not(tmp_path):
     for name, text in (("a", "one"), ("b", "two"), ("c", "one"), ("d", "three"), ("e", "two")):
         (tmp_path / name).write_text(text)
     a, b, c, d, e = (str(tmp_path / name) for name in "abcde")
+    assert duplicates([a, c, d]) == {c: a}  # a length that only two share
     assert duplicates([a, b, c, d, e]) == {c: a, e: b} and duplicates([a, d], [b, c]) == {a: c}
 
 

@@ -66,6 +66,11 @@ def test_without_a_table_the_values_are_the_classes_and_the_remap_says_so(folder
     save(np.full((3, 4), 255), folder / "labels" / "b.png")
     with pytest.raises(ValueError, match="void everywhere"):
         open_folder(folder)
+    save(np.eye(3, 4) * 255, folder / "labels" / "b.png")  # a black and white mask: is 255 the object, or void?
+    with pytest.raises(ValueError, match="hold 0 and 255.*255 object"):
+        open_folder(folder)
+    table = ClassTable(("background", "object"), (False, False), (0, 255))
+    assert open_folder(folder, table)[1][1]["masks"][1].sum() == 3
 
 
 def test_a_value_outside_the_table_is_named_with_file_and_count(folder):
@@ -107,7 +112,9 @@ def test_instances_part_things_and_nothing_else(folder):
                                   (target["segment_map"], target["segments_info"]))
     found = open_folder(folder, void=(0, 255), instances_dir=folder / "instances").classes
     assert found.ids == (3, 7) and found.isthing == (True, True)  # numbers lie on both
-    assert open_folder(folder, table, void=(0, 255)).classes.things == ()  # no instance files, no things
+    semantic = open_folder(folder, table, void=(0, 255))
+    assert semantic.classes.things == () and "stuff here: car" in semantic.remap()  # no instance files, no things
+    assert "stuff here" not in dataset.remap()
 
 
 def test_random_maps_against_a_slow_loop():

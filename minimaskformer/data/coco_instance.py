@@ -55,7 +55,8 @@ class CocoInstance(Dataset):
     def objects(self, index):
         """The annotations of an item that enclose a pixel: a list of (class index, iscrowd, mask bool [H, W])."""
         entry = self.entries[index]
-        decoded = [(a["category"], a["iscrowd"], decode_mask(a["segmentation"], *entry["size"], a["where"]))
+        decoded = [(a["category"], a["iscrowd"], decode_mask(a["segmentation"], *entry["size"],
+                                                             where(self.json_file, a["id"], entry["image"])))
                    for a in entry["annotations"]]
         return [(category, iscrowd, mask) for category, iscrowd, mask in decoded if mask.any()]
 
@@ -98,7 +99,12 @@ def union(masks, size):
     return np.any([np.zeros(size, dtype=bool), *masks], axis=0)
 
 
-def decode_mask(segmentation, height, width, where):
+def where(path, annotation, image):
+    """The place of an annotation, for error messages."""
+    return f"{path}: annotation {annotation} of image {image}"
+
+
+def decode_mask(segmentation, height, width, place):
     """A COCO segmentation as bool [H, W]: polygons, or a run-length code, compressed (text) or not (a list)."""
     from pycocotools import mask as rle
     try:
@@ -112,9 +118,9 @@ def decode_mask(segmentation, height, width, where):
             return np.zeros((height, width), dtype=bool)
         mask = rle.decode(codes)
     except Exception as error:  # pycocotools raises bare Exception, and what Cython makes of bad types
-        raise ValueError(f"{where}: pycocotools can not decode the segmentation ({error})") from error
+        raise ValueError(f"{place}: pycocotools can not decode the segmentation ({error})") from error
     if mask.shape != (height, width):
-        raise ValueError(f"{where}: its mask is {mask.shape[1]} x {mask.shape[0]}, the image {width} x {height}")
+        raise ValueError(f"{place}: its mask is {mask.shape[1]} x {mask.shape[0]}, the image {width} x {height}")
     return mask.astype(bool)
 
 
@@ -142,17 +148,16 @@ def read_entries(content, index_of, path):
                                  "size": (int(image["height"]), int(image["width"])), "annotations": []}
                    for image in content["images"]}
         for a in content["annotations"]:
-            where = f"{path}: annotation {a.get('id', '(no id)')} of image {a['image_id']}"
             if a["image_id"] not in entries:
-                raise ValueError(f"{where}: the list \"images\" has no such id")
+                raise ValueError(f"{where(path, a.get('id'), a['image_id'])}: the list \"images\" has no such id")
             entry = entries[a["image_id"]]
-            where += f" ({entry['image']})"
+            place = where(path, a.get("id"), entry["image"])
             if a["category_id"] not in index_of:
-                raise ValueError(f"{where} has category id {a['category_id']}, which the list \"categories\" lacks; "
+                raise ValueError(f"{place} has category id {a['category_id']}, which the list \"categories\" lacks; "
                                  f"known ids: {str(sorted(index_of))[:200]}")
-            entry["annotations"].append({"category": index_of[a["category_id"]], "where": where,
+            entry["annotations"].append({"id": a.get("id"), "category": index_of[a["category_id"]],
                                          "iscrowd": int(a.get("iscrowd", 0)),
-                                         "segmentation": checked_segmentation(a, entry["size"], where)})
+                                         "segmentation": checked_segmentation(a, entry["size"], place)})
     except KeyError as error:
         raise ValueError(f"{path}: an entry has no {error}: is it a {KIND}?") from error
     except (TypeError, AttributeError) as error:
@@ -163,25 +168,25 @@ def read_entries(content, index_of, path):
     return list(entries.values())
 
 
-def checked_segmentation(annotation, size, where):
+def checked_segmentation(annotation, size, place):
     """The segmentation of an annotation, if it has the form of polygons or of a run-length code for that size.
 
     Polygons of one or two points enclose nothing and are left out (pycocotools would take two points for a box).
     """
     if "segments_info" in annotation:
-        raise ValueError(f"{where} has \"segments_info\": it is panoptic, use CocoPanoptic")
+        raise ValueError(f"{place} has \"segments_info\": it is panoptic, use CocoPanoptic")
     segmentation = annotation.get("segmentation")
     if not segmentation:
-        raise ValueError(f"{where} has no \"segmentation\": is it only a box? An object without a mask would be learnt "
+        raise ValueError(f"{place} has no \"segmentation\": is it only a box? An object without a mask would be learnt "
                          "as background: draw the mask, or remove the image")
     if isinstance(segmentation, dict):
         if "counts" not in segmentation or list(segmentation.get("size", [])) != list(size):
-            raise ValueError(f"{where}: a run-length code has \"counts\" and a \"size\" equal to the image's [height, "
+            raise ValueError(f"{place}: a run-length code has \"counts\" and a \"size\" equal to the image's [height, "
                              f"width] {list(size)}, got size {segmentation.get('size')}")
         return segmentation
     for polygon in segmentation:
         if not isinstance(polygon, list) or len(polygon) % 2 or not all(isinstance(x, (int, float)) for x in polygon):
-            raise ValueError(f"{where}: a polygon is a list x1, y1, x2, y2, ... of numbers, got {str(polygon)[:60]}")
+            raise ValueError(f"{place}: a polygon is a list x1, y1, x2, y2, ... of numbers, got {str(polygon)[:60]}")
     return [polygon for polygon in segmentation if len(polygon) >= 6]
 
 

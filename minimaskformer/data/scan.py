@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from .images import BROKEN, same_size
 
 SHOWN = 20  # files listed in an error
+LONG = 1000  # from so many files on, a progress bar
 
 
 def scan_labels(dataset, limit=None, workers=None):
@@ -27,7 +28,8 @@ def scan_labels(dataset, limit=None, workers=None):
     if not hasattr(dataset, "read_map"):
         return 0
     indices = spread(len(dataset), limit)
-    found = map_threads(lambda index: file_problem(dataset, index), indices, workers)
+    found = map_threads(lambda index: file_problem(dataset, index), indices, workers,
+                        "checking labels" if len(indices) > LONG else None)
     bad = [error for error in found if error]
     if bad:
         listed = "\n".join(f"  {error}" for error in bad[:SHOWN])

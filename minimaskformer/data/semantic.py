@@ -69,6 +69,7 @@ class SemanticFolder(Dataset):
             names = tuple(str(name) for name in classes)
             classes = ClassTable(names, (False,) * len(names), tuple(range(len(names))))
         self.classes = classes or self.find_classes(VOID if void is None else void)
+        self.uncounted = () if panoptic else tuple(self.classes.names[k] for k in self.classes.things)
         if not panoptic:
             self.classes = replace(self.classes, isthing=(False,) * len(self.classes))
         self.void = tuple(v for v in VOID if v not in self.classes.ids) if void is None else tuple(void)
@@ -110,19 +111,25 @@ class SemanticFolder(Dataset):
 
     def remap(self):
         """How label values become class indices, as text."""
-        return remap_table(self.classes, self.void)
+        note = f"\n  no files number the instances, so these are stuff here: {', '.join(self.uncounted[:8])}"
+        return remap_table(self.classes, self.void) + note * bool(self.uncounted)
 
     def find_classes(self, void=VOID):
         """The class table of the values that occur; a class is a thing if any of its pixels has an instance number.
 
         Reads every label file, so it takes a while; write the names down in a classes file and it is not needed.
         """
-        things, seen = set(), set()
+        things, every = set(), set()
         for values, numbered in map_threads(self.values_of, range(len(self))):
-            seen |= values - set(void)
+            every |= values
             things |= numbered - set(void)
+        seen = every - set(void)
         if not seen:
             raise ValueError(f"the labels of {self.items[0][1].parent} are void everywhere ({void}): nothing to learn")
+        if len(seen) == 1 and 255 in every & set(void):
+            raise ValueError(f"the labels of {self.items[0][1].parent} hold {min(seen)} and 255 and nothing else. 255 "
+                             "is void, unless you say otherwise: if it is your object (a black and white mask), write "
+                             "the lines \"0 background\" and \"255 object\" to a classes.txt, or pass classes=")
         ids = tuple(sorted(seen))
         return ClassTable(tuple(f"label {v}" for v in ids), tuple(v in things for v in ids), ids)
 
