@@ -22,7 +22,7 @@ from minimaskformer.targets import panoptic_to_target
 from minimaskformer.train import TrainConfig, train
 
 SIZE = 64
-CONFIG = TrainConfig(steps=400, batch_size=16, learning_rate=4e-4, warmup=50, size=SIZE, amp=True, log_every=10,
+CONFIG = TrainConfig(steps=400, batch_size=16, learning_rate=4e-4, warmup=50, size=SIZE, amp="bf16", log_every=10,
                      evaluate_images=100)
 
 
