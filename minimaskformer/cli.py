@@ -77,7 +77,7 @@ def parser():
     look = command("inspect", run_inspect, "what a data set holds: class counts, sizes, suspicious files, a sheet")
     look.add_argument("--data", required=True, help=data)
     look.add_argument("--split", default="train", help="train, val, or another split that the data set has")
-    look.add_argument("--limit", type=int, help="only so many pictures, spread evenly (default: all)")
+    look.add_argument("--limit", type=int, help="only so many pictures, spread evenly (all, if not given)")
     look.add_argument("--out", default="runs/inspect", type=Path, help="folder for the report and the sheets")
 
     prediction = command("predict", run_predict, "segment pictures; writes a picture and the raw result of each")

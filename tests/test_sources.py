@@ -1,4 +1,6 @@
 """--data NAME:PATH: which text opens what, and what is said when it does not."""
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,9 @@ from PIL import Image
 from minimaskformer.classes import ClassTable
 from minimaskformer.data.coco import write_panoptic
 from minimaskformer.data.lakeland import Lakeland
-from minimaskformer.data.sources import Joined, open_dataset
+from minimaskformer.data.scan import scan_labels
+from minimaskformer.data.sources import KNOWN, READERS, Joined, open_dataset
+from minimaskformer.data.transforms import TrainingViews
 from minimaskformer.targets import panoptic_to_target
 
 CLASSES = ClassTable(names=("sky", "sheep"), isthing=(False, True), ids=(7, 3))
@@ -77,3 +81,24 @@ def test_what_is_said_otherwise(tmp_path):
     refused("kitti:x", "val", ValueError, "kitti", "lakeland", "coco_panoptic:PATH", "instances:PATH")
     refused("instances", "val", ValueError, "instances:PATH")
     refused(f"instances:{tmp_path / 'gone'}", "val", FileNotFoundError, "gone")
+
+
+def test_every_name_is_told_and_documented(tmp_path):
+    readme = (Path(__file__).parent.parent / "data" / "README.md").read_text()
+    for name in READERS:
+        assert f"{name}:PATH" in KNOWN and f"`{name}:" in readme, name
+        refused(name, "val", ValueError, f"{name}:PATH")
+        refused(f"{name}:{tmp_path / 'gone'}", "val", FileNotFoundError, "gone")
+        with pytest.raises((ValueError, FileNotFoundError), match=str(tmp_path)):  # an empty folder, and it is named
+            open_dataset(f"{name}:{tmp_path}", "val")
+
+
+def test_joined_parts_are_scanned_too(tmp_path):
+    write_panoptic(tmp_path / "free", [item(1)], CLASSES, "val", names=["b"])
+    write_panoptic(tmp_path / "noncommercial", [item(3)], CLASSES, "val", names=["c"])
+    dataset = open_dataset(f"coco_panoptic:{tmp_path}", "val")
+    assert scan_labels(dataset) == 2 and scan_labels(TrainingViews(dataset, 8)) == 2
+    png = tmp_path / "noncommercial" / "panoptic" / "val" / "c.png"
+    png.write_bytes(png.read_bytes()[:40])
+    with pytest.raises(ValueError, match=str(png)):
+        scan_labels(TrainingViews(dataset, 8))
