@@ -1,10 +1,11 @@
 """A gallery of broken trainings: one model, one world, one mistake each (lesson 10).
 
-    python benchmarks/broken_runs.py --out runs/broken [--only flip shift] [--steps 400]
+    python benchmarks/broken_runs.py --out runs/broken [--only flip shift] [--ship data/broken_runs]
 
 Each run leaves log.jsonl, config.json, metrics and evidence.json (what `diagnose` measures) in OUT/NAME. Every mistake
 is here in code, as people make it: the settings of the loop, a data set that hands out wrong targets, or a model that
 returns something else than logits. Validation data are always right.
+--ship copies what the lesson shows, rounded and under letters that give nothing away, into a folder.
 """
 import argparse
 import json
@@ -16,13 +17,14 @@ from torch.utils.data import Dataset
 
 from minimaskformer import Lakeland, build_model
 from minimaskformer.cli import draw_run
-from minimaskformer.diagnose import diagnose, measure, report
+from minimaskformer.diagnose import diagnose, report
 from minimaskformer.evaluate import write_table
+from minimaskformer.evidence import measure
 from minimaskformer.targets import panoptic_to_target
 from minimaskformer.train import TrainConfig, train
 
 SIZE = 64
-CONFIG = TrainConfig(steps=400, batch_size=16, learning_rate=4e-4, warmup=50, size=SIZE, amp="bf16", log_every=10,
+CONFIG = TrainConfig(steps=500, batch_size=16, learning_rate=4e-4, warmup=50, size=SIZE, amp="bf16", log_every=10,
                      evaluate_images=100)
 
 
@@ -85,6 +87,9 @@ SETTINGS = {"lr_x30": {"learning_rate": 30 * CONFIG.learning_rate}, "no_warmup":
 DATA = {"shift": shifted, "void": void_is_a_class, "flip": image_flipped_alone}
 MODEL = {"sigmoid": ends_in_sigmoid, "no_aux": forgets_the_layers}
 NAMES = ("right", *SETTINGS, *DATA, *MODEL)
+LETTERS = {"a": "flip", "b": "no_aux", "c": "void", "d": "lr_x30", "e": "sigmoid", "f": "shift", "g": "no_object_1"}
+SHIPPED = ("step", "lr", "loss", "class", "focal", "dice", "class_0", "focal_0", "dice_0", "class_1", "focal_1", "dice_1",
+           "gradient_norm", "pq", "pq_things", "pq_stuff", "miou", "ap")
 
 
 def run(name, folder, steps, seed=0):
@@ -106,12 +111,31 @@ def run(name, folder, steps, seed=0):
     print(report(diagnose(rows, evidence), evidence), flush=True)
 
 
+def ship(runs, folder):
+    """What the lesson shows of the runs: logs, evidence and settings, of the mistakes under letters."""
+    for name, source in {**LETTERS, "right": "right", "no_warmup": "no_warmup"}.items():
+        place = folder / name
+        place.mkdir(parents=True, exist_ok=True)
+        rows = [json.loads(line) for line in (runs / source / "log.jsonl").read_text().splitlines()]
+        rows = [{key: rounded(row[key]) for key in SHIPPED if row.get(key) is not None} for row in rows]
+        (place / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        for file in ("evidence.json", "config.json"):
+            (place / file).write_text((runs / source / file).read_text())
+
+
+def rounded(value):
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/broken"))
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--steps", type=int, default=CONFIG.steps)
+    parser.add_argument("--ship", type=Path, metavar="FOLDER", help="train nothing; copy what the lesson shows there")
     options = parser.parse_args()
+    if options.ship:
+        return ship(options.out, options.ship)
     for name in options.only:
         run(name, options.out / name, options.steps)
 

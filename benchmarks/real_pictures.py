@@ -5,7 +5,7 @@
 
 Everything but the first weights of the backbone is the same in both runs: data, order, views, steps, learning rates.
 COCO's 133 categories are put into twelve groups by their supercategory. Each run leaves its log, metrics and pictures
-in OUT/pretrained and OUT/scratch; a last line compares them. `--weights` is "DEFAULT" (torchvision downloads) or a file.
+in OUT/pretrained and OUT/scratch; a last line compares them. `--weights`: "DEFAULT" (torchvision downloads) or a file.
 """
 import argparse
 import json

@@ -206,8 +206,9 @@ def run_diagnose(options):
     """Read a run's log, try its checkpoint on some pictures, and print the likely causes of what is wrong."""
     from .checkpoint import load_checkpoint
     from .data.sources import open_dataset
-    from .diagnose import diagnose, measure, read_run, report
+    from .diagnose import diagnose, read_run, report
     from .evaluate import without_nan, write_text
+    from .evidence import measure
     rows, evidence, config = read_run(options.run)
     if (options.run / "model.safetensors").is_file():
         model = load_checkpoint(options.run / "model.safetensors").to(choose_device(options.device))

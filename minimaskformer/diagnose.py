@@ -1,7 +1,7 @@
 """When training goes wrong: the usual causes, each with the number that shows it (lesson 10).
 
-    evidence = measure(model, dataset)          what the checkpoint does on some pictures, as plain numbers
-    findings = diagnose(rows, evidence, config)  rows: the run's log; config: its settings
+    evidence = measure(model, dataset)           what the checkpoint does on some pictures, in numbers
+    findings = diagnose(rows, evidence, config)  rows: the run's log; config: its config.json
 
 Every cause is one small function that looks at the log, the evidence or the settings, and returns a sentence with its
 number, or None. A cause that is named is a place to look, not a verdict; a run without findings may still be poor.
@@ -11,15 +11,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from scipy.ndimage import binary_dilation
-
-from .metrics import MeanIoU, PanopticQuality
-from .predict import read_out, run
-from .targets import panoptic_to_semantic
-
-THRESHOLDS = (0.3, 0.5, 0.8)  # score thresholds of panoptic inference that are compared
-VOID = 255
+from .evidence import THRESHOLDS
 
 
 @dataclass(frozen=True)
@@ -28,93 +20,6 @@ class Finding:
     cause: str
     shown_by: str
     remedy: str
-
-
-# --- evidence -------------------------------------------------------------------------------------------------------
-
-@torch.no_grad()
-def measure(model, dataset, images=50):
-    """What a model does on the first `images` pictures of a data set, as a dict of numbers that JSON can hold."""
-    K, classes = len(dataset.classes), dataset.classes
-    if model.config.num_classes != K:
-        raise ValueError(f"the model predicts {model.config.num_classes} classes, the data set has {K}: is it the data "
-                         f"set that the run was trained on? (--data)")
-    images = min(images, len(dataset))
-    if images == 0:
-        raise ValueError("the data set is empty: there is nothing to diagnose on")
-    quality = {threshold: PanopticQuality(classes) for threshold in THRESHOLDS}
-    ious = {shift: MeanIoU(K, VOID) for shift in (-1, 0, 1)}  # of the classes as predicted, and moved by one
-    scores, counts = [], {"targets": 0, "objects": 0, "kept": 0, "twins": 0}
-    low, high = math.inf, -math.inf
-    mirror = {"truth": [], "prediction": []}
-    void = VoidCount(K)
-    for i in range(images):
-        image, target = dataset[i]
-        truth = target["segment_map"], target["segments_info"]
-        class_logits, mask_logits, size = run(model, [image])[0]
-        best, query_class = class_logits.softmax(-1).max(-1)  # [N]
-        is_object = query_class < K
-        scores += class_logits.softmax(-1)[:, :-1].amax(-1).tolist()  # of the best class, whether or not it wins
-        counts["targets"] += len(target["labels"])
-        counts["objects"] += int(is_object.sum())
-        counts["kept"] += int((is_object & (best > model.config.score_threshold)).sum())
-        counts["twins"] += twins(mask_logits[is_object], query_class[is_object])
-        low, high = min(low, mask_logits.min().item()), max(high, mask_logits.max().item())
-        prediction = class_logits, mask_logits, size
-        for threshold in THRESHOLDS:
-            quality[threshold].update(read_out(model.config, "panoptic", *prediction, things=classes.things,
-                                               score_threshold=threshold), truth)
-        label_map, true_map = read_out(model.config, "semantic", *prediction).cpu(), panoptic_to_semantic(*truth, VOID)
-        for shift, metric in ious.items():
-            metric.update((label_map + shift) % K, true_map)
-        void.update(label_map, true_map)
-        mirror["truth"].append(symmetry(true_map))
-        mirror["prediction"].append(symmetry(label_map))
-    twin_share = counts.pop("twins") / max(1, counts["objects"])
-    return {"images": images, **{name + "_per_image": value / images for name, value in counts.items()},
-            "twin_share": twin_share,
-            "score_histogram": torch.histc(torch.tensor(scores), 10, 0, 1).int().tolist(),
-            "mask_logits": [low, high],
-            "pq_at": {str(threshold): quality[threshold].compute()["pq"] for threshold in THRESHOLDS},
-            "miou_at_shift": {str(shift): metric.compute()["miou"] for shift, metric in ious.items()},
-            "symmetry": {name: sum(values) / images for name, values in mirror.items()}, "void": void.compute(classes)}
-
-
-def twins(mask_logits, query_class):
-    """How many of the object queries draw a mask that an earlier one of the same class has drawn (IoU above 0.5)."""
-    masks = (mask_logits > 0).flatten(1).float()  # [N', P]
-    inside = masks @ masks.T  # [N', N']
-    area = masks.sum(1)
-    iou = inside / (area[:, None] + area - inside).clamp(min=1)
-    same = (iou > 0.5) & (query_class[:, None] == query_class)
-    return int(same.tril(-1).any(1).sum())
-
-
-def symmetry(label_map):
-    """The share of pixels whose class is that of their mirror image, left and right exchanged."""
-    return (label_map == label_map.flip(-1)).float().mean().item()
-
-
-class VoidCount:
-    """Classes predicted on void pixels beside the true classes around them: they should be alike."""
-
-    def __init__(self, num_classes, reach=3):
-        self.inside, self.around = torch.zeros(num_classes), torch.zeros(num_classes)
-        self.reach = reach
-
-    def update(self, label_map, true_map):
-        void = true_map == VOID
-        near = torch.from_numpy(binary_dilation(void.numpy(), iterations=self.reach)) & ~void
-        self.inside += label_map[void].bincount(minlength=len(self.inside))
-        self.around += true_map[near].bincount(minlength=len(self.around))
-
-    def compute(self, classes):
-        """The class that void pixels are given more often than their surroundings are, and both shares."""
-        if not self.inside.any() or not self.around.any():
-            return None
-        inside, around = self.inside / self.inside.sum(), self.around / self.around.sum()
-        k = int((inside - around).argmax())
-        return {"class": classes.names[k], "predicted": inside[k].item(), "around": around[k].item()}
 
 
 # --- causes: (rows, evidence, config) to (what shows it) or None ------------------------------------------------------
@@ -148,6 +53,14 @@ def sigmoid_twice(rows, evidence, config):
 def all_no_object(rows, evidence, config):
     if evidence and evidence["objects_per_image"] < 0.35 * evidence["targets_per_image"]:
         return (f"{evidence['objects_per_image']:.1f} queries an image say anything but no-object, for "
+                f"{evidence['targets_per_image']:.1f} segments")
+    return None
+
+
+def no_object_weight_too_high(rows, evidence, config):
+    weight = config.get("train", {}).get("no_object_weight", 0.1)
+    if evidence and weight > 0.3 and evidence["objects_per_image"] < evidence["targets_per_image"]:
+        return (f"the weight is {weight:g}; {evidence['objects_per_image']:.1f} queries an image see an object, of "
                 f"{evidence['targets_per_image']:.1f} segments")
     return None
 
@@ -217,6 +130,8 @@ CAUSES = {
                                                "label map), not the class with the number 0"),
     masks_left_behind: ("masks not moved with the flip", "image and masks must go through the same transform"),
     all_no_object: ("nearly everything is predicted as no object", "train longer; is the no-object weight 0.1?"),
+    no_object_weight_too_high: ("no-object weight too high", "0.1, as in the paper: most queries see nothing, and at "
+                                                             "weight 1 they outvote the few that do"),
     threshold_too_high: ("score threshold too high for this model", "lower score_threshold, or train longer"),
     duplicates: ("duplicate queries", "match by Hungarian matching, one query to a target; train longer"),
     no_auxiliary_losses: ("no auxiliary losses", "give the criterion the outputs of all decoder layers"),

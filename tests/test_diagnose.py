@@ -8,7 +8,8 @@ import torch
 from minimaskformer.checkpoint import load_checkpoint
 from minimaskformer.classes import ClassTable
 from minimaskformer.data.lakeland import Lakeland
-from minimaskformer.diagnose import CAUSES, VoidCount, diagnose, measure, read_run, report, symmetry, twins
+from minimaskformer.diagnose import CAUSES, diagnose, read_run, report
+from minimaskformer.evidence import VoidCount, measure, symmetry, twins
 
 DATA = Lakeland("val", 128, 0.5, 24)
 
@@ -91,6 +92,13 @@ def test_logs():
     assert causes(None, [*rows, {"step": 500, "loss": float("nan"), "class_0": 1.0}])[0] == "the loss is not finite"
 
 
+def test_no_object_weight():
+    evidence = broken() | {"objects_per_image": 7.8, "targets_per_image": 9.7}
+    for weight, named in ((1.0, True), (0.1, False)):
+        found = diagnose(healthy_rows(), evidence, {"train": {"no_object_weight": weight}})
+        assert [finding.cause for finding in found] == ["no-object weight too high"] * named
+
+
 def test_twins_against_a_loop():
     generator = torch.Generator().manual_seed(0)
     masks = torch.randn(12, 6, 7, generator=generator)
@@ -111,7 +119,7 @@ def test_symmetry_and_void():
     assert symmetry(torch.tensor([[1, 2, 1], [1, 1, 2]])) == pytest.approx(4 / 6)
     classes = ClassTable(("a", "b"), (False, False), (1, 2))
     count = VoidCount(2, reach=1)
-    truth = torch.tensor([[1, 1, 1, 1], [1, 255, 255, 1], [1, 1, 1, 0]])
+    truth = torch.tensor([[1, 1, 1, 1], [1, -1, -1, 1], [1, 1, 1, 0]])
     count.update(torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 1, 0]]), truth)
     assert count.compute(classes) == {"class": "a", "predicted": 0.5, "around": 0.0}
     assert VoidCount(2).compute(classes) is None
@@ -135,4 +143,4 @@ def test_reading_a_run(tmp_path):
 
 def test_every_cause_can_be_named():
     names = [name for name, _ in CAUSES.values()]
-    assert len(set(names)) == len(names) == 10
+    assert len(set(names)) == len(names) == 11
