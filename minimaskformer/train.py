@@ -68,8 +68,9 @@ def train(model, dataset, validation, config, folder, progress=True, resume=Fals
                                enabled=config.amp != "off")
     scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
     parts = {"model": model, "optimizer": optimizer, "scaler": scaler}
-    run, facts = Progress(), run_facts(model, dataset, config)
     seed_everything(config.seed)
+    run, facts = Progress(), run_facts(model, dataset, config)
+    seed_everything(config.seed)  # looking at the data may have drawn numbers
     if not (resume and load_state(folder, parts, run, facts)):
         remove_states(folder)
         save_state(folder, parts, run, facts)  # of step 0, so that a run can always be resumed
