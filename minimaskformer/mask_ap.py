@@ -22,7 +22,7 @@ def average_precision(scores, right, total):
     scores [M] in any order, right bool [M], total: number of true instances. Of equal scores the earlier ranks first.
     AP = mean over r = 0, 0.01, ... 1 of the best precision at any recall >= r, 0 where r is never reached.
     """
-    scores, right = to_numpy(scores), to_numpy(right)
+    scores, right = np.asarray(scores), np.asarray(right)
     right = right[np.argsort(-scores, kind="stable")]  # best first
     hits = np.cumsum(right)  # [M]
     precision, recall = hits / np.arange(1, len(hits) + 1), hits / total

@@ -20,7 +20,7 @@ def confusion_matrix(pred, truth, num_classes, ignore=255):
 
     pred, truth: class maps of one shape. Pixels whose truth is `ignore` are left out.
     """
-    pred, truth, K = to_numpy(pred), to_numpy(truth), num_classes
+    pred, truth, K = np.asarray(pred), np.asarray(truth), num_classes
     valid = truth != ignore
     column = np.where((pred == -1) | (pred == ignore), K, pred)
     pairs = truth[valid].astype(np.int64) * (K + 1) + column[valid]  # one number per pixel: (truth, prediction)

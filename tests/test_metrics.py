@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from minimaskformer.classes import ClassTable
-from minimaskformer.mask_ap import average_precision
+from minimaskformer.mask_ap import average_precision, claim
 from minimaskformer.metrics import MaskAP, MeanIoU, PanopticQuality
 
 GOLDEN = Path(__file__).parent / "golden" / "pq"
@@ -464,6 +464,15 @@ def test_average_precision_by_hand():
     value = average_precision([0.2, 0.9, 0.5], [True, True, False], 3)
     assert value == pytest.approx((34 * 1 + 33 * 2 / 3 + 34 * 0) / 101)  # r = 0 ... 0.33, 0.34 ... 0.66, the rest
     assert average_precision([], np.zeros(0, bool), 2) == 0.0
+
+
+def test_a_claim_goes_to_the_largest_iou_and_to_the_ignored_last():
+    crowd, ignored = [False, False, True], [False, True, True]
+    assert claim([[(0.9, 1), (0.6, 0)]], crowd, ignored, 0.5) == [0]  # the ignored one only if nothing else is left
+    assert claim([[(0.9, 1), (0.6, 0)]], crowd, ignored, 0.7) == [1]
+    assert claim([[(0.8, 0), (0.6, 1)]], crowd, [False] * 3, 0.5) == [0]
+    assert claim([[(0.8, 0)], [(0.9, 0), (0.5, 1)], [(0.9, 0)]], crowd, ignored, 0.5) == [0, 1, None]  # claimed once
+    assert claim([[(0.9, 2)], [(0.7, 2)], []], crowd, ignored, 0.5) == [2, 2, None]  # but a crowd any number of times
 
 
 def test_the_given_area_makes_an_instance_small_or_large():
