@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minimaskformer import Lakeland, cli
+from minimaskformer import CocoInstance, Lakeland, cli
 from minimaskformer.data.sources import open_dataset
 from minimaskformer.inspect_data import DRAWN, duplicates, inspect, report, write_report
 from minimaskformer.sheet import choose, class_names, shortened
@@ -133,8 +133,7 @@ def test_things_only_and_drawn_scenes(mine, tmp_path):
         "categories": [{"id": 1, "name": "cat"}],
         "annotations": [{"id": 1 + i, "image_id": i, "category_id": 1, "segmentation": square, "iscrowd": int(i == 2)}
                         for i in range(3)] + [{"id": 9, "image_id": 0, "category_id": 1, "segmentation": [[8, 8, 20, 8, 20, 20]]}]}))
-    (mine / "labels").rename(mine / "old")
-    dataset = open_dataset(f"own:{mine}", "train")
+    dataset = CocoInstance(mine / "train.json", mine / "images" / "train")
     looks = inspect(dataset, progress=False)
     assert [sum(f.segments.values()) for f in looks[:4]] == [2, 1, 0, 0] and looks[2].crowds == 1
     assert looks[0].void == 0 and looks[2].void == 400

@@ -9,12 +9,14 @@ from .semantic import SemanticFolder
 FORMS = """images/SPLIT/ and labels/SPLIT/ (label PNGs: semantic), with instances/SPLIT/ beside them (PNGs that number
   the instances: panoptic), or a COCO instance JSON: SPLIT.json, instances_SPLIT*.json (also in annotations/) or
   SPLIT/_annotations.coco.json"""
+BACKGROUND = "background"
 
 
 def own(folder, split):
     """Open a split of your own data set, in one of the FORMS; classes.txt or classes.json in the folder names classes.
 
     Without such a file the classes are the values found in the labels of *all* splits, so that train and val agree.
+    With a JSON, pixels in no mask are a stuff class "background", so that PQ and mIoU mean something.
     Raises FileNotFoundError with what was looked for, ValueError if the folder holds two forms at once.
     """
     folder = Path(folder)
@@ -23,7 +25,7 @@ def own(folder, split):
         raise ValueError(f"{folder} holds both {json_file} and {labels_dir}: which is it? Move one away, or open the "
                          f"JSON with coco_instance:{folder}")
     if json_file:
-        return CocoInstance(json_file)
+        return CocoInstance(json_file, background=BACKGROUND)
     if not labels_dir.is_dir():
         raise FileNotFoundError(f"no split {split!r} in {folder}; looked for\n  {FORMS}")
     instances_dir = folder / "instances" / split if (folder / "instances").is_dir() else None
