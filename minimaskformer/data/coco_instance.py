@@ -133,8 +133,8 @@ def read_categories(categories, background, path):
     things = (True,) * len(ids)
     if background:
         if background in names:
-            raise ValueError(f"{path} has a category {background!r} of its own: rename it in the file, or choose another "
-                             "name for the pixels in no mask")
+            raise ValueError(f"{path} has a category {background!r} of its own: rename it in the file, or choose "
+                             "another name for the pixels in no mask")
         names, things, ids = (*names, background), (*things, False), (*ids, max(ids) + 1)
     try:
         return ClassTable(names, things, ids), {category: index for index, category in enumerate(ids)}

@@ -90,7 +90,7 @@ def label_segments(labels, classes, void=VOID, instances=None, where="label map"
     values, counts = count_values(labels)
     bad = [(v, n) for v, n in zip(values, counts) if v not in classes.ids and v not in void]
     if bad:
-        told = ", ".join(f"{v} ({n} pixels)" for v, n in bad[:10]) + (f" and {len(bad) - 10} more" * (len(bad) > 10))
+        told = ", ".join(f"{v} ({n} pixel{'s' * (n != 1)})" for v, n in bad[:10]) + (f" and {len(bad) - 10} more" * (len(bad) > 10))
         raise ValueError(f"{where} holds the labels {told}, which are neither in the class table (label values "
                          f"{spans(classes.ids)}) nor void ({spans(void)}){lossy_hint(labels)}")
     lookup = np.zeros(int(values[-1]) + 1, dtype=np.int32)  # file value -> class index + 1; void stays 0
