@@ -224,7 +224,8 @@ WRONG = {
     "05.3": [lambda c, f, w: down_loops(c.relu(), f, w).relu(), lambda c, f, w: down_loops(c, f.relu(), w),
              lambda c, f, w: down_loops(c, f, w) + 1, lambda c, f, w: down_loops(c.flip(-1), f, w),
              lambda c, f, w: down_loops(2 * c, f, w), lambda c, f, w: down_loops(bilinear(c, f.shape[2:]).relu(), f, w),
-             lambda c, f, w: down_loops(c, f, w.T), lambda c, f, w: F.interpolate(c, scale_factor=2) + f],
+             lambda c, f, w: F.interpolate(c, scale_factor=2) + f, lambda c, f, w: down_loops(c, f, w.T).relu(),
+             lambda c, f, w: down_loops(c, f.reshape(2, 3, *f.shape[2:]), w)],
     "05.4": [lambda m, e: dot(m, e).sigmoid() / 2, lambda m, e: dot(m, e) + 1, lambda m, e: -dot(m, e),
              lambda m, e: dot(m.sigmoid(), e), lambda m, e: dot(m, e).flatten(2), lambda m, e: dot(m.flip(1), e),
              lambda m, e: dot(m, e.relu()).sigmoid()],
@@ -236,7 +237,8 @@ WRONG = {
              lambda f, w, e: decoder_unrolled(f, w, e, final=torch.sigmoid),
              lambda f, w, e: decoder_unrolled(f, w, e, lateral_act=lambda x: -x),
              lambda f, w, e: decoder_unrolled(f, w, lambda y: y.relu() + 1),
-             lambda f, w, e: decoder_unrolled(f, w, e, up=lambda x, size: F.interpolate(x, scale_factor=2)),
+             lambda f, w, e: decoder_unrolled(f, w, lambda y: y, up=lambda x, size: F.interpolate(x, scale_factor=2)),
+             lambda f, w, e: decoder_unrolled(f, w, lambda y: e(y.numpy())),  # a crash with the real encoder only
              lambda f, w, e: decoder_unrolled(f[::-1], w, e)],
 }
 ids = pytest.mark.parametrize("exercise_id", sorted(BY_ID))
@@ -313,6 +315,8 @@ def test_natural_fixtures_would_hide_these_mistakes():
                    for i in fixtures)
     assert hidden("05.1", "rounded down", (0,)) and hidden("05.1", "not padded", (1,))
     assert hidden("05.2", "eps outside the square root", (0, 2)) and hidden("05.2", "eps left out", (0,))
-    assert hidden("05.3", "nearest-exact, which reads other cells at odd sizes", (0,))
+    assert hidden("05.3", "nearest-exact, which reads other cells at odd sizes", (0, 2))
     assert hidden("05.5", "the pixels of the input", (0, 2))
-    assert hidden("05.6", "the encoder left out", (0,))
+    assert hidden("05.6", "the encoder left out", (0, 2)) and hidden("05.6", "nearest-exact upsampling", (0, 1))
+    assert hidden("05.3", "twice the coarse size, whatever the feature's", (0, 2))
+    assert hidden("05.6", "twice the coarse size, whatever the feature's", (0, 1))

@@ -120,9 +120,11 @@ def add_mean(y):
     return y + 2 * y.mean((2, 3), keepdim=True) * y
 
 
+# An odd size in one example, an encoder in another: so that only a size of the wrong kind fails in the odd one alone.
 DECODER_FIXTURES = (
-    Fixture("2 images, no encoder", (_features(2, ((8, 12), (4, 6), (2, 3), (1, 2)), 20), _weights(0), same_map)),
-    Fixture("odd sizes, with an encoder", (_features(1, ((9, 7), (5, 4), (3, 2), (2, 1)), 50), _weights(1), add_mean)))
+    Fixture("2 images, no encoder", (_features(2, ((8, 16), (4, 8), (2, 4), (1, 2)), 20), _weights(0), same_map)),
+    Fixture("with an encoder", (_features(2, ((8, 8), (4, 4), (2, 2), (1, 1)), 50), _weights(1), add_mean)),
+    Fixture("odd sizes", (_features(2, ((9, 7), (5, 4), (3, 2), (2, 1)), 80), _weights(0), same_map)))
 
 
 def _plain_norm(x, weight, bias):
@@ -132,7 +134,7 @@ def _plain_norm(x, weight, bias):
 def _decode(features, weights, encoder, mode="nearest", norm=_plain_norm, lateral=lambda y: y, lateral_norm=True,
             smooth_act=lambda conv, norm, x: norm(conv(x)).relu(), merge=lambda lat, up: lat + up, outputs=(0, 1, 2, 3),
             encode=lambda encoder, p, i: encoder(p) if i == 1 else p, before=lambda encoder, y, i: y,
-            last=lambda conv, p: conv(p)):
+            last=lambda conv, p: conv(p), up_size=lambda lat: {"size": lat.shape[-2:]}):
     """The pixel decoder with knobs to get wrong."""
     def conv(x, name):
         return F.conv2d(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"), padding="same")
@@ -148,7 +150,7 @@ def _decode(features, weights, encoder, mode="nearest", norm=_plain_norm, latera
     for i in (2, 1, 0):
         lat = conv(features[i], f"laterals.{i}.0")
         lat = lateral(normed(lat, f"laterals.{i}.1") if lateral_norm else lat)
-        up = F.interpolate(p, size=lat.shape[-2:], mode=mode)
+        up = F.interpolate(p, mode=mode, **up_size(lat))
         p = encode(encoder, smooth(before(encoder, merge(lat, up), i), i), i)
     return last(lambda y: conv(y, "mask_features"), p)
 
@@ -177,6 +179,9 @@ DECODER_MISTAKES = (
     Mistake("bilinear upsampling", decode_with(mode="bilinear"), "mode=\"nearest\": each cell is copied."),
     Mistake("nearest-exact upsampling", decode_with(mode="nearest-exact"),
             "It differs from \"nearest\" where a size is odd; the library and the reference use \"nearest\"."),
+    Mistake("twice the coarse size, whatever the feature's",
+            decode_with(up_size=lambda lat: {"scale_factor": 2}),
+            "An odd feature is not twice its coarser neighbour: size=feature.shape[-2:]."),
     Mistake("no ReLU after the smoothing", decode_with(smooth_act=lambda conv, norm, x: norm(conv(x))),
             "smooth = ReLU(GroupNorm(conv 3 x 3))."),
     Mistake("the ReLU before the GroupNorm", decode_with(smooth_act=lambda conv, norm, x: norm(conv(x).relu())),

@@ -70,11 +70,17 @@ GROUP_NORM_MISTAKES = (
     Mistake("groups taken for the channels per group",
             lambda x, groups, *rest: _norm(x, x.shape[1] // groups, *rest), "groups is the number of groups."),
     Mistake("channels dealt out to the groups in turn", _interleaved, _GROUPS),
-    Mistake("statistics per pixel", norm_with(view=_by_pixel), "Over the group's channels *and* all pixels."),
+    Mistake("statistics per pixel and group", norm_with(view=_by_pixel), "Over the group's channels *and* all pixels."),
+    Mistake("LayerNorm: statistics per pixel, over all channels",
+            lambda x, groups, *rest: _norm(x, 1, *rest, view=_by_pixel),
+            "That is a transformer's norm. Here: over the channels of a group *and* all pixels."),
     Mistake("the unbiased variance (n - 1)", norm_with(correction=1),
             "torch's var divides by n - 1 unless you say correction=0; normalisations divide by n."),
     Mistake("eps outside the square root", norm_with(scale=lambda g, var, over, eps: var.sqrt() + eps),
             "sqrt(var + eps). With eps = 1e-5 hardly a difference, with example 2's 0.5 it is one."),
+    Mistake("torch's std (it divides by n - 1), with eps outside the root",
+            norm_with(correction=1, scale=lambda g, var, over, eps: var.sqrt() + eps),
+            "Two things: std and var divide by n - 1 unless you say correction=0, and it is sqrt(var + eps)."),
     Mistake("eps left out", norm_with(scale=lambda g, var, over, eps: var.sqrt()),
             "A constant group would be 0 / 0: sqrt(var + eps)."),
     Mistake("the argument eps not used", lambda x, groups, weight, bias, eps=1e-5: _norm(x, groups, weight, bias),
@@ -96,11 +102,14 @@ GROUP_NORM_MISTAKES = (
 
 
 # --- one step down --------------------------------------------------------------------------------------------------
-# D = C, so that a transposed weight has a legal shape, H != W, odd sizes, and coarse values of either sign.
+# D = C, so that a transposed weight has a legal shape, and D != C; H != W; coarse values of either sign. An odd size in
+# one example only, where a factor of 2 does not fit.
 TOP_DOWN_FIXTURES = (
     Fixture("from 2 x 3 to 4 x 6", (random(2, 3, 2, 3, seed=1), random(2, 3, 4, 6, seed=2), random(3, 3, seed=3))),
-    Fixture("from 3 x 2 to 5 x 4, an odd height, 4 channels to 2",
-            (random(1, 2, 3, 2, seed=4), random(1, 4, 5, 4, seed=5), random(2, 4, seed=6))))
+    Fixture("from 3 x 2 to 5 x 4, an odd height",
+            (random(2, 3, 3, 2, seed=4), random(2, 3, 5, 4, seed=5), random(3, 3, seed=6))),
+    Fixture("from 1 x 2 to 2 x 4, 4 channels to 2",
+            (random(1, 2, 1, 2, seed=11), random(1, 4, 2, 4, seed=12), random(2, 4, seed=13))))
 
 
 def _down(coarse, feature, weight, mode="nearest", lateral=lambda y: y, coarse_map=lambda y: y, **options):
@@ -123,6 +132,10 @@ def _tiled(coarse, feature, weight):
     return _down(torch.zeros_like(coarse), feature, weight) + coarse.repeat(1, 1, 2, 2)[..., :h, :w]
 
 
+def _doubled(coarse, feature, weight):
+    return F.interpolate(coarse, scale_factor=2) + _alone(coarse, feature, weight)[1]
+
+
 def _zeros_between(coarse, feature, weight):
     out = _down(torch.zeros_like(coarse), feature, weight)
     out[..., ::2, ::2] += coarse
@@ -137,6 +150,10 @@ TOP_DOWN_MISTAKES = (
     Mistake("bicubic upsampling", down_with(mode="bicubic"), _COPY),
     Mistake("nearest-exact, which reads other cells at odd sizes", down_with(mode="nearest-exact"),
             "Row i takes the coarse row i * h // H. At odd sizes the middle of a pixel lies elsewhere."),
+    Mistake("twice the coarse size, whatever the feature's", _doubled,
+            "Six cells do not fit a feature of five: the size comes from the feature, size=feature.shape[-2:]."),
+    Mistake("the weight transposed", lambda coarse, feature, weight: _down(coarse, feature, weight.mT),
+            "weight[d, c] says how much of channel c goes into channel d of the result."),
     Mistake("the coarse map repeated as a whole, like tiles", _tiled,
             "Each *cell* is repeated: repeat_interleave, not repeat."),
     Mistake("zeros between the coarse cells", _zeros_between, _COPY),
