@@ -47,7 +47,7 @@ def test_the_halves_alone_would_give_something_else():
     with torch.no_grad():
         whole, first, second = (SetCriterion(11)(model(model.normalize(images[part])), targets[part])
                                 for part in (slice(0, 4), slice(0, 2), slice(2, 4)))
-    for name in ("class", "dice", "focal"):
+    for name in ("class", "dice"):  # not focal: an untrained model draws the same mask everywhere
         assert not math.isclose((first[name] + second[name]) / 2, whole[name], rel_tol=0.005), name
 
 
