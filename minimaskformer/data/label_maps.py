@@ -90,7 +90,8 @@ def label_segments(labels, classes, void=VOID, instances=None, where="label map"
     values, counts = count_values(labels)
     bad = [(v, n) for v, n in zip(values, counts) if v not in classes.ids and v not in void]
     if bad:
-        told = ", ".join(f"{v} ({n} pixel{'s' * (n != 1)})" for v, n in bad[:10]) + (f" and {len(bad) - 10} more" * (len(bad) > 10))
+        told = ", ".join(f"{v} ({n} pixel{'' if n == 1 else 's'})" for v, n in bad[:10])
+        told += f" and {len(bad) - 10} more" * (len(bad) > 10)
         raise ValueError(f"{where} holds the labels {told}, which are neither in the class table (label values "
                          f"{spans(classes.ids)}) nor void ({spans(void)}){lossy_hint(labels)}")
     lookup = np.zeros(int(values[-1]) + 1, dtype=np.int32)  # file value -> class index + 1; void stays 0
@@ -113,20 +114,22 @@ def split_things(segment_map, instances, classes):
     K = len(classes)
     things = np.array([False, *classes.isthing])[segment_map]  # [H, W]
     single = things & (instances > 0)
-    pairs, index = np.unique(np.stack([segment_map[single], instances[single]]), axis=1, return_inverse=True)
+    numbers = int(instances.max(initial=0)) + 1
+    keys = segment_map[single].astype(np.int64) * numbers + instances[single]  # class and number make an instance
+    found = count_values(keys)[0]
     segment_map = segment_map.copy()
-    segment_map[single] = K + 1 + index.reshape(-1)  # a class and an instance number together are one instance
+    segment_map[single] = K + 1 + np.searchsorted(found, keys)
     areas = np.bincount(segment_map.ravel(), minlength=K + 1)
     info = [{"id": k + 1, "category_id": k, "isthing": isthing, "iscrowd": int(isthing), "area": int(areas[k + 1])}
             for k, isthing in enumerate(classes.isthing) if areas[k + 1]]
     return segment_map, info + [
-        {"id": K + 1 + n, "category_id": int(c) - 1, "isthing": True, "iscrowd": 0, "area": int(areas[K + 1 + n])}
-        for n, c in enumerate(pairs[0])]
+        {"id": K + 1 + n, "category_id": int(key) // numbers - 1, "isthing": True, "iscrowd": 0,
+         "area": int(areas[K + 1 + n])} for n, key in enumerate(found)]
 
 
 def count_values(labels):
     """(values, counts) of the numbers in a map, sorted; counting beats sorting for the usual small numbers."""
-    if labels.max(initial=0) < 1 << 17:
+    if labels.max(initial=0) < 1 << 22:
         counts = np.bincount(labels.ravel())
         values = np.flatnonzero(counts)
         return values, counts[values]
