@@ -79,6 +79,9 @@ quality_exercise = Exercise(
                 "All three are means over the classes of what each class has."),
         Mistake("a class that occurs nowhere counted as 0", quality_with(seen=lambda *counts: True),
                 "Without match, false positive and miss nothing can be said: leave the class out of the means."),
+        Mistake("nan in the means", lambda *a: tuple(
+            math.nan if any(not (len(i) + f + n) for i, f, n in zip(*a)) else v for v in _quality(*a)),
+            "0 / 0 for a class that occurs nowhere, and all three means are nan. Leave that class out."),
         Mistake("classes without a match left out", quality_with(seen=lambda tp, f, n: tp > 0),
                 "Never found is the worst a class can do, and it counts, with 0."),
         Mistake("classes that are only predicted left out", quality_with(seen=lambda tp, f, n: tp + n > 0),
