@@ -157,6 +157,8 @@ HEADS_MISTAKES = (
             "A head owns d neighbouring channels: unflatten to (heads, d), not to (d, heads)."),
     Mistake("scaled by all C channels", _heads_with(scale=lambda d, C: C ** 0.5),
             "A head compares d = C / heads channels: divide by the root of d."),
+    Mistake("scaled by the number of heads", lambda q, k, v, weights, n: _multi_head(
+        q, k, v, weights, n, scale=lambda d, C: (C / d) ** 0.5), "The root of d, the channels of one head."),
     Mistake("divided by d instead of its root", _heads_with(scale=lambda d, C: d), "The root of d."),
     Mistake("not scaled", _heads_with(scale=lambda d, C: 1), "Divide the scores of a head by the root of d."),
     Mistake("one head only", lambda q, k, v, weights, n: _multi_head(q, k, v, weights, 1),

@@ -74,6 +74,15 @@ def _carried(layer, x, positions, memory, memory_positions):
     return _layer(layer, x + positions, 0 * positions, memory, memory_positions)
 
 
+def _residual_of_q(steps):
+    """The residual taken from x + positions, the input of the attention, at the steps with these norms."""
+    def wrong(layer, x, positions, memory, memory_positions):
+        def wrap(x, f, norm):
+            return norm(x + positions * (norm in [getattr(layer, f"norm{n}") for n in steps]) + f(x))
+        return _layer(layer, x, positions, memory, memory_positions, wrap=wrap)
+    return wrong
+
+
 def _stale_query(layer, x, positions, memory, memory_positions):
     """The cross-attention asks with the queries from before the self-attention."""
     after = layer.norm1(x + layer.self_attn(x + positions, x + positions, x)[0])
@@ -122,9 +131,10 @@ LAYER_MISTAKES = (
         (("self", "mlp", "cross"), (1, 3, 2)), (("self", "mlp", "cross"), (1, 2, 3)))),
     *(Mistake(_HALF[0], _with(order=order, norms=norms), _HALF[1]) for order, norms in (
         (("cross", "mlp"), (2, 3)), (("self", "mlp"), (1, 3)), (("self", "cross"), (1, 2)))),
-    Mistake("positions carried along in x", _carried,
-            "Add them anew wherever something is compared; x itself, and so the residual, stays without.",
-            issue("facebookresearch/detr", 55)),
+    *(Mistake("positions carried along in x", wrong,
+              "Add them anew wherever something is compared; x itself, and so the residual, stays without.",
+              issue("facebookresearch/detr", 55))
+      for wrong in (_carried, _residual_of_q((1,)), _residual_of_q((2,)), _residual_of_q((1, 2)))),
     Mistake("the cross-attention asks with the old x", _stale_query,
             "It asks with what the self-attention and norm1 have made of x."),
     Mistake("self_attn and cross_attn exchanged", _exchanged,
