@@ -128,6 +128,13 @@ def test_labels_land_where_the_image_lands(height, width, out):
         assert (moved - cells).abs().max() <= 0.5 + 1e-6  # v2's NEAREST is up to 1.2 off in the first case
 
 
+def test_labels_resize_as_torchs_nearest_exact():
+    labels = torch.randint(0, 1000, (3, 37, 53), generator=torch.Generator().manual_seed(0))
+    for size in ((20, 53), (41, 30), (111, 7), (74, 106), (1, 1)):
+        wanted = torch.nn.functional.interpolate(labels[None].double(), size, mode="nearest-exact")[0]
+        assert torch.equal(resize_labels(Mask(labels), size).as_subclass(torch.Tensor).double(), wanted)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_every_pixel_comes_from_where_its_label_comes_from(seed):
     """The image carries coordinates in two channels, the labels the same as ids: after any view they still agree."""
