@@ -18,13 +18,16 @@ def draw_candidates(figure, image, judged, classes, columns=10):
 
     judged: what `sweep.judge_candidates` gives. Coloured and outlined are the pixels a candidate stands for (its
     segment, or what it had won), pale the rest of its own mask. Above: query, class, score. Below: pixels won / pixels
-    of its mask, and what the truth says. Best 10 inches wide and 1.2 per row of thumbnails.
+    of its mask, and what the truth says. Best 10 inches wide; the height is set to
+    what the rows need.
     """
     image = as_image(image)
     groups = [(name, [j for j in judged if j.candidate.fate in fates]) for name, fates in ROWS]
     columns = min(columns, max([1] + [len(members) for _, members in groups]))
     lines = [(name if start == 0 else "", members[start:start + columns]) for name, members in groups
              for start in range(0, max(1, len(members)), columns)]
+    width = figure.get_figwidth() / (columns + 0.9)
+    figure.set_figheight(len(lines) * (width * image.shape[0] / image.shape[1] + 0.4))  # 0.4 inches of text
     grid = GridSpec(len(lines), columns + 1, figure, width_ratios=[0.9] + [1] * columns)
     for row, (name, members) in enumerate(lines):
         head = figure.add_subplot(grid[row, 0])
@@ -59,7 +62,7 @@ def draw_grid(axes, grid, score_thresholds, overlap_thresholds, names=("pq", "sq
         values = 100 * np.array([[cell[name] for cell in row] for row in grid])  # [score, overlap]
         picture = ax.imshow(values, cmap="cividis", aspect="auto", origin="lower")
         for i, j in np.ndindex(values.shape):
-            ax.text(j, i, f"{values[i, j]:.0f}", ha="center", va="center", fontsize=7,
+            ax.text(j, i, f"{values[i, j]:.1f}", ha="center", va="center", fontsize=7,
                     color="black" if picture.norm(values[i, j]) > 0.55 else "white")
         if mark in [(s, o) for s in score_thresholds for o in overlap_thresholds]:
             j, i = list(overlap_thresholds).index(mark[1]), list(score_thresholds).index(mark[0])
