@@ -23,6 +23,20 @@ def _exchanged(pred, truth, K, ignore):
     return torch.cat([confusion[:, :K].T, confusion.new_zeros(K, 1)], 1)
 
 
+def _exchanged_loop(pred, truth, K, ignore):
+    confusion = torch.zeros(K, K + 1, dtype=torch.int64)
+    for p, t in zip(pred.flatten().tolist(), truth.flatten().tolist()):
+        if t != ignore:
+            confusion[p, t] += 1  # p = -1 is the last row
+    return confusion
+
+
+def _square(pred, truth, K, ignore):
+    confusion = _count(pred, truth, K, ignore)
+    confusion[:, K - 1] += confusion[:, K]  # where index -1 points in a matrix [K, K]
+    return confusion[:, :K]
+
+
 def _void_row(pred, truth, K, ignore):
     return _count(pred, torch.where(truth == ignore, K, truth), K, None, rows=1)
 
@@ -56,12 +70,15 @@ confusion_exercise = Exercise(
               Fixture("5 classes, one of them nowhere and one only predicted, void is 9", (_HILL_PRED, _HILL, 5, 9))),
     mistakes=(
         Mistake(_EXCHANGED[0], _exchanged, _EXCHANGED[1]),
+        Mistake(_EXCHANGED[0], _exchanged_loop, _EXCHANGED[1]),
         Mistake(_EXCHANGED[0], lambda *a: _count(*a).T, _EXCHANGED[1]),
         Mistake("pixels without an answer left out",
                 lambda *a: _count(*a, keep=lambda p, t: p >= 0),
                 "Then a model that stays silent where it is unsure has a better IoU. They are misses: column K."),
         Mistake("no column for the pixels without an answer", lambda *a: _count(*a)[:, :-1],
                 "The matrix is [K, K + 1]: the last column counts the pixels with prediction -1."),
+        Mistake("pixels without an answer given to the last class", _square,
+                "In a matrix [K, K] the index -1 is the last class. The matrix is [K, K + 1]."),
         Mistake("a row for void", _void_row,
                 "Nobody knows what is right on void, so its pixels count nowhere: K rows."),
         Mistake("void counted as class 0", _void_is(0), "Leave out every pixel whose truth is `ignore`."),

@@ -53,10 +53,14 @@ _FARM = (torch.tensor([[34, 0, 0, 3], [1, 4, 0, 2], [0, 0, 6, 0], [2, 0, 3, 9], 
 _PARK = (torch.tensor([[11, 8, 0], [9, 0, 1], [0, 0, 7], [0, 1, 0]]), torch.tensor([20, 18, 12, 4]),
          torch.tensor([20, 14, 10]), torch.tensor([0, 3, 2]),
          torch.tensor([[1, 1, 1], [1, 1, 1], [1, 1, 1], [0, 0, 0]]).bool())
+# Pair (1, 1) has IoU 1/3, so dice and the shares of both areas are exactly 0.5; pair (2, 2) has IoU 0.75.
+_POND = (torch.tensor([[15, 0, 1], [0, 5, 0], [0, 2, 12]]), torch.tensor([20, 10, 14]), torch.tensor([20, 10, 14]),
+         torch.tensor([2, 0, 0]), torch.eye(3, dtype=torch.bool))
 match_exercise = Exercise(
     id="09.3", title="which segments match", name="match_segments", reference=metrics.match_segments,
     fixtures=(Fixture("5 true segments, 4 predictions, one IoU of 0.5 exactly, void", _FARM),
-              Fixture("4 true segments (the last a crowd), 3 predictions, much void", _PARK)),
+              Fixture("4 true segments (the last a crowd), 3 predictions, much void", _PARK),
+              Fixture("three pairs, good, bad and better", _POND)),
     mistakes=(
         Mistake("void counted in the union", match_with(forgive=0),
                 "Nobody knows what is right on void: take the prediction's void pixels out of the union."),
@@ -64,8 +68,6 @@ match_exercise = Exercise(
                 "The prediction's area already holds its void pixels: subtract them."),
         Mistake("IoU of 0.5 taken for a match", match_with(passes=lambda iou: iou >= 0.5),
                 "Strictly more than 0.5. With exactly half, one prediction could have two partners."),
-        Mistake("the overlap counted twice in the union", match_with(below=lambda o, t, p: t + p),
-                "Both areas hold the overlap: union = areas - overlap - void. A perfect segment must have IoU 1."),
         Mistake("dice instead of IoU", match_with(below=lambda o, t, p: (t + p) / 2),
                 "Dice is larger than IoU, so more would match. Divide by the union."),
         Mistake("divided by the true area", match_with(below=lambda o, t, p: t + 0 * p),
@@ -125,8 +127,8 @@ _SCENES = (
      torch.tensor([0, 0, 19, 6, 0, 3, 10, 2, 10, 7, 9])),
     (torch.tensor([[0, 0, 0, 0], [0, 0.9, 0, 0], [0, 0, 0, 0]]), torch.tensor([True, False, True]),
      torch.tensor([8, 8, 8, 6]), torch.tensor([3, 0, 4, 0]), torch.tensor([2, 5, 0, 1])),
-    (torch.tensor([[0, 0.7], [0, 0]]), torch.tensor([False, False]), torch.tensor([9, 11]), torch.tensor([1, 6]),
-     torch.tensor([0, 0])))
+    (torch.tensor([[0, 0.7, 0, 0], [0, 0, 0, 0], [0, 0, 0.8, 0]]), torch.tensor([False, False, False]),
+     torch.tensor([9, 11, 5, 7]), torch.tensor([1, 6, 0, 0]), torch.tensor([0, 0, 0, 0])))
 errors_exercise = Exercise(
     id="09.4", title="misses and false positives", name="unmatched", reference=metrics.unmatched,
     parts=("missed", "false_positive"),

@@ -158,8 +158,8 @@ def _f1(precision, recall, right, total):
 _SORT = "The most certain first: sort by score, from large to small, and `right` along with it."
 _CURVE = "Before reading off, each precision is raised to the best one at this recall *or a larger one*."
 _AT = "COCO reads the curve off at 101 recalls, 0, 0.01, ... 1, and takes their plain mean."
-_MARSH = (torch.tensor([0.3, 0.95, 0.6, 0.8, 0.1, 0.7, 0.5, 0.2]),
-          torch.tensor([True, True, False, False, False, True, True, True]), 11)
+_MARSH = (torch.tensor([0.6, 0.95, 0.3, 0.8, 0.1, 0.7, 0.5, 0.2]),
+          torch.tensor([False, True, True, False, False, True, True, True]), 11)
 _FIELD = (torch.tensor([0.5, 0.2, 0.9, 0.4, 0.7]), torch.tensor([True, True, False, True, True]), 7)
 ap_exercise = Exercise(
     id="09.6", title="average precision", name="average_precision", reference=mask_ap.average_precision,
@@ -181,6 +181,9 @@ ap_exercise = Exercise(
                 "2010. " + _AT),
         Mistake("the mean precision of the right predictions, per true instance", ap_with(best=_plain, curve=_area),
                 "That is the area under the curve as it is. " + _CURVE),
+        Mistake("the mean precision of the right predictions", ap_with(
+            best=_plain, curve=lambda p, recall, r, n: (p * r).sum() / r.sum() if len(p) else 0.0),
+            "What was never found must cost something: the mean goes over recalls up to 1, not over the hits."),
         Mistake("the area by trapezoids, precision not raised", ap_with(curve=_trapezoid, best=_plain), _AT),
         Mistake("recall relative to the instances found",
                 lambda s, r, n: _ap(s, r, max(1, int(r.sum()))),
