@@ -161,7 +161,7 @@ def test_pieces_of_a_batch_are_the_batch(tmp_path):
         states.append(torch.cat([p.flatten() for p in model.parameters()]))
         rows.append(json.loads((tmp_path / str(pieces) / "log.jsonl").read_text().splitlines()[0]))
     for state, row in zip(states[1:], rows[1:]):
-        assert (state - states[0]).abs().max() < 1e-4  # AdamW amplifies the noise of gradients near 0
+        assert (state - states[0]).abs().mean() < 2e-6  # not max: AdamW takes a whole step on a gradient that is noise
         for name in ("loss", "class", "focal_0", "dice", "gradient_norm"):
             assert math.isclose(row[name], rows[0][name], rel_tol=1e-4), name
 
