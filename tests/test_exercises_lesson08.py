@@ -291,7 +291,8 @@ def predictions(seed, N=9, K=4, H=6, W=7):
 @pytest.mark.parametrize("seed", range(8))
 def test_references_are_the_library(seed):
     x, m = predictions(seed)
-    assert lesson08.general_exercise.reference is inference.general_inference.__wrapped__
+    for a, b in zip(lesson08.general_inference(x, m), inference.general_inference(x, m)):
+        assert torch.equal(a, b)
     torch.testing.assert_close(lesson08.semantic_scores_at(x, m, (13, 11)),
                                inference.semantic_scores(x, upsample(m, (13, 11))))
     for s, o in ((0.0, 0.0), (0.4, 0.3), (0.7, 0.8)):
