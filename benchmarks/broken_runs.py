@@ -52,7 +52,7 @@ def shifted(index, image, target, num_classes):
 
 
 def unlabelled(index, image, target, num_classes):
-    """A data set in which nobody labelled houses and trees: they are void. (No mistake: real data sets are like that.)"""
+    """A data set in which nobody labelled houses and trees: they are void. (No mistake: there are such data sets.)"""
     info = [s for s in target["segments_info"] if s["category_id"] not in UNLABELLED]
     segment_map = target["segment_map"].clone()
     for s in target["segments_info"]:
