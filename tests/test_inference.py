@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from minimaskformer import inference
 from minimaskformer.inference import (
@@ -388,6 +389,40 @@ def test_gpu_gives_the_reference_segments_too(name):
     got, expected = (instance_inference(*x, META["things"]) for x in (predictions, cpu))
     assert got["labels"].cpu().tolist() == expected["labels"].tolist()
     assert torch.allclose(got["scores"].cpu(), expected["scores"], atol=1e-6)
+
+
+class Waits(TorchDispatchMode):
+    """Counts the calls for which a GPU makes the host wait, because a size or a number is asked for."""
+    OPS = ("_local_scalar_dense", "nonzero", "bincount", "masked_select", "_unique2", "unique_dim", "equal")
+
+    def __init__(self, monkeypatch):
+        super().__init__()
+        self.count, plain = 0, torch.Tensor.tolist
+        monkeypatch.setattr(torch.Tensor, "tolist", lambda x: self.add() or plain(x))
+
+    def add(self):
+        self.count += 1
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        by_mask = func.__name__.startswith("index.") and any(
+            i is not None and i.dtype == torch.bool for i in args[1])
+        if by_mask or func.__name__.split(".")[0] in self.OPS:
+            self.add()
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("rule, waits", (("semantic", 0), ("general", 1), ("instance", 1), ("panoptic", 2)))
+@pytest.mark.parametrize("N", (3, 40))
+def test_a_gpu_waits_as_often_for_forty_segments_as_for_three(monkeypatch, rule, waits, N):
+    class_logits = torch.zeros(N, 5)
+    class_logits[range(N), [i % 4 for i in range(N)]] = 9.0
+    mask_logits = torch.full((N, 8, 8), -9.0)
+    mask_logits[range(N), [i // 8 for i in range(N)], [i % 8 for i in range(N)]] = 9.0
+    with Waits(monkeypatch) as counter:
+        result = RULES[rule](class_logits, mask_logits)
+    assert counter.count == waits
+    if rule == "panoptic":
+        assert len(result[1]) == N // 2 + N % 2 + 1 + (N > 3)  # classes 0 and 2 are things, 1 and 3 stuff
 
 
 def test_semantic_scores_have_a_gradient():
