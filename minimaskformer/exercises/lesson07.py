@@ -13,7 +13,7 @@ TITLE = "The whole model"
 
 # --- 07.1 from states to masks ----------------------------------------------------------------------------------------
 
-def mask_logits(states, layers, pixel_embeddings):
+def query_masks(states, layers, pixel_embeddings):
     (w1, b1), (w2, b2), (w3, b3) = layers
     x = F.relu(F.linear(states, w1, b1))  # [B, N, D]
     x = F.relu(F.linear(x, w2, b2))  # [B, N, D]
@@ -22,7 +22,7 @@ def mask_logits(states, layers, pixel_embeddings):
 
 
 masks_exercise = Exercise(
-    id="07.1", title="from states to masks", name="mask_logits", reference=mask_logits,
+    id="07.1", title="from states to masks", name="query_masks", reference=query_masks,
     fixtures=MASK_FIXTURES, mistakes=MASK_MISTAKES,
     hints=("Three linear layers. After which of them may a number be negative?",
            "x @ weight.T + bias, with a ReLU between the layers and none at the end. Then, for each image, the product "
