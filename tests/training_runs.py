@@ -20,7 +20,7 @@ from minimaskformer.distributed import finish, mean_over_processes, rank, start,
 from minimaskformer.train import TrainConfig, train
 
 TINY = dict(dim=32, mask_dim=32, hidden_dim=32, feedforward=32, decoder_layers=2, encoder_layers=0, num_queries=16, short_side=64)
-CONFIG = TrainConfig(steps=6, batch_size=2, size=64, warmup=2, log_every=4, save_every=2, evaluate_every=3, evaluate_images=2)
+CONFIG = TrainConfig(steps=6, batch_size=2, size=64, warmup=2, log_every=3, save_every=2, evaluate_every=3, evaluate_images=2)
 SHARED = TrainConfig(steps=3, batch_size=4, size=64, warmup=2, log_every=3, save_every=2, evaluate_images=4, accumulate=2)
 
 
