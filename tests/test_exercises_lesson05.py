@@ -77,6 +77,24 @@ def norm_in_numpy(x, groups, weight, bias, eps=1e-5):
     return y.reshape(b, c, h, w) * weight.numpy()[None, :, None, None] + bias.numpy()[:, None, None]
 
 
+def norm_over_groups_of_pixels(x, groups, weight, bias, eps=1e-5):  # wrong: a reshape that scatters the channels
+    y = x.reshape(len(x), -1, groups)
+    y = (y - y.mean(1, keepdim=True)) / (y.var(1, keepdim=True, correction=0) + eps).sqrt()
+    return y.reshape(x.shape) * weight[:, None, None] + bias[:, None, None]
+
+
+def norm_unbiased_without_root(x, groups, weight, bias, eps=1e-5):  # two mistakes
+    y = x.reshape(len(x), groups, -1)
+    y = (y - y.mean(2, keepdim=True)) / (y.var(2, keepdim=True) + eps)
+    return y.reshape(x.shape) * weight[:, None, None] + bias[:, None, None]
+
+
+def norm_by_folding(x, groups, weight, bias, eps=1e-5):
+    """GroupNorm is BatchNorm of a single image whose channels are all the groups."""
+    y = F.batch_norm(x.reshape(1, len(x) * groups, -1), None, None, training=True, eps=eps)
+    return y.reshape(x.shape) * weight[:, None, None] + bias[:, None, None]
+
+
 def norm_by_layer_norm(x, groups, weight, bias, eps=1e-5):
     y = x.unflatten(1, (groups, -1))
     return F.layer_norm(y, y.shape[2:], eps=eps).flatten(1, 2) * weight[:, None, None] + bias[:, None, None]
@@ -184,6 +202,12 @@ def decoder_unrolled(features, weights, encoder, final=lambda x: x, up=F.interpo
     return final(F.conv2d(p2, w["mask_features.weight"], w["mask_features.bias"], padding=1))
 
 
+def decoder_of_means(features, weights, encoder):
+    """Half of lateral plus half of up is right too: the GroupNorm after the convolution takes the factor out."""
+    return decoder_unrolled(features, weights, encoder, up=lambda x, size: F.interpolate(x, size=size) / 2,
+                            lateral_act=lambda x: x / 2)
+
+
 def decoder_in_double(features, weights, encoder):
     return decoder_unrolled([f.double() for f in features], {k: v.double() for k, v in weights.items()}, encoder)
 
@@ -199,7 +223,7 @@ def dot(m, e):
 RIGHT = {
     "05.1": [sizes_by_halving, sizes_by_running_it, sizes_in_numpy,
              lambda h, w, d: torch.tensor(sizes_by_halving(h, w, d))],
-    "05.2": [norm_loops, norm_in_place, norm_in_numpy, norm_by_layer_norm, F.group_norm,
+    "05.2": [norm_loops, norm_in_place, norm_in_numpy, norm_by_layer_norm, norm_by_folding, F.group_norm,
              lambda x, *a: norm_loops(x.double(), *a), lambda x, *a: norm_loops(x, *a).tolist()],
     "05.3": [down_loops, down_repeated, down_by_modules, down_by_index,
              lambda *a: down_loops(*(v.double() for v in a))],
@@ -210,17 +234,20 @@ RIGHT = {
     "05.5": [cost_by_running_it, cost_in_floats,
              lambda i, o, k, s, h, w: (k * k * i * o, k * k * i * o * (1 + (h - 1) // s) * (1 + (w - 1) // s)),
              lambda *a: torch.tensor(cost_by_running_it(*a))],
-    "05.6": [decoder_by_modules, decoder_by_the_library, decoder_unrolled, decoder_in_double,
+    "05.6": [decoder_by_modules, decoder_by_the_library, decoder_unrolled, decoder_in_double, decoder_of_means,
+             lambda f, w, e: torch.cat([decoder_unrolled([m[b:b + 1] for m in f], w, e) for b in range(len(f[0]))]),
              lambda *a: decoder_unrolled(*a).numpy()],
 }
 WRONG = {
     "05.1": [lambda h, w, d: [(h, w)] * 4, lambda h, w, d: sizes_by_halving(h, w, d)[:3],
              lambda h, w, d: sizes_by_halving(w, h, d)[::-1], lambda h, w, d: [(n // 4, m // 8) for n, m in [(h, w)] * 4],
-             lambda h, w, d: sizes_by_halving(h + 4, w, d), lambda h, w, d: None],
-    "05.2": [lambda x, g, w, b, e=1e-5: F.group_norm(x, g, b, w, e), lambda x, g, w, b, e=1e-5: F.group_norm(x, 2, w, b, e),
+             lambda h, w, d: sizes_by_halving(h + 4, w, d), lambda h, w, d: None,
+             lambda h, w, d: [(h // s, w // s) for s in (4, 8, 16, 32)], lambda h, w, d: sizes_in_numpy(h, w, d).T],
+    "05.2": [lambda x, g, w, b, e=1e-5: F.group_norm(x, g, b, w, 1e-5), lambda x, g, w, b, e=1e-5: F.group_norm(x, 2, w, b, e),
              lambda x, g, w, b, e=1e-5: F.group_norm(x.relu(), g, w, b, e),
              lambda x, g, w, b, e=1e-5: F.group_norm(x, g, w, -b, e) * 2,
-             lambda x, g, w, b, e=1e-5: F.group_norm(x, 1, None, None, e), lambda x, *a: x],
+             lambda x, g, w, b, e=1e-5: F.group_norm(x, 1, None, None, e), lambda x, *a: x, norm_over_groups_of_pixels,
+             norm_unbiased_without_root, lambda x, g, w, b, e=1e-5: torch.zeros_like(x) + b[:, None, None]],
     "05.3": [lambda c, f, w: down_loops(c.relu(), f, w).relu(), lambda c, f, w: down_loops(c, f.relu(), w),
              lambda c, f, w: down_loops(c, f, w) + 1, lambda c, f, w: down_loops(c.flip(-1), f, w),
              lambda c, f, w: down_loops(2 * c, f, w), lambda c, f, w: down_loops(bilinear(c, f.shape[2:]).relu(), f, w),
@@ -239,6 +266,8 @@ WRONG = {
              lambda f, w, e: decoder_unrolled(f, w, lambda y: y.relu() + 1),
              lambda f, w, e: decoder_unrolled(f, w, lambda y: y, up=lambda x, size: F.interpolate(x, scale_factor=2)),
              lambda f, w, e: decoder_unrolled(f, w, lambda y: e(y.numpy())),  # a crash with the real encoder only
+             lambda f, w, e: decoder_unrolled(f, w, lambda y: y + e(y)),
+             lambda f, w, e: decoder_unrolled(f, w, lambda y: y, up=bilinear),
              lambda f, w, e: decoder_unrolled(f[::-1], w, e)],
 }
 ids = pytest.mark.parametrize("exercise_id", sorted(BY_ID))

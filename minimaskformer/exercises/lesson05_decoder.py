@@ -17,12 +17,20 @@ def sizes_with(**knobs):
     return lambda *args: _sizes(*args, **knobs)
 
 
+def _unpadded(side, times):
+    """What 3 x 3 convolutions with stride 2 leave of a side when nothing is padded."""
+    return side if times == 0 else (_unpadded(side, times - 1) - 3) // 2 + 1
+
+
 _ROUNDED = "A side of 75 becomes 38, then 19, 10, 5, 3: each halving rounds up."
 _STRIDES = "The strides of res2 to res5 are 4, 8, 16, 32."
 SIZE_MISTAKES = (
     Mistake("rounded down", sizes_with(divide=lambda n, s: n // s), _ROUNDED),
     Mistake("rounded to the nearest", sizes_with(divide=lambda n, s: round(n / s)), _ROUNDED),
     Mistake("not rounded", sizes_with(divide=lambda n, s: n / s), f"A map has whole cells. {_ROUNDED}"),
+    Mistake("convolutions without padding",
+            lambda h, w, d: [[_unpadded(n + -n % d, times) for n in (h, w)] for times in (2, 3, 4, 5)],
+            f"They have a padding of 1. {_ROUNDED}"),
     Mistake("one cell added to every map", sizes_with(divide=lambda n, s: n // s + 1),
             "A side that divides gets no further cell."),
     Mistake("not padded", sizes_with(pad=lambda n, d: n), "First the sides grow to multiples of divisibility."),

@@ -81,6 +81,9 @@ GROUP_NORM_MISTAKES = (
     Mistake("torch's std (it divides by n - 1), with eps outside the root",
             norm_with(correction=1, scale=lambda g, var, over, eps: var.sqrt() + eps),
             "Two things: std and var divide by n - 1 unless you say correction=0, and it is sqrt(var + eps)."),
+    Mistake("torch's std (it divides by n - 1), without eps",
+            norm_with(correction=1, scale=lambda g, var, over, eps: var.sqrt()),
+            "Two things: std and var divide by n - 1 unless you say correction=0, and it is sqrt(var + eps)."),
     Mistake("eps left out", norm_with(scale=lambda g, var, over, eps: var.sqrt()),
             "A constant group would be 0 / 0: sqrt(var + eps)."),
     Mistake("the argument eps not used", lambda x, groups, weight, bias, eps=1e-5: _norm(x, groups, weight, bias),
@@ -96,6 +99,7 @@ GROUP_NORM_MISTAKES = (
     Mistake("weight and bias left out", norm_with(affine=lambda y, w, b: y), "Last comes * weight[c] + bias[c]."),
     Mistake("the bias left out", norm_with(affine=lambda y, w, b: y * w), "Last comes * weight[c] + bias[c]."),
     Mistake("the weight left out", norm_with(affine=lambda y, w, b: y + b), "Last comes * weight[c] + bias[c]."),
+    Mistake("weight and bias exchanged", norm_with(affine=lambda y, w, b: y * b + w), "* weight[c], + bias[c]."),
     Mistake("the bias scaled too", norm_with(affine=lambda y, w, b: (y + b) * w), "* weight first, then + bias."),
     Mistake("1 + weight", norm_with(affine=lambda y, w, b: y * (1 + w) + b), "weight is the factor itself."),
 )
@@ -154,6 +158,10 @@ TOP_DOWN_MISTAKES = (
             "Six cells do not fit a feature of five: the size comes from the feature, size=feature.shape[-2:]."),
     Mistake("the weight transposed", lambda coarse, feature, weight: _down(coarse, feature, weight.mT),
             "weight[d, c] says how much of channel c goes into channel d of the result."),
+    Mistake("the weight applied to the sum",
+            lambda coarse, feature, weight: torch.einsum(
+                "dc,bchw->bdhw", weight, feature + F.interpolate(coarse, size=feature.shape[-2:])),
+            "Only the feature goes through the weight; the coarse map has its D channels already."),
     Mistake("the coarse map repeated as a whole, like tiles", _tiled,
             "Each *cell* is repeated: repeat_interleave, not repeat."),
     Mistake("zeros between the coarse cells", _zeros_between, _COPY),
