@@ -175,3 +175,9 @@ class StopSignals:
         if self.asked and number == signal.SIGINT and world_size() == 1:
             raise KeyboardInterrupt
         self.asked = True
+
+
+def leave_signals_to_the_loop(worker):
+    """For processes that load data: a Ctrl-C reaches them too, and their death would end the run before its step."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -34,6 +34,7 @@ from .recipes import TrainConfig  # noqa: F401  found here too
 from .resume import (
     Progress,
     StopSignals,
+    leave_signals_to_the_loop,
     load_state,
     remove_states,
     run_facts,
@@ -83,7 +84,8 @@ def train(model, dataset, validation, config, folder, progress=True, resume=Fals
                           category_limit=config.category_limit)
     shares = Pieces(order, run.step + 1, config.steps, pieces, rank(), world_size())
     batches = iter(DataLoader(views, batch_sampler=shares, collate_fn=collate, num_workers=config.workers,
-                              pin_memory=device.type == "cuda", generator=torch.Generator().manual_seed(config.seed)))
+                              worker_init_fn=leave_signals_to_the_loop, pin_memory=device.type == "cuda",
+                              generator=torch.Generator().manual_seed(config.seed)))
     started, speed = time.time() - run.seconds, Speed(device)
     model.train()
     with (RunLog(folder if main else None, run.rows, config.tensorboard, run.step) as log, StopSignals() as stop,

@@ -1,7 +1,10 @@
 """The training loop: it learns, it repeats, it stops cleanly, and what it leaves behind is whole."""
 import json
 import math
+import multiprocessing
+import os
 import signal
+import time
 from dataclasses import replace
 
 import pytest
@@ -73,14 +76,18 @@ def test_ctrl_c_stops_after_the_step_with_checkpoints(tmp_path, monkeypatch, num
     def interrupt(optimizer, config, step):
         original(optimizer, config, step)
         steps.append(step)
-        if step == 3:
+        if step == 3:  # a terminal's Ctrl-C reaches the processes that load data first; the step still needs them
+            for process in multiprocessing.active_children():
+                os.kill(process.pid, number)
+            time.sleep(0.5)
+        if step == 8:
             signal.raise_signal(number)
     monkeypatch.setattr(train_module, "set_learning_rate", interrupt)
     model, before = tiny(), signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
-        train(model, scenes(), None, CONFIG, tmp_path, progress=False)
-    assert steps == [1, 2, 3] and signal.getsignal(number) is before
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step_00000002.pt", "step_00000003.pt"]
+        train(model, scenes(), None, replace(CONFIG, steps=40, workers=1), tmp_path, progress=False)
+    assert steps == list(range(1, 9)) and signal.getsignal(number) is before
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step_00000006.pt", "step_00000008.pt"]
     loaded = load_checkpoint(tmp_path / "model.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters()))
 
