@@ -21,8 +21,7 @@ def main(arguments=None):
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"minimaskformer: {error}", file=sys.stderr)
         return 1
-    finally:
-        leave_processes()
+    leave_processes()  # not after an error: the others may be waiting for us, and torchrun ends them
     return 0
 
 

@@ -6,6 +6,7 @@ the pictures and the learning rate are functions of the step, so nothing of them
 ends with the same bits as an uninterrupted one.
 """
 import json
+import os
 import pickle
 import random
 import signal
@@ -155,11 +156,12 @@ def set_generator_states(states):
 class StopSignals:
     """While it is entered, Ctrl-C and SIGTERM set `asked`, and the loop ends after its step, with a checkpoint.
 
-    A second Ctrl-C interrupts at once (not under torchrun, which passes on the one that the terminal sent already).
+    Where `at_once` is set, and at a second Ctrl-C, they interrupt at once. (Not at a second one under torchrun, which
+    passes on what the terminal has sent already.)
     """
 
     def __init__(self):
-        self.asked, self.before = False, {}
+        self.asked, self.at_once, self.before = False, False, {}
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():  # only there Python allows it
@@ -172,8 +174,10 @@ class StopSignals:
 
     def handle(self, number, frame):
         """What happens on a signal."""
-        if self.asked and number == signal.SIGINT and world_size() == 1:
+        if self.at_once or (self.asked and number == signal.SIGINT and world_size() == 1):
             raise KeyboardInterrupt
+        if not self.asked and rank() == 0:  # os.write, because print may be what has been interrupted
+            os.write(2, b"\nstopping after this step, with a checkpoint; Ctrl-C again: at once, without\n")
         self.asked = True
 
 

@@ -150,6 +150,7 @@ def train(model, dataset, validation, config, folder, progress=True, resume=Fals
                 tqdm.write(f"stopped after step {step} of {config.steps}; {folder} holds a checkpoint to resume from")
                 raise KeyboardInterrupt
         save()
+        stop.at_once = True  # all is saved
         model.eval()
         results = None
         if validation is not None:
