@@ -59,6 +59,19 @@ def confusion_in_place(pred, truth, K, ignore):
     return out
 
 
+def confusion_histogram(pred, truth, K, ignore):
+    known = truth != ignore
+    column = np.where(pred == -1, K, pred)
+    edges = np.arange(K + 1) - 0.5, np.arange(K + 2) - 0.5
+    return np.histogram2d(truth[known].numpy(), column[known.numpy()], bins=edges)[0].astype(np.int32)
+
+
+def confusion_transposed_view(pred, truth, K, ignore):
+    valid = truth != ignore
+    pairs = torch.where(pred == -1, K, pred)[valid] * K + truth[valid]
+    return torch.bincount(pairs, minlength=K * (K + 1)).reshape(K + 1, K).T  # not contiguous
+
+
 def iou_loops(confusions):
     K, out = confusions.shape[1], []
     for c in range(K):
@@ -84,6 +97,14 @@ def iou_float32(confusions):
     either = total.sum(1) + total[:, :-1].sum(0) - tp
     iou = torch.where(either > 0, tp / either.clamp(min=1), torch.nan)
     return [iou, iou[~iou.isnan()].mean()]
+
+
+def iou_in_place(confusions):
+    total = confusions[0]
+    for one in confusions[1:]:
+        total += one
+    iou = total.diagonal() / (total.sum(1) + total[:, :-1].sum(0) - total.diagonal())
+    return iou, float(np.nanmean(iou.numpy()))
 
 
 def match_loops(overlap, truth_area, pred_area, void, may_match):
@@ -116,6 +137,15 @@ def match_without_division(overlap, truth_area, pred_area, void, may_match):
     return keep.double() * overlap.double() / union.double()
 
 
+def match_in_place(overlap, truth_area, pred_area, void, may_match):
+    pred_area -= void
+    overlap = overlap.double()
+    overlap /= truth_area[:, None] + pred_area - overlap
+    overlap[~may_match] = 0
+    overlap[overlap <= 0.5] = 0
+    return overlap
+
+
 def errors_loops(ious, crowd, pred_area, void, own_crowd):
     missed = [not crowd[t] and all(v == 0 for v in ious[t]) for t in range(len(ious))]
     false = []
@@ -138,6 +168,14 @@ def errors_numpy(ious, crowd, pred_area, void, own_crowd):
 
 def errors_ints(*args):
     return [part.int() for part in errors_sums(*args)]
+
+
+def errors_in_place(ious, crowd, pred_area, void, own_crowd):
+    void += own_crowd
+    missed, false = (ious <= 0.5).all(1), (ious <= 0.5).all(0)
+    missed[crowd] = False
+    false &= 2 * void <= pred_area
+    return missed, false
 
 
 def quality_numpy(ious, fp, fn):
@@ -172,6 +210,15 @@ def quality_lists(ious, fp, fn):
         sq.append(sum(ious[k]) / max(tp, 1))
         rq.append(tp / (tp + (fp[k] + fn[k]) / 2))
     return [np.mean(pq), np.mean(sq), np.mean(rq)]
+
+
+def quality_popping(ious, fp, fn):
+    rows = []
+    while ious:
+        i, f, n = ious.pop(), fp.pop(), fn.pop()
+        if i or f or n:
+            rows.append([2 * sum(i) / (2 * len(i) + f + n), sum(i) / max(len(i), 1), 2 * len(i) / (2 * len(i) + f + n)])
+    return np.array(rows, dtype=np.float32).mean(0)
 
 
 def quality_library(ious, fp, fn):
@@ -216,32 +263,57 @@ def ap_only_right_ones(scores, right, total):
     return torch.cat([precision, torch.zeros(total - len(ranks))])[need - 1].mean()
 
 
+def ap_whole_numbers(scores, right, total):
+    """recall >= k / 100 without a fraction."""
+    hits = right[scores.argsort(descending=True)].cumsum(0)
+    precision = (hits / torch.arange(1, len(hits) + 1)).tolist()
+    return sum(max((p for p, h in zip(precision, hits.tolist()) if 100 * h >= k * total), default=0)
+               for k in range(101)) / 101
+
+
 RIGHT = {
-    "09.1": [confusion_bincount, confusion_masks, confusion_numpy, confusion_one_hot, confusion_in_place, _count],
+    "09.1": [confusion_bincount, confusion_masks, confusion_numpy, confusion_one_hot, confusion_in_place, _count,
+             confusion_histogram, confusion_transposed_view],
     "09.2": [iou_loops, iou_numpy, iou_float32, lambda c: metrics.mean_iou(c.sum(0)),
-             lambda c: _iou(c.flip(0))],
-    "09.3": [match_loops, match_where, match_numpy, match_without_division, match_with(),
+             lambda c: _iou(c.flip(0)), iou_in_place, lambda c: _iou(c.double().mean(0, keepdim=True))],
+    "09.3": [match_loops, match_where, match_numpy, match_without_division, match_with(), match_in_place,
              lambda o, t, p, v, m: match_where(o.float(), t.float(), p.float(), v.float(), m.float() > 0)],
-    "09.4": [errors_loops, errors_sums, errors_numpy, errors_ints, errors_with()],
-    "09.5": [quality_numpy, quality_torch, quality_lists, quality_library, quality_with()],
-    "09.6": [ap_definition, ap_loops, ap_numpy, ap_only_right_ones, ap_with()],
+    "09.4": [errors_loops, errors_sums, errors_numpy, errors_ints, errors_with(), errors_in_place],
+    "09.5": [quality_numpy, quality_torch, quality_lists, quality_library, quality_with(), quality_popping],
+    "09.6": [ap_definition, ap_loops, ap_numpy, ap_only_right_ones, ap_with(), ap_whole_numbers],
 }
 
 
 # --- wrong ones that are no known mistake, or two mistakes at once ----------------------------------------------------
+
+def confusion_silent_zero_once(pred, truth, K, ignore):
+    """No answer taken for class 0, and each pair counted once."""
+    return _count(pred.clamp(min=0), truth, K, ignore).clamp(max=1)
+
+
+def match_dice_any_class(overlap, truth_area, pred_area, void, may_match):
+    return match_with(below=lambda o, t, p: (t + p) / 2)(overlap, truth_area, pred_area - void, void, may_match | True)
+
+
+def quality_half_in_pq_only(*args):
+    """SQ and PQ right, the denominator of RQ without its halves."""
+    return *quality_with()(*args)[:2], quality_with(below=lambda tp, f, n: tp + f + n)(*args)[2]
+
 
 def iou_and(ratio):
     """Another ratio, absent classes as 0."""
     return lambda c: _iou(c, lambda h, t, p: ratio(h, t, p).nan_to_num(0))
 
 
-def quality_swapped(*args):
+def quality_turned(*args):
     pq, sq, rq = quality_with()(*args)
-    return pq, rq, sq
+    return sq, rq, pq
 
 
 WRONG = {
-    "09.1": [lambda *a: _count(*a, keep=lambda p, t: p >= 0 and p != t), lambda *a: _count(*a).T[:, ::2], lambda *a: _count(*a).flip(0), lambda *a: _count(*a) + 1,
+    "09.1": [lambda *a: _count(*a, keep=lambda p, t: p >= 0 and p != t), lambda *a: _count(*a).T[:, ::2],
+             lambda *a: _count(*a).flip(0), lambda *a: _count(*a) + 1, confusion_silent_zero_once,
+             lambda *a: _count(*a).T.reshape(a[2], a[2] + 1), lambda *a: _count(*a) * (a[3] == 255),
              lambda p, t, K, i: _count(p.T, t.T, K, i).sum(), lambda *a: _count(*a).double() * 1.5,
              lambda *a: _count(*a, keep=lambda p, t: p > 0 and t > 0)],
     "09.2": [iou_and(lambda h, t, p: 2 * h / (t + p)), iou_and(lambda h, t, p: h / t),
@@ -251,7 +323,9 @@ WRONG = {
     "09.3": [match_with(forgive=0, passes=lambda iou: iou >= 0.5), match_with(forgive=2),
              lambda *a: match_with()(*a).T, match_with(forgive=0, value=torch.ones_like),
              match_with(passes=lambda iou: iou > 0.3), lambda *a: match_with()(*a) * 2,
-             lambda o, t, p, v, m: match_with()(o, t, p, v, ~m)],
+             lambda o, t, p, v, m: match_with()(o, t, p, v, ~m), match_dice_any_class,
+             lambda o, t, p, v, m: torch.zeros(o.shape), lambda o, t, p, v, m: m.float(),
+             match_with(forgive=0, passes=lambda iou: iou >= 0)],
     "09.4": [errors_with(lambda area, void, crowd: 2 * crowd > area, missed=lambda ious, crowd: (ious == 0).all(1)),
              errors_with(missed=lambda ious, crowd: _missed(ious, crowd) | crowd[0]),
              errors_with(lambda area, void, crowd: 2 * void >= area),
@@ -259,15 +333,19 @@ WRONG = {
              errors_with(lambda area, void, crowd: 4 * (void + crowd) > area),
              errors_with(lambda area, void, crowd: 10 * (void + crowd) > 9 * area),
              errors_with(missed=lambda ious, crowd: crowd), lambda *a: errors_with()(*a)[0]],
-    "09.5": [quality_swapped, quality_with(below=lambda tp, f, n: tp + f + n, seen=lambda *c: True),
+    "09.5": [quality_turned, quality_with(below=lambda tp, f, n: tp + f + n, seen=lambda *c: True),
              quality_with(below=lambda tp, f, n: tp + f / 4 + n / 4),
              quality_with(seen=lambda tp, f, n: tp > 0, below=lambda tp, f, n: tp + n),
              lambda *a: quality_with()(*a)[0], lambda *a: tuple(1 - v for v in quality_with()(*a)),
-             quality_with(below=lambda tp, f, n: tp + f, empty=None)],
+             quality_with(below=lambda tp, f, n: tp + f, empty=None),
+             quality_half_in_pq_only, quality_with(seen=lambda *c: True, empty=1.0), lambda *a: (0.0, 0.0, 0.0),
+             quality_with(seen=lambda tp, f, n: tp + n > 0, empty=None)],
     "09.6": [ap_with(descending=None, best=lambda p: p), ap_with(descending=False, recalls=11),
              ap_with(recalls=21), ap_with(beyond=1.0), lambda s, r, n: 1 - ap_loops(s, r, n),
              lambda s, r, n: ap_loops(s, r, n + 1), lambda s, r, n: ap_loops(s, ~r, n),
-             ap_with(best=lambda p: p, recalls=11), lambda s, r, n: torch.tensor([ap_loops(s, r, n)] * 2)],
+             ap_with(best=lambda p: p, recalls=11), ap_with(recalls=1001), ap_with(recalls=11, beyond=None),
+             lambda s, r, n: ap_with(curve=lambda p, recall, right, n: (p * right).sum() / n)(s, r, max(1, int(r.sum()))),
+             lambda s, r, n: ap_with(best=lambda p: p)(s, r, max(1, int(r.sum()))), lambda s, r, n: 0.5, lambda s, r, n: torch.tensor([ap_loops(s, r, n)] * 2)],
 }
 
 

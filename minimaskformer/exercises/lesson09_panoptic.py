@@ -21,6 +21,11 @@ def match_with(**knobs):
     return lambda *args: _match(*args, **knobs)
 
 
+def known_with(below):
+    """Another divisor, with void rightly left out of the predicted area."""
+    return lambda o, t, p, void, may: _match(o, t, p - void, void, may, below=below)
+
+
 def _assigned(overlap, truth_area, pred_area, void, may_match):
     iou = _match(overlap, truth_area, pred_area, void, may_match, passes=lambda iou: iou >= 0)
     pairs = linear_sum_assignment(iou, maximize=True)
@@ -45,6 +50,8 @@ def _any_class(overlap, truth_area, pred_area, void, may_match):
 
 _BEST = ("the best partner taken, however bad", "A pair below the bar is no match: the truth is then missed, and the "
          "prediction a false positive. Only IoU > 0.5 counts.")
+_DICE = "Dice is larger than IoU, so more would match. Divide by the union."
+_PREDICTED = "A single right pixel would be a perfect match. Divide by the union."
 # Rows: true segments; columns: predictions. Pair (2, 2) has IoU 0.5 exactly; (1, 1) passes only without its void.
 _FARM = (torch.tensor([[34, 0, 0, 3], [1, 4, 0, 2], [0, 0, 6, 0], [2, 0, 3, 9], [0, 12, 0, 1]]),
          torch.tensor([40, 7, 9, 15, 13]), torch.tensor([39, 18, 9, 16]), torch.tensor([2, 2, 0, 1]),
@@ -68,14 +75,16 @@ match_exercise = Exercise(
                 "The prediction's area already holds its void pixels: subtract them."),
         Mistake("IoU of 0.5 taken for a match", match_with(passes=lambda iou: iou >= 0.5),
                 "Strictly more than 0.5. With exactly half, one prediction could have two partners."),
-        Mistake("dice instead of IoU", match_with(below=lambda o, t, p: (t + p) / 2),
-                "Dice is larger than IoU, so more would match. Divide by the union."),
+        Mistake("dice instead of IoU", known_with(lambda o, t, p: (t + p) / 2), _DICE),
+        Mistake("dice instead of IoU", match_with(below=lambda o, t, p: (t + p) / 2), _DICE),
         Mistake("divided by the true area", match_with(below=lambda o, t, p: t + 0 * p),
                 "A prediction that covers the whole image would match everything. Divide by the union."),
-        Mistake("divided by the predicted area", match_with(below=lambda o, t, p: p + 0 * t),
-                "A single right pixel would be a perfect match. Divide by the union."),
+        Mistake("divided by the predicted area", known_with(lambda o, t, p: p + 0 * t), _PREDICTED),
+        Mistake("divided by the predicted area", match_with(below=lambda o, t, p: p + 0 * t), _PREDICTED),
+        Mistake("divided by the larger area", known_with(lambda o, t, p: torch.maximum(t + 0 * p, p + 0 * t)),
+                "That is less than the union where neither holds the other. Divide by the union."),
         Mistake("divided by the larger area", match_with(below=lambda o, t, p: torch.maximum(t + 0 * p, p + 0 * t)),
-                "That is more than the IoU where neither holds the other. Divide by the union."),
+                "That is less than the union where neither holds the other. Divide by the union."),
         Mistake("classes not compared", _any_class, "A sheep is no match for grass: may_match says who may."),
         Mistake("no threshold", match_with(passes=lambda iou: iou >= 0),
                 "Only pairs with IoU > 0.5 are matches; the others are 0."),

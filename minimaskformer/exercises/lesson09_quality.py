@@ -86,6 +86,14 @@ quality_exercise = Exercise(
                 "Never found is the worst a class can do, and it counts, with 0."),
         Mistake("classes that are only predicted left out", quality_with(seen=lambda tp, f, n: tp + n > 0),
                 "Its false positives count: PQ 0, in the mean. Or inventing classes would cost nothing."),
+        Mistake("classes that are only missed left out", quality_with(seen=lambda tp, f, n: tp + f > 0),
+                "Never predicted, though it was there: PQ 0, in the mean."),
+        Mistake("SQ of a class without a match taken as 1", quality_with(empty=1.0),
+                "SQ of a class without a match is 0 and counts: nothing fits."),
+        Mistake("SQ and RQ exchanged", lambda *a: tuple(_quality(*a)[i] for i in (0, 2, 1)),
+                "In this order: PQ, SQ, RQ. SQ is how well the matches fit, RQ how many there are."),
+        Mistake("SQ the mean over all matches", lambda *a: (_quality(*a)[0], _pooled(*a)[1], _quality(*a)[2]),
+                "SQ class by class, then the mean: every class counts the same, however many matches it has."),
         Mistake("SQ of a class without a match left out", quality_with(empty=None),
                 "SQ of a class without a match is 0 and counts (panopticapi's rule): all three average the same "
                 "classes."),
@@ -117,9 +125,9 @@ quality_exercise = Exercise(
 
 # --- 09.6 average precision -----------------------------------------------------------------------------------------
 
-def _ap(scores, right, total, descending=True, best=lambda p: p.flip(0).cummax(0).values.flip(0), recalls=101,
+def _ap(scores, right, total, descending=True, best=lambda p: p.flip(0).cummax(0).values.flip(0), recalls=101, last=1.0,
         reach=lambda recall, r: recall >= r - 1e-12, beyond=0.0, curve=None):
-    """average_precision with knobs to get wrong."""
+    """average_precision with knobs to get wrong; beyond=None leaves out the recalls that are never reached."""
     scores, right = torch.as_tensor(scores).double(), torch.as_tensor(right)
     order = torch.arange(len(scores)) if descending is None else scores.argsort(descending=descending, stable=True)
     hits = right[order].double().cumsum(0)
@@ -128,10 +136,11 @@ def _ap(scores, right, total, descending=True, best=lambda p: p.flip(0).cummax(0
     if curve:
         return curve(precision, recall, right[order], total)
     values = []
-    for r in torch.linspace(0, 1, recalls, dtype=torch.float64):
+    for r in torch.linspace(0, last, recalls, dtype=torch.float64):
         at = reach(recall, r).nonzero()
         values.append(precision[at[0, 0]].item() if len(at) else beyond)
-    return sum(values) / len(values)
+    values = [v for v in values if v is not None]
+    return sum(values) / max(1, len(values))
 
 
 def ap_with(**knobs):
@@ -159,11 +168,11 @@ _SORT = "The most certain first: sort by score, from large to small, and `right`
 _CURVE = "Before reading off, each precision is raised to the best one at this recall *or a larger one*."
 _AT = "COCO reads the curve off at 101 recalls, 0, 0.01, ... 1, and takes their plain mean."
 _MARSH = (torch.tensor([0.6, 0.95, 0.3, 0.8, 0.1, 0.7, 0.5, 0.2]),
-          torch.tensor([False, True, True, False, False, True, True, True]), 11)
+          torch.tensor([False, True, True, False, False, True, True, True]), 19)
 _FIELD = (torch.tensor([0.5, 0.2, 0.9, 0.4, 0.7]), torch.tensor([True, True, False, True, True]), 7)
 ap_exercise = Exercise(
     id="09.6", title="average precision", name="average_precision", reference=mask_ap.average_precision,
-    fixtures=(Fixture("8 predictions, 11 true instances", _MARSH), Fixture("5 predictions, 7 true instances", _FIELD),
+    fixtures=(Fixture("8 predictions, 19 true instances", _MARSH), Fixture("5 predictions, 7 true instances", _FIELD),
               Fixture("3 predictions, 2 true instances, all found",
                       (torch.tensor([0.6, 0.8, 0.7]), torch.tensor([True, False, True]), 2)),
               Fixture("no predictions", (torch.zeros(0), torch.zeros(0, dtype=torch.bool), 3))),
@@ -175,6 +184,7 @@ ap_exercise = Exercise(
                 "Look ahead, not back: " + _CURVE),
         Mistake("11 recalls", ap_with(recalls=11), "That is Pascal VOC's rule of 2007. " + _AT),
         Mistake("100 recalls", ap_with(recalls=100), _AT + " linspace(0, 1, 101) has both ends."),
+        Mistake("100 recalls", ap_with(recalls=100, last=0.99), _AT + " arange(0, 1, 0.01) ends before 1."),
         Mistake("a recall that is just reached does not count", ap_with(reach=lambda recall, r: recall > r),
                 "The best precision at any recall >= r: equal counts."),
         Mistake("the area under the steps", ap_with(curve=_area), "That is the exact area, Pascal VOC's rule since "
@@ -191,6 +201,8 @@ ap_exercise = Exercise(
         Mistake("the last precision for recalls that are never reached",
                 lambda s, r, n: _ap(s, r, n, beyond=(r.sum() / len(r)).item() if len(r) else 0.0),
                 "Where recall stops, precision is 0: that is the price of what was missed."),
+        Mistake("the recalls that are never reached left out", ap_with(beyond=None),
+                "Where recall stops, precision is 0, and it counts: that is the price of what was missed."),
         Mistake("the mean of the precisions", ap_with(
             best=_plain, curve=lambda p, recall, r, n: p.mean() if len(p) else 0.0),
             "A mean over predictions would pay for adding some. The mean goes over recalls."),
