@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .baselines import PerPixelBaseline, PerPixelBaselinePlus, likelihood_loss, per_pixel_loss
+from .baselines import PerPixelBaseline, PerPixelBaselinePlus, likelihood_loss, per_pixel_loss, responsibilities
 from .config import get_config
 from .data.lakeland import Lakeland
 from .inference import general_inference, semantic_inference
@@ -63,6 +63,7 @@ class Budget:
     clip: float = 1.0
     stride: int = 2  # of the mask and likelihood losses: every second row and column of the truth
     amp: bool = False  # bfloat16
+    device: str = "cpu"
 
 
 def draw_scenes(split, budget):
@@ -104,7 +105,7 @@ def train(setting, seed, budget, scenes):
     images, maps = scenes
     num_classes = len(Lakeland.classes)
     torch.manual_seed(seed)
-    model, criterion = build(setting, budget), loss_function(setting, budget, num_classes)
+    model, criterion = build(setting, budget).to(budget.device), loss_function(setting, budget, num_classes)
     optimizer = torch.optim.AdamW(parameter_groups(model, budget), betas=(0.9, 0.98), fused=True)
     generator, order, curve = torch.Generator().manual_seed(seed), torch.zeros(0, dtype=torch.int64), []
     model.train()
@@ -119,7 +120,7 @@ def train(setting, seed, budget, scenes):
         x, y = ([v.flip(-1) if f else v for v, f in zip(values[batch], flip)] for values in (images, maps))
         targets = [semantic_to_target(label_map, num_classes, ignore=VOID) for label_map in y]
         with sdpa_kernel(SDPBackend.MATH):  # plain attention: for 64 keys faster on a CPU than the fused one
-            with torch.autocast("cpu", torch.bfloat16, enabled=budget.amp):
+            with torch.autocast(budget.device, torch.bfloat16, enabled=budget.amp):
                 output = model(model.normalize(torch.stack(x)).contiguous(memory_format=torch.channels_last))
             loss = criterion(output, targets)["loss"]
             optimizer.zero_grad()
@@ -129,7 +130,7 @@ def train(setting, seed, budget, scenes):
         nn.utils.clip_grad_norm_(model.parameters(), budget.clip)
         optimizer.step()
         curve.append(loss.item())
-    return model.eval(), [sum(part) / len(part) for part in (curve[i:i + 50] for i in range(0, len(curve), 50))]
+    return model.eval().cpu(), [sum(part) / len(part) for part in (curve[i:i + 50] for i in range(0, len(curve), 50))]
 
 
 def parameter_groups(model, budget):
@@ -195,6 +196,27 @@ def map_to_segments(label_map):
     segment_map = torch.where((label_map < 0) | (label_map == VOID), 0, label_map + 1).to(torch.int32)
     present = segment_map.unique().tolist()
     return segment_map, [{"id": i, "category_id": i - 1, "isthing": False} for i in present if i]
+
+
+@torch.no_grad()
+def habits(predictions, maps):
+    """How a mask model's queries share the work, means over the known pixels of all images.
+
+    openness: m_i over all queries; score: sum over classes of the semantic scores (1 if the masks tile the image);
+    queries: the effective number that answers for a pixel, 1 / sum_i r_i^2 of the shares r in its true class's score.
+    """
+    sums, count = {"openness": 0.0, "score": 0.0, "queries": 0.0}, 0
+    for (class_logits, mask_logits), label_map in zip(predictions, maps):
+        known = label_map != VOID
+        truth = torch.where(known, label_map, 0).long()  # [H, W]
+        masks = mask_logits.sigmoid()  # [N, H, W]
+        found = 1 - class_logits.softmax(-1)[:, -1]  # [N]
+        shares = responsibilities(class_logits, mask_logits, truth)  # [N, H, W]
+        values = masks.mean(0), (found[:, None, None] * masks).sum(0), 1 / shares.square().sum(0)  # each [H, W]
+        for name, value in zip(sums, values):
+            sums[name] += value[known].sum().item()
+        count += int(known.sum())
+    return {name: value / count for name, value in sums.items()}
 
 
 def run(name, seed, budget, scenes, validation, keep=None):
