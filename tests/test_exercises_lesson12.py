@@ -25,6 +25,13 @@ def attention_where(mask_logits, size):
     return torch.where(readable.any(1)[:, None], ~readable, torch.zeros_like(readable))
 
 
+def attention_by_grid(mask_logits, size):
+    x, y = ((torch.arange(n) + 0.5) / n * 2 - 1 for n in (size[1], size[0]))
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).expand(len(mask_logits), -1, -1, -1)
+    f = F.grid_sample(mask_logits[:, None], grid, padding_mode="border", align_corners=False).flatten(1) < 0
+    return f.logical_and(f.logical_not().any(1, keepdim=True)).tolist()
+
+
 def attention_in_place(mask_logits, size):
     forbidden = (F.interpolate(mask_logits.double()[None], size=size, mode="bilinear").squeeze(0) < 0).reshape(len(mask_logits), -1)
     forbidden[forbidden.sum(1) == forbidden.shape[1]] = False
@@ -39,6 +46,13 @@ def points_by_hand(maps, points):
     a, b = x - left, y - top
     return ((1 - b) * ((1 - a) * maps[m, top, left] + a * maps[m, top, left + 1])
             + b * ((1 - a) * maps[m, top + 1, left] + a * maps[m, top + 1, left + 1]))
+
+
+def points_by_tents(maps, points):
+    """Each pixel weighs 1 - distance, or nothing."""
+    at = [(points[..., k] * n - 0.5).clamp(0, n - 1)[..., None] for k, n in ((0, maps.shape[2]), (1, maps.shape[1]))]
+    across, down = ((1 - (c - torch.arange(n)).abs()).clamp(min=0) for c, n in zip(at, (maps.shape[2], maps.shape[1])))
+    return torch.einsum("mph,mhw,mpw->mp", down, maps, across)
 
 
 def points_one_by_one(maps, points):
@@ -69,10 +83,10 @@ def clip_squares(gradients, max_norm):
 
 
 RIGHT = {
-    "12.1": [attention_loop, attention_where, attention_in_place,
+    "12.1": [attention_loop, attention_where, attention_in_place, attention_by_grid,
              lambda x, s: (lambda f: f & (~f).any(-1, keepdim=True))(
                  F.interpolate(x[None], s, mode="bilinear")[0].flatten(-2).lt(0)).numpy()],
-    "12.2": [points_by_hand, points_one_by_one,
+    "12.2": [points_by_hand, points_one_by_one, points_by_tents,
              lambda m, p: F.grid_sample(m.unsqueeze(1), (p * 2 - 1).unsqueeze(2), padding_mode="border",
                                         align_corners=False).squeeze(-1).squeeze(1),
              lambda m, p: torch.stack([F.grid_sample(a[None, None], 2 * b[None, None] - 1, padding_mode="border",
@@ -80,7 +94,9 @@ RIGHT = {
     "12.3": [lambda x, n: x.abs().argsort(1)[:, :n], lambda x, n: (x.sigmoid() - 0.5).abs().topk(n, largest=False)[1],
              lambda x, n: [sorted(range(x.shape[1]), key=lambda j: abs(float(row[j])))[:n] for row in x],
              lambda x, n: np.argsort(np.abs(x.numpy()), axis=1)[:, :n],
-             lambda x, n: (-(x ** 2)).topk(n, dim=-1).indices.int()],
+             lambda x, n: (-(x ** 2)).topk(n, dim=-1).indices.int(),
+             lambda x, n: np.argpartition(np.abs(x.numpy()), n - 1, 1)[:, :n],
+             lambda x, n: torch.distributions.Bernoulli(logits=x).entropy().topk(n).indices.flip(1)],
     "12.4": [lambda c: max(c.mean().item(), 1.0), lambda c: torch.clamp(c.sum() / len(c), min=1),
              lambda c: max(1, sum(c.tolist()) / c.numel()), lambda c: np.maximum(c.numpy().mean(), 1)],
     "12.5": [clip_in_place, clip_numpy, clip_squares,
@@ -89,18 +105,26 @@ RIGHT = {
 WRONG = {
     "12.1": [lambda x, s: F.interpolate(x[None], size=s, mode="nearest")[0].flatten(1) < 0,  # nearest and not opened
              lambda x, s: F.interpolate(x[None], size=s, mode="bicubic")[0].flatten(1) < 0,
+             lambda x, s: F.adaptive_max_pool2d(x, s).flatten(1) < 0,
+             lambda x, s: torch.ones(len(x), s[0] * s[1], dtype=torch.bool),
              lambda x, s: torch.zeros(len(x), s[0] * s[1] + 1, dtype=torch.bool), lambda x, s: x.flatten(1) < 0,
              lambda x, s: F.interpolate(x[None], size=s, mode="bilinear", align_corners=True)[0].flatten(1) < 0],
     "12.2": [lambda m, p: F.grid_sample(m[:, None], 2 * p.flip(-1)[:, None] - 1, mode="nearest", align_corners=True)[:, 0, 0],
+             lambda m, p: F.grid_sample(m[:, None], 2 * p.flip(-1)[:, None] - 1, align_corners=False)[:, 0, 0],
+             lambda m, p: points_by_hand(m, p).flip(1), lambda m, p: torch.zeros(p.shape[:2]),
              lambda m, p: m.flatten(1)[:, :4], lambda m, p: points_by_hand(m, p) + 1,
              lambda m, p: points_by_hand(m, p).mT, lambda m, p: points_by_hand(m.sigmoid(), p.flip(-1))],
     "12.3": [lambda x, n: x.abs().topk(n + 1, 1, largest=False).indices, lambda x, n: x.abs().topk(n, 0).indices,
+             lambda x, n: x.abs().argsort(1).argsort(1)[:, :n],  # ranks
+             lambda x, n: x.abs().flatten().argsort()[:n * len(x)].view(len(x), n),
              lambda x, n: torch.arange(n).expand(len(x), n), lambda x, n: None,
              lambda x, n: (x - 1).abs().topk(n, 1, largest=False).indices],
     "12.4": [lambda c: c.sum() + 1, lambda c: c.min(), lambda c: (c ** 2).mean().sqrt(), lambda c: c,
-             lambda c: c.mean().clamp(min=2)],
+             lambda c: c.mean().clamp(min=2), lambda c: torch.tensor(1.0), lambda c: c.mean() / len(c),
+             lambda c: c.float().max() / 2, lambda c: 1 / c.mean().clamp(min=1)],
     "12.5": [lambda g, m: tuple(x.sign() * m for x in g), lambda g, m: tuple(-x for x in clip_gradients(g, m)),
              lambda g, m: tuple(x.clamp(-m, m) for x in clip_gradients(g, m * 3)), lambda g, m: g[:2],
+             lambda g, m: tuple(x * min(1.0, m / g[0].norm().item()) for x in g), lambda g, m: tuple(0 * x for x in g),
              lambda g, m: torch.cat([x.flatten() for x in g]),
              lambda g, m: tuple(x * (m / x.square().sum()).clamp(max=1) for x in g)],
 }

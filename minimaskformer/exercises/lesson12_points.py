@@ -42,7 +42,8 @@ _FIRST, _SECOND = _mask_examples()
 attention_exercise = Exercise(
     id="12.1", title="what a query must not read", name="attention_mask", reference=attention_mask,
     fixtures=(Fixture("4 queries, 12 x 16 to 3 x 5 cells", _FIRST), Fixture("3 queries, 9 x 10 to 4 x 3", _SECOND),
-              Fixture("2 queries that draw nothing", (-_random(2, 2, 4, 6).abs() - 0.3, (2, 5)))),
+              Fixture("2 queries that draw nothing", (-_random(2, 2, 4, 6).abs() - 0.3, (2, 5))),
+              Fixture("2 queries, none empty", (_random(3, 2, 7, 8, scale=2.0), (2, 3)))),
     mistakes=(
         Mistake("turned round: True where the query may read", lambda x, s: ~attention_mask(x, s),
                 "torch's attn_mask says what is *forbidden*: True takes a cell away."),
@@ -72,8 +73,10 @@ attention_exercise = Exercise(
                 "A very sure pixel outvotes three unsure ones as logits, not as probabilities. Resize the logits."),
         Mistake("logits compared with 0.5", lambda x, s: _opened(_resized(x, s) < 0.5),
                 "Probability 0.5 is logit 0."),
-        Mistake("sigmoid applied twice", lambda x, s: _opened(_resized(x.sigmoid(), s).sigmoid() < 0.5),
-                "sigmoid of a probability is never below 0.5: then nothing is forbidden."),
+        Mistake("one empty mask opens every query's row", lambda x, s: (_resized(x, s) < 0) & ~(
+            _resized(x, s) < 0).all(1).any(), "Each query for itself: only its own row is opened."),
+        Mistake("nothing is ever forbidden", lambda x, s: _resized(x, s) != _resized(x, s),
+                "Every cell comes out False. (A sigmoid taken twice does it: of a probability it is 0.5 or more.)"),
         Mistake("cells in columns first", lambda x, s: _opened(_columns(x, s)),
                 "The memory is flattened row by row: flatten(-2) of [N, h, w]."),
         Mistake("size taken as (width, height)", lambda x, s: _opened(_resized(x, (s[1], s[0])) < 0),
@@ -105,11 +108,23 @@ def _whole_pixels(maps, points, shift):
     return _sampled(maps, grid)
 
 
-def _floor_pixel(maps, points):
+def _corner_pixel(maps, points):
     H, W = maps.shape[-2:]
-    x = (points[..., 0] * W).long().clamp(max=W - 1)
-    y = (points[..., 1] * H).long().clamp(max=H - 1)
+    x, y = (points[..., k] * n - 0.5 for k, n in ((0, W), (1, H)))
+    x, y = x.floor().clamp(min=0).long(), y.floor().clamp(min=0).long()
     return torch.stack([m[b, a] for m, a, b in zip(maps, x, y)])
+
+
+def _by_hand(maps, points, exchanged=False, clamped=True):
+    """Bilinear from the four neighbours, with two things to get wrong."""
+    M, H, W = maps.shape
+    x, y = points[..., 0] * W - 0.5, points[..., 1] * H - 0.5
+    x, y = (x.clamp(0, W - 1), y.clamp(0, H - 1)) if clamped else (x, y)
+    left, top = x.floor().long().clamp(0, W - 2), y.floor().long().clamp(0, H - 2)
+    a, b, m = x - left, y - top, torch.arange(M)[:, None]
+    a, b = (1 - a, 1 - b) if exchanged else (a, b)
+    return ((1 - b) * ((1 - a) * maps[m, top, left] + a * maps[m, top, left + 1])
+            + b * ((1 - a) * maps[m, top + 1, left] + a * maps[m, top + 1, left + 1]))
 
 
 _POINTS = torch.tensor([[[0.30, 0.62], [0.02, 0.97], [0.71, 0.11], [0.55, 0.48]],
@@ -136,6 +151,13 @@ points_exercise = Exercise(
                 "padding_mode=\"border\" keeps the nearest pixel."),
         Mistake("half a pixel off", lambda m, p: _whole_pixels(m, p, 0.0),
                 "The centre of pixel j lies at (j + 0.5) / W, so its coordinate is x * W - 0.5."),
+        Mistake("the pixel to the left and above, not mixed", _corner_pixel,
+                "Between pixels the value is mixed from the four around it: mode=\"bilinear\"."),
+        Mistake("the neighbours' shares exchanged", lambda m, p: _by_hand(m, p, exchanged=True),
+                "The nearer pixel counts more: 1 - a for the left one, a for the right, a the distance from the left."),
+        Mistake("carried on beyond the outermost pixels", lambda m, p: _by_hand(m, p, clamped=False),
+                "There the nearest pixel counts: clamp the coordinate, not only the index."),
+        Mistake("y counted from the bottom", lambda m, p: _sampled(m.flip(1), p), "y counts from the top edge."),
         Mistake("one mask for all points", lambda m, p: _sampled(m[:1].expand_as(m), p),
                 "Mask i is read at points[i]."),
         Mistake("probabilities instead of logits", lambda m, p: _sampled(m, p).sigmoid(),
@@ -176,6 +198,8 @@ uncertain_exercise = Exercise(
         Mistake("nearest to 0.5 instead of 0", lambda x, n: (x - 0.5).abs().topk(n, 1, largest=False).indices,
                 "Probability 0.5 is logit 0."),
         Mistake("chosen among all masks together", _flat_all, "Each mask chooses for itself: topk along dim 1."),
+        Mistake("the values as well", lambda x, n: tuple(x.abs().topk(n, 1, largest=False)),
+                "topk returns two things: take .indices."),
         Mistake("the values instead of their places", lambda x, n: x.abs().topk(n, 1, largest=False).values,
                 "Return the indices."),
         Mistake("the logits at those places", lambda x, n: x.gather(1, most_uncertain(x, n)), "Return the indices."),
