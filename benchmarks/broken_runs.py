@@ -16,10 +16,10 @@ import torch
 from torch.utils.data import Dataset
 
 from minimaskformer import Lakeland, build_model
-from minimaskformer.cli import draw_run
 from minimaskformer.diagnose import diagnose, report
 from minimaskformer.evaluate import write_table
 from minimaskformer.evidence import measure
+from minimaskformer.results import draw_run
 from minimaskformer.targets import panoptic_to_target
 from minimaskformer.train import TrainConfig, train
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from minimaskformer import build_model
-from minimaskformer.cli import draw_run
 from minimaskformer.data.regroup import Regrouped
 from minimaskformer.data.sources import open_dataset, panoptic_files
 from minimaskformer.evaluate import summary, write_table
+from minimaskformer.results import draw_run
 from minimaskformer.train import TrainConfig, train
 
 GROUPS = {  # our twelve groups -> COCO's supercategories

@@ -5,9 +5,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 
 
 def main(arguments=None):
@@ -116,6 +114,7 @@ def run_train(options):
     from .evaluate import table, write_table
     from .model import build_model
     from .recipes import RECIPES, TrainConfig, learning_rate_note, train_config
+    from .results import draw_run
     from .train import train
     given = {field.name: getattr(options, field.name) for field in fields(TrainConfig) if hasattr(options, field.name)}
     given |= {"scale": tuple(given["scale"])} if "scale" in given else {}
@@ -157,6 +156,7 @@ def run_evaluate(options):
     from .checkpoint import load_checkpoint
     from .data.sources import open_dataset
     from .evaluate import evaluate, table, write_table
+    from .results import draw_scenes
     model = load_checkpoint(options.checkpoint).to(choose_device(options.device))
     dataset = open_dataset(options.data, options.split)
     results = evaluate(model, dataset, options.limit)
@@ -171,6 +171,7 @@ def run_evaluate(options):
 def run_predict(options):
     """Segment each picture; NAME_TASK.png is for looking, NAME_TASK_ids.png / .json / .npz for working on."""
     from .checkpoint import load_checkpoint
+    from .results import open_picture, write_prediction
     stems = [path.stem for path in options.images]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
@@ -243,59 +244,3 @@ def choose_device(name):
     """The torch device of "auto", "cpu" or "cuda", for this process of possibly several."""
     from .distributed import start
     return start(name)
-
-
-def open_picture(path):
-    """A picture file as RGB PIL image, upright as a viewer shows it; a clear error for anything else."""
-    from .data.images import open_image, rgb_array
-    return Image.fromarray(rgb_array(ImageOps.exif_transpose(open_image(path)), path))
-
-
-def classes_of(model):
-    """The class table a model was trained with, from its configuration."""
-    from .classes import ClassTable
-    config = model.config
-    names = config.class_names or tuple(f"class {k}" for k in range(config.num_classes))
-    isthing = tuple(k in config.things for k in range(len(names)))
-    return ClassTable(tuple(names), isthing, tuple(range(1, len(names) + 1)))
-
-
-def write_prediction(model, image, result, task, stem):
-    """A picture of a result, and the result itself in a form other programs read."""
-    from . import draw
-    classes = classes_of(model)
-    figure, ax = draw.new_figure(6 * image.width / max(image.size), 6 * image.height / max(image.size))
-    if task == "semantic":
-        draw.draw_semantic(ax, image, result, classes)
-        Image.fromarray(result.cpu().numpy().astype(np.uint16)).save(f"{stem}_ids.png")
-    elif task == "instance":
-        draw.draw_instances(ax, image, result, classes)
-        np.savez_compressed(f"{stem}.npz", **{name: value.cpu().numpy() for name, value in result.items()})
-    else:
-        from .data.coco import encode_ids
-        segment_map, segments_info = result
-        draw.draw_panoptic(ax, image, segment_map.cpu(), segments_info, classes)
-        Image.fromarray(encode_ids(segment_map.cpu().numpy())).save(f"{stem}_ids.png")
-        Path(f"{stem}.json").write_text(json.dumps(
-            [dict(s, category=classes.names[s["category_id"]]) for s in segments_info], indent=1))
-    draw.save_figure(figure, f"{stem}.png")
-    print(f"{stem}.png")
-
-
-def draw_run(model, validation, folder):
-    """curves.png and scenes.png of a finished run."""
-    from . import draw
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    draw.draw_curves(rows, folder / "curves.png")
-    draw_scenes(model, validation, folder / "scenes.png")
-
-
-def draw_scenes(model, dataset, path, count=8):
-    """Image, truth and panoptic prediction of the first few pictures of a data set."""
-    from . import draw
-    items = []
-    for i in range(min(count, len(dataset))):
-        image, target = dataset[i]
-        truth = target["segment_map"], target["segments_info"]
-        items.append((image, truth, model.predict(image, "panoptic", things=dataset.classes.things), dataset.name(i)))
-    draw.contact_sheet(items, dataset.classes, path)

@@ -102,10 +102,16 @@ def void_as_class(rows, evidence, config):
 
 
 def masks_left_behind(rows, evidence, config):
-    if evidence and has_learnt(evidence) and evidence["symmetry"]["prediction"] > 0.12 + evidence["symmetry"]["truth"]:
-        symmetric = evidence["symmetry"]
-        return (f"{symmetric['prediction']:.0%} of the predicted pixels equal their mirror image, of the true ones "
-                f"{symmetric['truth']:.0%}")
+    """Two signs together: left and right are hardly told apart, and right data are easier than the training's own."""
+    focal = series(rows, "focal")
+    if not focal or not evidence or not has_learnt(evidence):
+        return None
+    share, trained = evidence["agreement"], running_mean(focal, max(2, len(focal) // 10))[-1]
+    room = 1 - share["truth and its mirror image"]  # where left and right can be told apart at all
+    if room > 0.1 and share["truth"] - share["mirrored truth"] < 0.45 * room and evidence["focal"] < 0.85 * trained:
+        return (f"the focal loss is {trained:.4f} on the training data and only {evidence['focal']:.4f} on these "
+                f"pictures; the predictions agree with {share['truth']:.0%} of the truth, with "
+                f"{share['mirrored truth']:.0%} of its mirror image")
     return None
 
 

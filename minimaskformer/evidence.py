@@ -5,8 +5,10 @@ import torch
 from scipy.ndimage import binary_dilation
 
 from .evaluate import VOID
+from .losses import SetCriterion
 from .metrics import MeanIoU, PanopticQuality
-from .predict import read_out, run
+from .model import Output
+from .predict import bilinear, read_out, run, to_input_size
 from .targets import panoptic_to_semantic
 
 THRESHOLDS = (0.3, 0.5, 0.8)  # score thresholds of panoptic inference that are compared
@@ -26,8 +28,8 @@ def measure(model, dataset, images=50):
     ious = {shift: MeanIoU(K, VOID) for shift in (-1, 0, 1)}  # of the classes as predicted, and moved by one
     scores, counts = [], {"targets": 0, "objects": 0, "kept": 0, "twins": 0}
     low, high = math.inf, -math.inf
-    mirror = {"truth": [], "prediction": []}
-    void = VoidCount(K)
+    mirror = {"truth": [], "mirrored truth": [], "truth and its mirror image": []}
+    void, criterion, focal = VoidCount(K), SetCriterion(K), 0.0
     for i in range(images):
         image, target = dataset[i]
         truth = target["segment_map"], target["segments_info"]
@@ -41,6 +43,9 @@ def measure(model, dataset, images=50):
         counts["twins"] += twins(mask_logits[is_object], query_class[is_object])
         low, high = min(low, mask_logits.min().item()), max(high, mask_logits.max().item())
         prediction = class_logits, mask_logits, size
+        masks = bilinear(to_input_size(mask_logits, size.network, model.config.size_divisibility), size.picture)
+        losses = criterion(Output(class_logits[None], masks[None]), [target])
+        focal += losses["focal"].item() * len(target["labels"])
         for threshold in THRESHOLDS:
             quality[threshold].update(read_out(model.config, "panoptic", *prediction, things=classes.things,
                                                score_threshold=threshold), truth)
@@ -48,16 +53,18 @@ def measure(model, dataset, images=50):
         for shift, metric in ious.items():
             metric.update((label_map + shift) % K, true_map)
         void.update(label_map, true_map)
-        mirror["truth"].append(symmetry(true_map))
-        mirror["prediction"].append(symmetry(label_map))
+        mirror["truth"].append(agreement(label_map, true_map))
+        mirror["mirrored truth"].append(agreement(label_map, true_map.flip(-1)))
+        mirror["truth and its mirror image"].append(agreement(true_map, true_map.flip(-1)))
     twin_share = counts.pop("twins") / max(1, counts["objects"])
     return {"images": images, **{name + "_per_image": value / images for name, value in counts.items()},
             "twin_share": twin_share,
             "score_histogram": torch.histc(torch.tensor(scores), 10, 0, 1).int().tolist(),
-            "mask_logits": [low, high],
+            "mask_logits": [low, high], "focal": focal / max(1, counts["targets"]),
             "pq_at": {str(threshold): quality[threshold].compute()["pq"] for threshold in THRESHOLDS},
             "miou_at_shift": {str(shift): metric.compute()["miou"] for shift, metric in ious.items()},
-            "symmetry": {name: sum(values) / images for name, values in mirror.items()}, "void": void.compute(classes)}
+            "agreement": {name: sum(values) / images for name, values in mirror.items()},
+            "void": void.compute(classes)}
 
 
 def twins(mask_logits, query_class):
@@ -70,9 +77,10 @@ def twins(mask_logits, query_class):
     return int(same.tril(-1).any(1).sum())
 
 
-def symmetry(label_map):
-    """The share of pixels whose class is that of their mirror image, left and right exchanged."""
-    return (label_map == label_map.flip(-1)).float().mean().item()
+def agreement(label_map, true_map):
+    """The share of the pixels, void in neither map, on which two class maps agree; 1 where there are none."""
+    known = (label_map != VOID) & (true_map != VOID)
+    return (label_map == true_map)[known].float().mean().item() if known.any() else 1.0
 
 
 class VoidCount:

@@ -9,7 +9,7 @@ from minimaskformer.checkpoint import load_checkpoint
 from minimaskformer.classes import ClassTable
 from minimaskformer.data.lakeland import Lakeland
 from minimaskformer.diagnose import CAUSES, diagnose, read_run, report
-from minimaskformer.evidence import VoidCount, measure, symmetry, twins
+from minimaskformer.evidence import VoidCount, agreement, measure, twins
 
 DATA = Lakeland("val", 128, 0.5, 24)
 
@@ -72,10 +72,11 @@ def mirrored(output):
     (doubled, None, "duplicate queries", r"\d+% of the object queries"),
     (None, lambda output: output._replace(mask_logits=output.mask_logits.sigmoid()), "sigmoid applied twice",
      r"between 0\.\d\d and (0|1)\.\d\d"),
-    (None, mirrored, "masks not moved with the flip", r"\d+% of the predicted pixels")])
+    (None, mirrored, "masks not moved with the flip", r"agree with \d+% of the truth")])
 def test_each_break_is_named_with_its_number(change, after, cause, number):
     evidence = broken(change or (lambda model: None), after)
-    findings = {finding.cause: finding for finding in diagnose(healthy_rows(), evidence)}
+    rows = [dict(row, focal=0.2) for row in healthy_rows()] if after is mirrored else healthy_rows()
+    findings = {finding.cause: finding for finding in diagnose(rows, evidence)}
     assert cause in findings
     assert re.search(number, findings[cause].shown_by), findings[cause].shown_by
     assert findings[cause].remedy and findings[cause].shown_by in report(list(findings.values()), evidence)
@@ -99,6 +100,12 @@ def test_no_object_weight():
         assert [finding.cause for finding in found] == ["no-object weight too high"] * named
 
 
+def test_mirrored_masks_need_both_signs():
+    evidence = broken(after=mirrored)
+    assert causes(evidence, healthy_rows()) == []  # its own training data would be as hard
+    assert causes(broken(), [dict(row, focal=0.05) for row in healthy_rows()]) == []  # left and right are told apart
+
+
 def test_twins_against_a_loop():
     generator = torch.Generator().manual_seed(0)
     masks = torch.randn(12, 6, 7, generator=generator)
@@ -115,8 +122,9 @@ def test_twins_against_a_loop():
     assert twins(masks[:0], labels[:0]) == 0
 
 
-def test_symmetry_and_void():
-    assert symmetry(torch.tensor([[1, 2, 1], [1, 1, 2]])) == pytest.approx(4 / 6)
+def test_agreement_and_void():
+    assert agreement(torch.tensor([[1, 2, 1], [1, 1, 2]]), torch.tensor([[1, -1, 1], [1, 2, 2]])) == pytest.approx(4 / 5)
+    assert agreement(torch.tensor([[1]]), torch.tensor([[-1]])) == 1.0
     classes = ClassTable(("a", "b"), (False, False), (1, 2))
     count = VoidCount(2, reach=1)
     truth = torch.tensor([[1, 1, 1, 1], [1, -1, -1, 1], [1, 1, 1, 0]])
