@@ -1,4 +1,4 @@
-"""Pictures of feature maps: signed maps, embeddings as colours, terms of a dot product, cost by part (lesson 05)."""
+"""Pictures of feature maps: signed maps, embeddings as colours, terms of a dot product (lesson 05)."""
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
@@ -9,8 +9,6 @@ from .palette import NATURAL
 
 SIGNED = LinearSegmentedColormap.from_list("signed", [NATURAL["water"], "#ffffff", NATURAL["house"]])
 LEVELS = 24  # tones of red, and of blue
-PART_COLORS = {"backbone": NATURAL["mountain"], "encoder": NATURAL["balloon"], "pixel decoder": NATURAL["boat"],
-               "transformer decoder": NATURAL["water"], "heads": NATURAL["grass"], "masks": NATURAL["tree"]}
 
 
 def draw_map(ax, values, limit=None, cell=None, numbers=False, segments=None, title=None):
@@ -99,31 +97,3 @@ def draw_terms(figure, mask_embedding, pixel_embeddings, sums=(1, 4, 16), larges
         draw_map(ax, terms[order[:count]].sum(0), 0.25 * np.abs(total).max(),
                  title="all: the mask logits" if count == len(terms) else f"sum of {count}").set_axis_on()
     return figure
-
-
-def draw_cost_shares(ax, costs):
-    """One bar per model, from 0 to 100 %: which part its multiply-adds (or parameters) go to.
-
-    costs: {label: {part: number}}, parts as in cost.py. Shares of 6 % and more are written. Returns the axes.
-    """
-    ax = new_figure(6, 2)[1] if ax is None else ax
-    for row, parts in enumerate(costs.values()):
-        left, total = 0.0, sum(parts.values())
-        for part, number in parts.items():
-            share = 100 * number / total
-            color = PART_COLORS[part]
-            ax.barh(row, share, left=left, color=color, edgecolor="white", height=0.7,
-                    label=part if row == 0 else None)
-            if share >= 6:
-                dark = np.mean([int(color[i:i + 2], 16) for i in (1, 3, 5)]) < 130
-                ax.text(left + share / 2, row, f"{share:.0f}%", ha="center", va="center", fontsize=8,
-                        color="white" if dark else INK)
-            left += share
-    ax.set_yticks(range(len(costs)), costs, fontsize=8)
-    ax.set(xlim=(0, 100), xticks=[])
-    ax.invert_yaxis()
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    ax.legend(fontsize=7, frameon=False, ncols=6, loc="upper center", bbox_to_anchor=(0.5, 0), columnspacing=1.0,
-              handlelength=1.0)
-    return ax

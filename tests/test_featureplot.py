@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from minimaskformer import featureplot
-from minimaskformer.canvas import new_figure
 
 
 def picture(ax):
@@ -76,12 +75,3 @@ def test_the_last_sum_is_the_dot_product():
     first = int((m[:, None, None] * e).std((1, 2)).argmax())
     assert axes[0, 0].get_title() == f"channel {first}"
     plt.close(figure)
-
-
-def test_bars_are_shares():
-    ax = new_figure()[1]
-    featureplot.draw_cost_shares(ax, {"a": {"backbone": 30, "masks": 10}, "b": {"backbone": 1, "masks": 99}})
-    widths = [round(p.get_width()) for p in ax.patches]
-    assert sorted(widths) == [1, 25, 75, 99]
-    assert [t.get_text() for t in ax.texts] == ["75%", "25%", "99%"]
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["backbone", "masks"]
