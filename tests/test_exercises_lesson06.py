@@ -77,6 +77,14 @@ def attention_scaled_query(q, k, v, padding):
     return torch.bmm(torch.softmax(torch.baddbmm(bias[:, None], q, k.transpose(1, 2)), 2), v)
 
 
+def attention_cell_by_cell(q, k, v, padding):
+    """Padded cells cut out of every picture, the result written into an array of numpy's."""
+    out = np.zeros((len(q), q.shape[1], v.shape[2]), np.float32)
+    for b, keep in enumerate(~padding):
+        out[b] = ((k[b, keep] @ q[b].T / k.shape[-1] ** 0.5).softmax(0).T @ v[b, keep]).numpy()
+    return out
+
+
 def attention_torch(q, k, v, padding):
     return F.scaled_dot_product_attention(q, k, v, attn_mask=~padding[:, None])
 
@@ -116,6 +124,14 @@ def heads_torch(q, k, v, weights, num_heads):
     module = nn.MultiheadAttention(q.shape[-1], num_heads, batch_first=True)
     module.load_state_dict(weights)
     return module.to(q.dtype).eval()(q, k, v)[0]
+
+
+def heads_one_by_one(q, k, v, weights, num_heads):
+    C, d = q.shape[-1], q.shape[-1] // num_heads
+    q, k, v = (F.linear(x, weights["in_proj_weight"][i * C:(i + 1) * C], weights["in_proj_bias"][i * C:(i + 1) * C])
+               for i, x in enumerate((q, k, v)))
+    read = [F.scaled_dot_product_attention(*(x[..., h * d:(h + 1) * d] for x in (q, k, v))) for h in range(num_heads)]
+    return (torch.cat(read, -1) @ weights["out_proj.weight"].t() + weights["out_proj.bias"]).tolist()
 
 
 def layer_by_names(layer, x, query_positions, memory, memory_positions):
@@ -204,12 +220,13 @@ RIGHT = {
     "06.1": [positions_loops, positions_in_place, positions_library,
              lambda *args: torch.tensor(positions_loops(*args)).float(), lambda *args: positions_loops(*args).tolist()],
     "06.2": [attention_loops, attention_renormalised, attention_scaled_query, attention_torch,
+             attention_cell_by_cell,
              lambda *args: attention_renormalised(*core.doubled(args)).numpy(),
              lambda q, k, v, pad: torch.stack([attention_torch(q[b:b + 1], k[b:b + 1], v[b:b + 1], pad[b:b + 1])[0]
                                                for b in range(len(q))]),
              lambda q, k, v, pad: ((q @ k.transpose(-2, -1)) * q.size(-1) ** -0.5).masked_fill(
                  pad.unsqueeze(1), torch.finfo(q.dtype).min).softmax(dim=-1).matmul(v)],
-    "06.3": [heads_loops, heads_einsum, heads_folded, heads_torch, lambda *args: heads_einsum(*core.doubled(args)),
+    "06.3": [heads_loops, heads_einsum, heads_folded, heads_torch, heads_one_by_one, lambda *args: heads_einsum(*core.doubled(args)),
              lambda *args: heads_folded(*args).detach().numpy()],
     "06.4": [layer_by_names, layer_picture_by_picture, layer_in_place, lambda layer, *args: layer(*args)[0],
              lambda *args: layer_by_names(*core.doubled(args)), lambda *args: layer_by_names(*args).numpy()],
@@ -217,7 +234,8 @@ RIGHT = {
              lambda *args: tuple(states_list(*args))],
     "06.6": [assign_back, back_loop, lambda s, o: s[:, torch.sort(o).indices], lambda s, o: s.index_select(1, o.argsort()),
              lambda s, o: s.numpy()[:, np.argsort(o.numpy())], lambda s, o: s.transpose(0, 1)[o.argsort()].transpose(0, 1),
-             lambda s, o: torch.einsum("bnc,nm->bmc", s, F.one_hot(o).to(s))],
+             lambda s, o: torch.einsum("bnc,nm->bmc", s, F.one_hot(o).to(s)), lambda s, o: s.index_copy(1, o, s),
+             lambda s, o: torch.gather(s, 1, o.argsort()[None, :, None].expand_as(s))],
     "06.7": [histogram_loops, histogram_bincount, histogram_compare,
              lambda x: torch.stack([(x.argmax(2) == c).sum(0) for c in range(x.shape[2])], 1),
              lambda x: histogram_loops(x).tolist(), lambda x: histogram_loops(x.double()).astype(np.int32)],
@@ -228,16 +246,23 @@ WRONG = {
              lambda h, w, d, t=1e4: _positions(h, w, d, 1e4).permute(1, 2, 0),
              lambda h, w, d, t=1e4: _interleaved(_angles(h)[:, None] * torch.ones(d // 2)).T,
              lambda h, w, d, t=1e4: 2 * _positions(h, w, d, t), lambda h, w, d, t=1e4: torch.zeros(d, h, w),
+             lambda h, w, d, t=1e4: _positions(h, w, d, t, angles=lambda n: _angles(n) - 2 * math.pi / n,
+                                               pair=lambda a: torch.cat([a.sin(), a.cos()], -1)),
+             lambda h, w, d, t=1e4: _positions(h, w, d, t) * (h < 4), lambda h, w, d, t=1e4: torch.ones(d, h, w),
              lambda h, w, d: positions_loops(h, w, d), lambda h, w, d, t=1e4: None],
     "06.2": [lambda q, k, v, p: _attend(q, k, v, p, scale=lambda *_: 1, inside=0.0),
              lambda q, k, v, p: _attend(q, k, v, p, inside=None, after=0.0, scale=lambda q, k, v: q.shape[-1]),
              lambda q, k, v, p: _attend(q, k, v, p, which=lambda p: ~p, scale=lambda *_: 1),
              lambda q, k, v, p: _attend(q, k, v, p, axis=1, scale=lambda *_: 1),
              lambda q, k, v, p: _attend(q, k, v, ~p, inside=None, after=0.0), lambda q, k, v, p: v.mean(1, keepdim=True),
+             lambda q, k, v, p: (q @ k.mT / q.shape[-1] ** 0.5 + p[:, None] * -math.inf).softmax(-1) @ v,
+             lambda q, k, v, p: attention_torch(q, k, v, p) * (0 if p.any() else 1),
+             lambda q, k, v, p: _attend(q, k, v, p, inside=None, weigh=lambda s: s.sigmoid()),
              lambda q, k, v, p: attention_loops(q, k, v, p)[0], lambda q, k, v, p: q @ v],
     "06.3": [lambda *args: _multi_head(*args, split=_cut, merge=_glued, scale=lambda d, C: C ** 0.5),
              lambda *args: _multi_head(*args, thirds=(1, 0, 2), out=False),
              lambda *args: _multi_head(*args, left=(True, True), bias=False),
+             lambda *args: _multi_head(*args, thirds=(0, 0, 0), bias=False), lambda q, *rest: _multi_head(q, *rest) + q,
              lambda *args: _multi_head(*args, split=_woven, mean=True), lambda *args: 2 * heads_einsum(*args),
              lambda q, k, v, w, n: heads_einsum(q, v, v, w, n), lambda q, k, v, w, n: w["out_proj.weight"],
              lambda q, k, v, w, n: heads_einsum(q, k, v, w, n)[:, :, :1], lambda q, k, v, w, n: w["in_proj.weight"]],
@@ -245,12 +270,16 @@ WRONG = {
              lambda *args: _layer(*args, cross_at=CROSS | {"k": False, "v": True}),
              lambda *args: _layer(*args, norms=(2, 1, 3), wrap=lambda x, f, norm: x + f(norm(x))),
              lambda *args: _layer(*args, order=("cross", "mlp"), norms=(1, 3)),
+             lambda layer, *args: _layer(layer, *args, wrap=lambda x, f, norm: norm(f(x)), norms=(1, 2, 0)),
+             lambda layer, x, p, *rest: x + p, lambda layer, *args: _layer(layer, *args, wrap=lambda x, f, norm: f(x)),
              lambda layer, x, *rest: x, lambda layer, *args: layer(*args), lambda layer, x, *rest: layer.norm3(x),
              lambda layer, *args: layer.norm3(lesson06.decoder_layer(layer, *args)),
              lambda layer, x, *rest: layer.self_attn(x, x, x)],
     "06.5": [lambda *args: _decode(*args, start=lambda p: p, final=lambda x, norm, last: x),
              lambda *args: _decode(*args, carry=lambda x, norm: norm(x), final=lambda x, norm, last: norm(norm(x))),
              lambda *args: _decode(*args, reset=True, final=lambda x, norm, last: x),
+             lambda *args: _decode(*args, start=lambda p: p, which=lambda layers: list(layers)[::-1]),
+             lambda *args: _decode(*args, initial=True)[:-1],
              lambda *args: _decode(*args, start=lambda p: p)[-1], lambda layers, norm, *args: norm(args[0]),
              lambda *args: torch.stack(states_list(*args)).mean(0), lambda *args: _decode(*args)[:, 0],
              lambda layers, norm, q, m, p: layers(q)],
@@ -258,6 +287,7 @@ WRONG = {
              lambda s, o: s[:, o.argsort()[1:]], lambda s, o: s.roll(1, 1), lambda s, o: o.argsort(), lambda s, o: s * 0,
              lambda s, o: s[:, o.argsort()][:, o.argsort()]],
     "06.7": [lambda x: histogram_bincount(x[..., :-1]).T, lambda x: histogram_bincount(x).flip(1),
+             lambda x: histogram_bincount(x[1:]), lambda x: torch.ones(x.shape[1:], dtype=torch.int64),
              lambda x: histogram_bincount(x) + 1, lambda x: histogram_bincount(-x)[:, :-1],
              lambda x: histogram_bincount(x).float(), lambda x: x.argmax(-1),
              lambda x: histogram_bincount(x).float() / histogram_bincount(x).sum(0), lambda x: x.softmax(-1).mean(0)],
@@ -280,10 +310,12 @@ def test_other_wrong_solutions_are_not_accused(exercise_id):
 
 @ids
 def test_mistakes_written_in_float32_are_recognised_too(exercise_id):
-    """`Mistake.fn` is run in float64 by the check; a learner's is run in float32."""
+    """`Mistake.fn` is run in float64 by the check; a learner's is run in float32. (That no other fits: test_exercises.)"""
     exercise = BY_ID[exercise_id]
     for mistake in exercise.mistakes:
-        assert core.evaluate(exercise, lambda *args: mistake.fn(*args)).mistake is mistake, mistake.name  # noqa: B023
+        for fixture in exercise.fixtures:
+            value = core.call(mistake.fn, fixture.args)
+            assert exercise.same(value, core.call(mistake.fn, core.doubled(fixture.args))), mistake.name
 
 
 def test_a_softmax_that_overflows_is_remarked_on():

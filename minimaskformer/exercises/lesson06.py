@@ -65,7 +65,8 @@ attention_exercise = Exercise(
     id="06.2", title="attention with padding", name="attention", reference=attention, fixtures=ATTENTION_FIXTURES,
     mistakes=ATTENTION_MISTAKES,
     hints=("Which axis of the scores [B, N, P] must add up to 1 after the softmax, and what score gives weight 0?",
-           "Scores, divided; padded ones replaced *before* the softmax; softmax over the cells; times the values.",
+           "Scores, divided; padded ones *replaced* before the softmax, not multiplied (0 times infinity is not a "
+           "number); softmax over the cells; times the values.",
            "(q @ k.mT / D ** 0.5).masked_fill(padding[:, None, :], -inf).softmax(-1) @ v"),
     why="Setting weights to 0 after the softmax would leave the rest adding up to less than 1, by an amount that "
         "depends on how much padding another picture of the batch has caused.",

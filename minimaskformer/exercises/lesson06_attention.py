@@ -59,6 +59,7 @@ ATTENTION_MISTAKES = (
             "The scores are scaled, not the weights: those must add up to 1."),
     Mistake(_ROOT[0], _root(lambda q, k, v: k.shape[1]), _ROOT[1]),
     Mistake(_ROOT[0], _root(lambda q, k, v: q.shape[1]), _ROOT[1]),
+    Mistake(_ROOT[0], _root(lambda q, k, v: v.shape[-1]), _ROOT[1]),
     Mistake(_AXIS[0], _with(axis=1), _AXIS[1]),
     Mistake(_AXIS[0], _with(axis=0), _AXIS[1]),
     Mistake(_AXIS[0], _with(axis=1, inside=None, after=0.0), _AXIS[1]),
@@ -121,12 +122,13 @@ def _woven(x, heads):
 
 
 def _multi_head(q, k, v, weights, num_heads, split=_split, merge=_merge, thirds=(0, 1, 2), bias=True, out_bias=True,
-                out=True, scale=lambda d, C: d ** 0.5, left=(False, False), axis=-1, mean=False):
+                out=True, scale=lambda d, C: d ** 0.5, left=(False, False), axis=-1, mean=False, weigh=None):
     """Multi-head attention with knobs to get wrong."""
     w, b = weights["in_proj_weight"].chunk(3), weights["in_proj_bias"].chunk(3)
     q, k, v = (x @ (w[i] if left[0] else w[i].T) + bias * b[i] for x, i in zip((q, k, v), thirds))
     q, k, v = (split(x, num_heads) for x in (q, k, v))
-    attention = (q @ k.mT / scale(q.shape[-1], q.shape[-1] * num_heads)).softmax(axis)  # [B, heads, N, P]
+    attention = q @ k.mT / scale(q.shape[-1], q.shape[-1] * num_heads)  # [B, heads, N, P]
+    attention = attention.softmax(axis) if weigh is None else weigh(attention)
     if mean:
         attention = attention.mean(1, keepdim=True)
     read = merge(attention @ v)
@@ -140,10 +142,18 @@ def _heads_with(**knobs):
     return lambda q, k, v, weights, num_heads: _multi_head(q, k, v, weights, num_heads, **knobs)
 
 
+def _thirds_by_head(q, k, v, weights, num_heads):
+    """The rows of in_proj read as q, k, v of head 0, then q, k, v of head 1: other libraries store them so."""
+    weights = weights | {name: w.unflatten(0, (num_heads, 3, -1)).transpose(0, 1).flatten(0, 2)
+                         for name, w in weights.items() if name.startswith("in_proj")}
+    return _multi_head(q, k, v, weights, num_heads)
+
+
 _VIEW = ("heads cut across the queries",
          "[B, N, C] must become [B, N, heads, d] first, and then be transposed to [B, heads, N, d]. A plain view to "
          "[B, heads, N, d] has the right shape and mixes queries.")
 _THIRDS = ("the thirds of in_proj in another order", "Rows 0 ... C-1 are for q, the next C for k, the last for v.")
+_TWICE = ("a third of in_proj used twice", _THIRDS[1])
 _SIDE = ("a weight used from the wrong side", "A linear layer is x @ weight.T + bias; F.linear does it.")
 HEADS_MISTAKES = (
     Mistake(_VIEW[0], _heads_with(split=_cut, merge=_glued), _VIEW[1]),
@@ -172,6 +182,12 @@ HEADS_MISTAKES = (
     *(Mistake(_SIDE[0], _heads_with(left=left), _SIDE[1]) for left in ((True, True), (True, False), (False, True))),
     *(Mistake(_THIRDS[0], _heads_with(thirds=thirds), _THIRDS[1])
       for thirds in ((1, 0, 2), (0, 2, 1), (2, 1, 0), (1, 2, 0), (2, 0, 1))),
+    *(Mistake(_TWICE[0], _heads_with(thirds=thirds), _TWICE[1])
+      for thirds in ((0, 0, 0), (0, 1, 1), (0, 0, 2), (0, 0, 1))),
+    Mistake("the rows of in_proj taken head by head", _thirds_by_head,
+            "First all of q's rows, C of them, then k's, then v's. Cut in thirds first, into heads afterwards."),
+    Mistake("num_heads taken for the channels of one head", lambda q, k, v, weights, n: _multi_head(
+        q, k, v, weights, q.shape[-1] // n), "unflatten(-1, (num_heads, -1)): heads first, their channels last."),
     Mistake("values made from k", lambda q, k, v, *rest: _multi_head(q, k, k, *rest),
             "In the decoder k carries positions, v does not: they are two different inputs."),
     Mistake("keys and values made from q", lambda q, k, v, *rest: _multi_head(q, q, q, *rest),
@@ -179,5 +195,6 @@ HEADS_MISTAKES = (
     Mistake("keys and values exchanged", lambda q, k, v, *rest: _multi_head(q, v, k, *rest),
             "k is compared, v is read."),
     Mistake("softmax over the wrong axis", _heads_with(axis=-2), "Over the cells: the last axis of [B, heads, N, P]."),
+    Mistake(_NONE[0], _heads_with(weigh=lambda s: s), _NONE[1]),
     Mistake("softmax over the heads", _heads_with(axis=1), "Over the cells: the last axis of [B, heads, N, P]."),
 )

@@ -90,6 +90,16 @@ def _stale_query(layer, x, positions, memory, memory_positions):
     return layer.norm3(after + layer.mlp(after))
 
 
+def _stale_residual(added_to):
+    """One step added to an earlier x than the one before it: 0 the x that came in, 1 that after the self-attention."""
+    def wrong(layer, x, positions, memory, memory_positions):
+        states = [x, layer.norm1(x + layer.self_attn(x + positions, x + positions, x)[0])]
+        read = layer.cross_attn(states[1] + positions, memory + memory_positions, memory)[0]
+        states.append(layer.norm2(states[added_to[0]] + read))
+        return layer.norm3(states[added_to[1]] + layer.mlp(states[2]))
+    return wrong
+
+
 def _exchanged(layer, x, positions, memory, memory_positions):
     x = layer.norm1(x + layer.cross_attn(x + positions, x + positions, x)[0])
     x = layer.norm2(x + layer.self_attn(x + positions, memory + memory_positions, memory)[0])
@@ -121,11 +131,12 @@ LAYER_MISTAKES = (
             "other weights."),
     Mistake("the norm on the step alone, not on the sum", _with(wrap=lambda x, f, norm: x + norm(f(x))),
             "norm(x + step(x)): the sum is normalised."),
-    *(Mistake(_RESIDUAL[0], _no_residual(skipped), _RESIDUAL[1]) for skipped in ((1,), (2,), (3,), (1, 2), (1, 2, 3))),
+    *(Mistake(_RESIDUAL[0], _no_residual(skipped), _RESIDUAL[1])
+      for skipped in ((1,), (2,), (3,), (1, 2), (1, 3), (2, 3), (1, 2, 3))),
     *(Mistake(_NORMS[0], _with(norms=norms), _NORMS[1])
-      for norms in ((0, 2, 3), (1, 0, 3), (1, 2, 0), (0, 0, 3), (0, 0, 0))),
+      for norms in ((0, 2, 3), (1, 0, 3), (1, 2, 0), (0, 0, 3), (0, 2, 0), (1, 0, 0), (0, 0, 0))),
     *(Mistake(_MIXED[0], _with(norms=norms), _MIXED[1])
-      for norms in ((2, 1, 3), (1, 3, 2), (3, 2, 1), (1, 1, 1), (2, 3, 1), (3, 1, 2), (1, 1, 2))),
+      for norms in ((2, 1, 3), (1, 3, 2), (3, 2, 1), (1, 1, 1), (2, 3, 1), (3, 1, 2), (1, 1, 2), (1, 1, 3), (1, 2, 2))),
     *(Mistake(_ORDER[0], _with(order=order, norms=norms), _ORDER[1]) for order, norms in (
         (("cross", "self", "mlp"), (2, 1, 3)), (("cross", "self", "mlp"), (1, 2, 3)),
         (("self", "mlp", "cross"), (1, 3, 2)), (("self", "mlp", "cross"), (1, 2, 3)))),
@@ -134,7 +145,13 @@ LAYER_MISTAKES = (
     *(Mistake("positions carried along in x", wrong,
               "Add them anew wherever something is compared; x itself, and so the residual, stays without.",
               issue("facebookresearch/detr", 55))
-      for wrong in (_carried, _residual_of_q((1,)), _residual_of_q((2,)), _residual_of_q((1, 2)))),
+      for wrong in (_carried, *(_residual_of_q(steps) for steps in ((1,), (2,), (1, 2), (1, 2, 3))))),
+    Mistake("memory_positions added to memory itself, and to the keys again",
+            lambda layer, x, positions, memory, m: _layer(layer, x, positions, memory + m, m),
+            "Once, and to the keys only; what is read is memory as it came."),
+    *(Mistake("a step added to an old x", _stale_residual(added_to),
+              "Each step adds to what the step before it has left: norm2(x + read) with norm1's x, and so on.")
+      for added_to in ((0, 2), (1, 1), (1, 0))),
     Mistake("the cross-attention asks with the old x", _stale_query,
             "It asks with what the self-attention and norm1 have made of x."),
     Mistake("self_attn and cross_attn exchanged", _exchanged,
@@ -174,6 +191,11 @@ def _decoder_with(**knobs):
     return lambda *args: _decode(*args, **knobs)
 
 
+def _memory_positions(to_memory, to_keys):
+    return lambda layers, norm, query_positions, memory, positions: _decode(
+        layers, norm, query_positions, memory + to_memory * positions, to_keys * positions)
+
+
 _CONTENT = ("the learned queries as the start instead of zeros",
             "x starts at zero; the learned table is a *position*, added anew in each layer. (Other models do start "
             "there; these weights do not fit them.)")
@@ -196,6 +218,11 @@ DECODER_MISTAKES = (
     Mistake("every layer starts at zero again", _decoder_with(reset=True), "x goes from layer to layer."),
     Mistake("query positions in the first layer only", _decoder_with(positions_at=lambda i: int(i == 0)),
             "They are added anew in each layer."),
+    Mistake("no query positions", _decoder_with(positions_at=lambda i: 0),
+            "Then all queries start alike and stay alike."),
+    Mistake("no memory_positions", _memory_positions(0, 0), "Each layer is given them, and adds them to its keys."),
+    *(Mistake("memory_positions added to memory itself", _memory_positions(1, again),
+              "Hand both to the layer as they are: it adds the positions to the keys only.") for again in (0, 1)),
     Mistake("the start counted as a state", _decoder_with(initial=True),
             "L layers, L states. At the start all queries are alike, and there is nothing to train."),
     Mistake("the last state only", lambda *args: _decode(*args)[-1],

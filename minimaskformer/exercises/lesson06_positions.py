@@ -66,11 +66,25 @@ def _added(height, width, dim, temperature=10_000.0):
     return y[:, :, None] + x[:, None, :]
 
 
+def _same_half(which):
+    """One axis in both halves."""
+    def positions(*args):
+        half = _positions(*args).chunk(2)[which]  # [dim/2, H, W]
+        return torch.cat([half, half])
+    return positions
+
+
+_AXES = ("one axis in both halves", "The first half of the channels encodes y, the second x. With one of them alone, "
+                                    "rows or columns cannot be told apart.")
 _PAIRS = ("sin and cos of different wavelengths",
           "Channels 2i and 2i + 1 are the sine and the cosine of one angle: the exponent belongs to the pair i.")
 POSITION_MISTAKES = (
     Mistake("x and y exchanged", _then(lambda p: p.roll(len(p) // 2, 0)),
             "The first half of the channels encodes y, the row."),
+    Mistake(_AXES[0], _same_half(0), _AXES[1]),
+    Mistake(_AXES[0], _same_half(1), _AXES[1]),
+    Mistake("y and x in alternation", _then(lambda p: torch.stack(p.chunk(2), 1).flatten(0, 1)),
+            "All channels of y, then all of x: torch.cat. Only sin and cos alternate."),
     Mistake("all sines, then all cosines", _with(pair=lambda a: torch.cat([a.sin(), a.cos()], -1)),
             "They alternate: sin, cos, sin, cos. A model trained with one order reads nonsense in the other."),
     Mistake("cosine before sine", _with(pair=lambda a: torch.stack([a.cos(), a.sin()], -1).flatten(1)),
@@ -92,6 +106,8 @@ POSITION_MISTAKES = (
             "Pair i of dim/2 channels has the exponent 2i / (dim/2); each axis has only dim/2 channels."),
     Mistake("the exponent is twice of what it should be", _with(exponents=lambda dim: _exponents(dim) * 2),
             "Pair i has the exponent 2i / (dim/2), with i = 0 ... dim/4 - 1."),
+    Mistake("all pairs have the wavelength of the first", _with(exponents=lambda dim: 0 * _exponents(dim)),
+            "The exponent 2i / (dim/2) is a fraction: a whole-number division // makes it 0."),
     Mistake(_PAIRS[0], _unpaired(1), _PAIRS[1]),
     Mistake(_PAIRS[0], _unpaired(2), _PAIRS[1]),
     Mistake("multiplied by temperature ** ... instead of divided", _with(power=1),
@@ -114,6 +130,16 @@ def _states(B, N, C, seed):
 ORDER_FIXTURES = (  # no order is its own inverse: a swap of two would hide the mistake
     Fixture("4 queries, 2 pictures", (_states(2, 4, 3, 0), torch.tensor([2, 0, 3, 1]))),
     Fixture("5 queries, 5 pictures, 5 channels", (_states(5, 5, 5, 1), torch.tensor([1, 3, 0, 4, 2]))))
+_OVER = ("rows overwritten before they were moved",
+         "`states` was changed in place while it was still being read. Write into a new tensor.")
+
+
+def _overwritten(states, places, sources):
+    for place, source in zip(places.tolist(), sources.tolist()):
+        states[:, place] = states[:, source]
+    return states
+
+
 _AXIS = ("the wrong axis", "The queries are axis 1 of [B, N, C]: states[:, index].")
 ORDER_MISTAKES = (
     Mistake("order itself instead of its inverse", lambda s, o: s[:, o],
@@ -124,6 +150,8 @@ ORDER_MISTAKES = (
     Mistake("the inverse, backwards", lambda s, o: s[:, o.argsort(descending=True)],
             "argsort in its usual, ascending direction is the inverse."),
     Mistake("the values sorted", lambda s, o: s.sort(1).values, "Move whole rows; `order` says where to."),
+    Mistake(_OVER[0], lambda s, o: _overwritten(s, o, o.sort().values), _OVER[1]),
+    Mistake(_OVER[0], lambda s, o: _overwritten(s, o.sort().values, o.argsort()), _OVER[1]),
     Mistake(_AXIS[0], lambda s, o: s[o.argsort()], _AXIS[1]),
     Mistake(_AXIS[0], lambda s, o: s[o], _AXIS[1]),
     Mistake(_AXIS[0], lambda s, o: s[..., o.argsort()], _AXIS[1]),
@@ -146,16 +174,21 @@ def _histogram(x):
     return _count(x.argmax(-1), x.shape[-1])
 
 
+_SOFTMAX = "Answers compete within one query: over the last axis. (For the argmax no softmax is needed.)"
 HISTOGRAM_MISTAKES = (
     Mistake("classes in rows, queries in columns", lambda x: _histogram(x).T, "[N, K+1]: one row per query."),
     Mistake("no object left out of the count", lambda x: _histogram(x)[:, :-1],
             "How often a query is silent belongs to its portrait: K + 1 columns."),
+    Mistake("no object not counted: its column stays 0",
+            lambda x: F.pad(_histogram(x)[:, :-1], (0, 1)), "It is an answer like the others: K + 1 counts per query."),
     Mistake("no object dropped before the argmax", lambda x: _count(x[..., :-1].argmax(-1), x.shape[-1] - 1),
             "Then a silent query seems to answer with its second choice."),
     Mistake("no object dropped before the argmax, with an empty column for it",
             lambda x: _count(x[..., :-1].argmax(-1), x.shape[-1]),
             "Then a silent query seems to answer with its second choice."),
     Mistake("probabilities summed", lambda x: x.softmax(-1).sum(0), "Count answers: one per scene and query."),
+    Mistake("a softmax over the scenes before the argmax", lambda x: _histogram(x.softmax(0)), _SOFTMAX),
+    Mistake("a softmax over the queries before the argmax", lambda x: _histogram(x.softmax(1)), _SOFTMAX),
     Mistake("shares instead of counts", lambda x: _histogram(x) / len(x), "Whole numbers: how many of the S scenes."),
     Mistake("all queries together", lambda x: _histogram(x).sum(0), "One row per query."),
     Mistake("all scenes apart", lambda x: F.one_hot(x.argmax(-1), x.shape[-1]), "Sum over the scenes, axis 0."),
