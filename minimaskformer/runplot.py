@@ -26,13 +26,15 @@ def draw_gallery(figure, runs, right, columns=4):
             ax.plot(steps, weight * smooth(values), color=LINES[name], linewidth=1.5,
                     label=name if weight == 1 else f"{weight:g} {name}")
         ax.set_title(f"{title}\n{last_figures(log)}", fontsize=8)
-        ax.set(yscale="log", ylim=(0.05, 20))
+        ax.set(yscale="log", ylim=(0.1, 5))
         ax.tick_params(labelsize=7, which="both")
         ax.grid(color="0.92", linewidth=0.6)
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[len(runs):]:
         ax.set_axis_off()
-    axes[0].legend(fontsize=7, frameon=False, loc="lower left")
+    for ax in axes[max(0, len(runs) - columns):len(runs)]:
+        ax.set_xlabel("step", fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return axes[:len(runs)]
 
 
