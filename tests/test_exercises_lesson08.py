@@ -209,6 +209,57 @@ def stack_numpy(x, m, things, top_k):
     return masks[i[by]].astype(np.uint8), c[by], score[by].astype(np.float32)
 
 
+def survive_in_place(scores, probs, t):
+    own = (probs >= 0.5).sum((1, 2))
+    probs *= scores[:, None, None]
+    won = F.one_hot(probs.argmax(0), len(scores)).sum((0, 1))
+    return (won >= t * own) * (won > 0) * (own > 0)
+
+
+def ids_popping(classes, things):
+    out, known, count = [], {}, 0
+    while classes:
+        c = classes.pop(0)
+        if c not in known:
+            count += 1
+        out.append(known.get(c, count))
+        if c not in things:
+            known[c] = out[-1]
+    return out
+
+
+def map_in_place(x, m, things, score_threshold, overlap_threshold):
+    """Maps and masks changed in place, ids given while walking over all N queries."""
+    m.sigmoid_()
+    scores, classes = x.softmax(-1).max(-1)
+    scores[(classes == x.shape[1] - 1) | ~(scores > score_threshold)] = -1
+    own = (m >= 0.5).sum((1, 2))
+    m *= scores[:, None, None]
+    winner = m.argmax(0)
+    winner[m.amax(0) < 0] = -1
+    out, known, count = torch.zeros_like(winner, dtype=torch.int32), {}, 0
+    for i in range(len(x)):
+        mine, c = winner == i, int(classes[i])
+        if own[i] and mine.any() and mine.sum() >= overlap_threshold * own[i]:
+            count += c not in known
+            out[mine] = known.get(c, count)
+            if c not in things:
+                known[c] = known.get(c, count)
+    return out
+
+
+def stack_in_place(x, m, things, top_k):
+    x.exp_()
+    x /= x.sum(1, keepdim=True)
+    flat, rows = x[:, :-1].reshape(-1), []
+    for place in flat.argsort(descending=True)[:top_k].tolist():
+        i, c = divmod(place, x.shape[1] - 1)
+        if c in things and (m[i] > 0).any():
+            rows.append((float(flat[place] * m[i][m[i] > 0].sigmoid().mean()), c, (m[i] > 0).int().tolist()))
+    rows.sort(key=lambda row: -row[0])
+    return [r[2] for r in rows], [r[1] for r in rows], [r[0] for r in rows]
+
+
 RIGHT = {
     "08.1": [general_loops, general_masked, general_in_place, general_log,
              lambda x, m: general_masked(x.double(), m.double()), lambda x, m: torch.stack(general_masked(x, m)),
@@ -219,14 +270,15 @@ RIGHT = {
              lambda x, m, s: (x.softmax(-1)[:, :-1, None, None] * upsample(m, s).sigmoid()[:, None]).sum(0),
              lambda x, m, s: F.interpolate(m[:, None], s, mode="bilinear").sigmoid()[:, 0].permute(1, 2, 0)
              .matmul(x.softmax(1)).permute(2, 0, 1)[:-1]],
-    "08.3": [survive_loops, survive_bincount, survive_one_hot, lambda s, m, t: survive_one_hot(s.double(), m.double(), t),
+    "08.3": [survive_loops, survive_bincount, survive_one_hot, survive_in_place,
+             lambda s, m, t: survive_one_hot(s.double(), m.double(), t),
              lambda s, m, t: torch.tensor(survive_loops(s, m, t)).tolist(),
              lambda s, m, t: np.array(survive_loops(s, m, t))],
-    "08.4": [ids_dict, ids_tensor, ids_two_passes, lambda c, t: tuple(ids_dict(c, t)),
+    "08.4": [ids_dict, ids_tensor, ids_two_passes, ids_popping, lambda c, t: tuple(ids_dict(c, t)),
              lambda c, t: ids_tensor(torch.tensor(c).tolist(), set(t))],
-    "08.5": [map_library, map_loops, map_lookup, lambda x, m, *rest: map_lookup(x.double(), m.double(), *rest),
+    "08.5": [map_library, map_loops, map_lookup, map_in_place, lambda x, m, *rest: map_lookup(x.double(), m.double(), *rest),
              lambda *args: np.array(map_loops(*args), np.int16), lambda *args: map_library(*args).T.contiguous().T],
-    "08.6": [stack_library, stack_loops, stack_numpy, lambda x, m, *rest: stack_library(x.double(), m.double(), *rest),
+    "08.6": [stack_library, stack_loops, stack_numpy, stack_in_place, lambda x, m, *rest: stack_library(x.double(), m.double(), *rest),
              lambda *args: list(stack_library(*args)),
              lambda *args: tuple(torch.as_tensor(np.asarray(a)) for a in stack_loops(*args))],
 }
@@ -240,35 +292,60 @@ def test_right_solutions_written_differently_pass(exercise_id):
 
 # --- wrong answers that are no known mistake, and two mistakes at once ------------------------------------------------
 
+def survive_greedy(scores, probs, t):
+    """The surest first; what it covers is taken."""
+    own, free, kept = probs >= 0.5, torch.ones(probs.shape[1:], dtype=torch.bool), torch.zeros(len(scores)).bool()
+    for i in scores.argsort(descending=True):
+        kept[i] = own[i].any() and (own[i] & free).sum() >= t * own[i].sum()
+        free &= ~own[i]
+    return kept
+
+
+def ids_stuff_first(classes, things):
+    stuff = list(dict.fromkeys(c for c in classes if c not in things))
+    return [stuff.index(c) + 1 if c in stuff else len(stuff) + sum(d in things for d in classes[:i + 1])
+            for i, c in enumerate(classes)]
+
+
 WRONG = {
     "08.1": [lambda x, m: _general(x, m, keep=lambda s, c, K: s > -1, weigh=lambda s, m: m.sigmoid() + 0 * s),
              lambda x, m: _general(x, m, number=False, weigh=lambda s, m: s + m.sigmoid()),
              lambda x, m: _general(x, m, weigh=lambda s, m: -s * m.sigmoid()),
              lambda x, m: _general(x, m, keep=lambda s, c, K: (c != K) & (s < 0.9)),
-             lambda x, m: _general(x, m)[::-1], lambda x, m: _general(x, m)[0],
+             lambda x, m: _general(x, m)[0], lambda x, m: _general(x, m, number=False, keep=lambda s, c, K: s > 0.5),
+             lambda x, m: _general(x, m, number=False, weigh=lambda s, m: m.sigmoid() + 0 * s),
+             lambda x, m: (torch.full(m.shape[1:], -1),) * 2,
              lambda x, m: tuple(a.T for a in _general(x, m)), lambda x, m: (_general(x, m)[0] + 1, _general(x, m)[1])],
     "08.2": [lambda x, m, s: _semantic(x, m, s, probs=lambda x: x.softmax(-1), masks=lambda m, s: upsample(m.sigmoid(), s)),
-             lambda x, m, s: _semantic(x, m, s, probs=lambda x: x[:, :-1].sigmoid()),
-             lambda x, m, s: _semantic(x, m, s, masks=lambda m, s: upsample(m, s, "bicubic").sigmoid()),
+             lambda x, m, s: _semantic(x, m, s, probs=lambda x: x[:, :-1].softmax(-1), masks=upsample),
+             lambda x, m, s: _semantic(x, m, s, masks=lambda m, s: upsample(m.sigmoid(), s, "bicubic")),
+             lambda x, m, s: _semantic(x, m, s, masks=lambda m, s: upsample(m.sigmoid(), s, align_corners=True)),
              lambda x, m, s: _semantic(x, m, s).transpose(1, 2), lambda x, m, s: _semantic(x, m, s) * 2,
              lambda x, m, s: _semantic(x, m, s, masks=lambda m, s: upsample(m.sigmoid(), s, "nearest")) / len(x),
              lambda x, m, s: _semantic(x, m, m.shape[1:])],
     "08.3": [lambda s, m, t: _survive(s, m, t, own=lambda s, m: m > 0.5, passes=lambda r, t: r > t),
              lambda s, m, t: _survive(s, m, 0.5), lambda s, m, t: torch.ones(len(s)).bool(),
              lambda s, m, t: _survive(s, m, t, own=lambda s, m: m >= 0.3),
+             lambda s, m, t: (_survive(s, m, t) & (s >= t)), lambda s, m, t: s > t, survive_greedy,
+             lambda s, m, t: _survive(s, m, t, weigh=lambda s, m: m, passes=lambda r, t: r > t),
              lambda s, m, t: _survive(s, m, t)[:-1], lambda s, m, t: _survive(s, m, t).float() / 2,
              lambda s, m, t: ~_survive(s, m, t, own=lambda s, m: s[:, None, None] * m >= 0.5)],
     "08.4": [lambda c, t: [i * 2 for i in ids_dict(c, t)], lambda c, t: ids_dict(c[::-1], t)[::-1],
              lambda c, t: _ids(c, t, start=0, merges=lambda c, t, p: False),
+             lambda c, t: [i - 1 for i in _ids(c, t, step=lambda n, m: m)], ids_stuff_first,
              lambda c, t: _ids(c, t, start=2), lambda c, t: ids_dict(c, t)[:-1], lambda c, t: [1] * len(c),
              lambda c, t: _ids(c, t, merges=lambda c, t, p: True, step=lambda n, m: m)],
     "08.5": [lambda *a: _map(*a, runner_up=True, ids=lambda c, t: _ids(c, t, start=0)),
              lambda *a: _map(*a, test={"own": lambda s, m: s[:, None, None] * m >= 0.5}, floor=True),
              lambda x, m, t, s, o: _map(x, m, t, 0.5, 0.5), lambda *a: map_library(*a) * 2,
              lambda *a: map_library(*a).T, lambda *a: torch.zeros(a[1].shape[1:], dtype=torch.int64),
-             lambda *a: _map(*a, keep=lambda s, c, K, t: c != K, void=-1), inference.panoptic_inference],
+             lambda *a: _map(*a, keep=lambda s, c, K, t: c != K, void=-1),
+             lambda *a: _map(*a, keep=lambda s, c, K, t: c != K, turn=torch.ones_like),
+             lambda *a: _map(*a, runner_up=True, ids=lambda c, t: _ids(c, t, merges=lambda c, t, p: False)),
+             lambda *a: (_map(*a) > 0).int(), inference.panoptic_inference],
     "08.6": [lambda *a: _stack(*a, sort=False, drop_empty=False), lambda *a: _stack(*a, single=True, stuff_first=True),
-             lambda *a: tuple(v.flip(0) for v in _stack(*a)), lambda *a: _stack(*a)[1:],
+             lambda *a: _stack(*a, probs=lambda x: x[:, :-1].softmax(-1), stuff_first=True), lambda *a: _stack(*a)[1:],
+             lambda *a: tuple(v[:0] for v in _stack(*a)),
              lambda x, m, t, k: _stack(x, m, t, k - 1),
              lambda *a: (_stack(*a)[0], _stack(*a)[1], _stack(*a)[2].sqrt()), inference.instance_inference],
 }

@@ -28,11 +28,16 @@ _MEADOW = _predictions(46, 4, (2, 5.0, 0, 4), (1, 4.5, 4, 8), (4, 6.0, 0, 24), (
 _MEADOW[0][6, 0] = 3.9
 _LAKE = _predictions(56, 4, (0, 4.2, 0, 6), (3, 3.1, 5, 9), (2, 2.3, 9, 12), (0, 3.7, 12, 14), (3, 2.8, 8, 12),
                      (4, 1.5, 13, 17), (1, 2.0, 16, 20), (3, 4.4, 18, 22), (0, 2.2, 3, 8))
+# The second query's mask reaches one half nowhere, and it wins the last two pixels all the same.
+_RIDGE = (torch.tensor([[0.0, 0, 4, 0, 0], [4, 0, 0, 0, 0], [0, 0, 0, 4.5, 0], [0, 0, 0, 0, 5]]),
+          torch.tensor([[3.0] * 4 + [-3] * 4, [-5] * 6 + [-0.7] * 2, [-3.5] * 4 + [3] * 2 + [-4] * 2,
+                        [2] * 8]).view(4, 2, 4))
 MAP_FIXTURES = (
     Fixture("10 queries, thresholds 0.8 and 0.75", (*_MEADOW, (2, 3), 0.8, 0.75)),
     Fixture("9 queries, thresholds 0.5 and 0.6", (*_LAKE, (2, 3), 0.5, 0.6)),
     Fixture("the first with thresholds 0.4 and 0.3", (*_MEADOW, (2, 3), 0.4, 0.3)),
-    Fixture("nobody is sure enough", (*_LAKE, (2, 3), 0.99, 0.5)))
+    Fixture("nobody is sure enough", (*_LAKE, (2, 3), 0.99, 0.5)),
+    Fixture("4 queries, one with an empty mask", (*_RIDGE, (2, 3), 0.6, 0.5)))
 
 
 def _read(x):
@@ -75,6 +80,12 @@ def map_with(**knobs):
     return lambda *args: _map(*args, **knobs)
 
 
+def _by_score(x, m, *rest):
+    order = _read(x)[0].argsort(descending=True)
+    return _map(x[order], m[order], *rest)
+
+
+_NO_TEST = "Step 3 drops a query that won too little of its own mask."
 MAP_MISTAKES = (
     Mistake("queries that say no object take part", map_with(keep=lambda s, c, K, t: s > t),
             "A query may be very sure to see *nothing*: sure is not enough, its answer must be a class."),
@@ -98,10 +109,14 @@ MAP_MISTAKES = (
             map_with(test={"own": lambda s, m: s[:, None, None] * m >= 0.5}),
             "The own mask is m_i >= 0.5, whatever the score: with the product it looks smaller, and the filter "
             "becomes more lenient."),
-    Mistake("no overlap test", map_with(turn=torch.ones_like),
-            "Step 3 drops a query that won too little of its own mask."),
+    Mistake("no overlap test", map_with(turn=torch.ones_like), _NO_TEST),
+    Mistake("no overlap test", map_with(test={"passes": lambda r, t: r >= 0}), _NO_TEST),
     Mistake("the overlap test the wrong way round", map_with(turn=torch.logical_not),
             "Dropped is what won *less* than the threshold."),
+    Mistake("more than the overlap threshold instead of at least", map_with(test={"passes": lambda r, t: r > t}),
+            "Dropped is what keeps *less* than the threshold: exactly 0.75 of the mask is enough for 0.75."),
+    Mistake("queries with an empty own mask kept", map_with(test={"nonempty": lambda won, own: won.any(-1).any(-1)}),
+            "A query whose mask reaches one half nowhere claims nothing. It is dropped, whatever it won."),
     Mistake("only won pixels inside the own mask counted",
             map_with(test={"won": lambda won, own, m: won & own}),
             "A query keeps every pixel it won, also where its mask is below one half.",
@@ -125,6 +140,8 @@ MAP_MISTAKES = (
     Mistake("ids from 0", map_with(ids=ids_with(start=0)), "0 is void. The first segment is 1."),
     Mistake("dropped segments use up numbers", map_with(numbers=lambda kept, c, things: _ids(c, things)),
             "Count only the segments that stay: ids have no gaps."),
+    Mistake("numbered from the surest query down", _by_score,
+            "Number in query order. (Any order would be a panoptic map, but the check wants this one.)"),
     Mistake("the query number + 1 as id", map_with(numbers=lambda kept, c, things: [i + 1 for i in kept]),
             "Ids count the segments, and stuff of one class shares one."),
     Mistake("the class + 1 as id", map_with(numbers=lambda kept, c, things: [k + 1 for k in c]),
@@ -134,6 +151,8 @@ MAP_MISTAKES = (
             "Use score_threshold."),
     Mistake("the overlap threshold fixed at 0.8", lambda x, m, things, s, o: _map(x, m, things, s, 0.8),
             "Use overlap_threshold."),
+    Mistake("both thresholds fixed at 0.8", lambda x, m, things, s, o: _map(x, m, things, 0.8, 0.8),
+            "Use score_threshold and overlap_threshold."),
     Mistake("the two thresholds exchanged", lambda x, m, things, s, o: _map(x, m, things, o, s),
             "score_threshold is about the class, overlap_threshold about the mask."),
     Mistake("sigmoid applied twice", map_with(probs=lambda m: m.sigmoid().sigmoid()), "One sigmoid.", TINNUNCULUS),

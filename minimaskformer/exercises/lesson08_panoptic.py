@@ -33,10 +33,14 @@ _C = (torch.tensor([0.81, 0.96, 0.9, 0.87]),
 _D = (torch.tensor([0.9, 0.95, 0.9, 0.85, 0.6]),
       torch.stack([_row(0.3, (0, 4, 0.9)), _row(0.02, (2, 6, 0.98)), _row(0.03, (6, 8, 0.9), (10, 12, 0.5)),
                    _row(0.04, (10, 13, 0.9), (13, 14, 0.8)), _row(0.05, (12, 14, 0.99))]))
+# The first query is sure, and faintly present on the second's pixels: a sigmoid too many would give them to it. The
+# third is exactly 0 outside its mask.
+_E = (torch.tensor([0.95, 0.6, 0.9]),
+      torch.stack([_row(0.02, (0, 6, 0.3), (6, 11, 0.9)), _row(0.01, (0, 6, 0.55)), _row(0.0, (11, 16, 0.9))]))
 SURVIVE_FIXTURES = (
     Fixture("5 queries, threshold 0.6", (*_D, 0.6)), Fixture("7 queries, threshold 0.75", (*_A, 0.75)),
     Fixture("6 queries, threshold 0.5", (*_B, 0.5)), Fixture("4 queries, threshold 0", (*_C, 0.0)),
-    Fixture("the second with threshold 0.9", (*_A, 0.9)))
+    Fixture("the second with threshold 0.9", (*_A, 0.9)), Fixture("3 queries, threshold 0.35", (*_E, 0.35)))
 
 
 def _survive(s, m, t, won=None, own=lambda s, m: m >= 0.5, weigh=lambda s, m: s[:, None, None] * m,
@@ -77,6 +81,12 @@ SURVIVE_MISTAKES = (
             "How much of the mask is *left*: pixels won / pixels of the mask."),
     Mistake("compared the wrong way: the dropped ones are True", lambda s, m, t: ~_survive(s, m, t),
             "True are the queries that stay."),
+    Mistake("compared the wrong way: the dropped ones are True", survive_with(passes=lambda r, t: r < t),
+            "True are the queries that stay."),
+    Mistake("a sigmoid of what are probabilities already", lambda s, m, t: _survive(s, m.sigmoid(), t),
+            "mask_probs are no logits. A second sigmoid lifts them all to one half or more."),
+    Mistake("the mask taken as m > 0", survive_with(own=lambda s, m: m > 0),
+            "That is for logits. Of a probability, the mask is m_i >= 0.5."),
     Mistake("the scores not used in the competition", survive_with(weigh=lambda s, m: m),
             "Pixels go to the largest score times mask."),
     Mistake("won pixels as a share of the picture",
@@ -132,6 +142,14 @@ def ids_with(**knobs):
     return lambda classes, things: _ids(classes, things, **knobs)
 
 
+def _latest(classes, things):
+    ids, count = [], 0
+    for i, c in enumerate(classes):
+        count += c in things or c not in classes[:i]
+        ids.append(count)
+    return ids
+
+
 IDS_MISTAKES = (
     Mistake("the counter is set back by a merge", ids_with(step=lambda count, merged: merged),
             "After joining segment 2, the next thing becomes 3 again, which exists already. A merge must leave the "
@@ -145,6 +163,11 @@ IDS_MISTAKES = (
     Mistake("stuff merged only with the query just before it",
             ids_with(merges=lambda c, things, previous: c not in things and previous == c),
             "Other segments may lie between two pieces of grass: remember the id of each stuff class."),
+    Mistake("all stuff in one segment",
+            lambda classes, things: _ids([c if c in things else -1 for c in classes], things),
+            "Sky and grass are two segments. Only pieces of one class are joined."),
+    Mistake("the latest id for a merged piece", _latest,
+            "It joins the segment of its own class: remember the id of each stuff class."),
     Mistake("ids from 0", ids_with(start=0), "0 is void. The first segment is 1."),
     Mistake("the place in the list as id", ids_with(fresh=lambda c, i: i + 1),
             "Ids count segments without gaps. A merged piece makes no new segment, so it uses no number."),

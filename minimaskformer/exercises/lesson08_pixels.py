@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from .core import Fixture, Mistake, issue
 from .lesson02_masks import TINNUNCULUS
 
+INDEX = issue("facebookresearch/MaskFormer", 13)
+
 
 def halves(seed, *shape, top=6, keep=()):
     """Logits that are multiples of one half, the same on every machine; `keep`: (index, value) pairs to set."""
@@ -18,11 +20,16 @@ def halves(seed, *shape, top=6, keep=()):
 # --- the general rule -----------------------------------------------------------------------------------------------
 
 # Queries 1 and 4 say "no object" with sure masks; query 0 is less sure of its class than of its mask; index 0 of the
-# kept list is never query 0 alone; pictures are not square.
+# kept list is never query 0 alone; pictures are not square. In the second, query 2 sees an object, is less than half
+# sure, and wins the two pixels that nobody else wants.
+_LONELY = (0, 1), (4, 2)
 _SURE = [((1, 4), 7.0), ((1, 3), -1.0), ((0, 4), -2.0)]
 GENERAL_FIXTURES = (
     Fixture("6 queries, 4 classes, 4 x 5 pixels", (halves(3, 6, 5, keep=_SURE), halves(4, 6, 4, 5))),
-    Fixture("7 queries, 3 classes, 5 x 3 pixels", (halves(11, 7, 4, top=4, keep=[((0, 3), 6.0)]), halves(12, 7, 5, 3))),
+    Fixture("7 queries, 3 classes, 5 x 3 pixels",
+            (halves(11, 7, 4, top=4, keep=[((0, 3), 6.0), ((2,), torch.tensor([0.5, 1.0, 0.0, 0.5]))]),
+             halves(12, 7, 5, 3, keep=[*((np.s_[:, h, w], -3.0) for h, w in _LONELY),
+                                       *((np.s_[2, h, w], 3.0) for h, w in _LONELY)]))),
     Fixture("every query says no object", (halves(5, 3, 4, top=3, keep=[(np.s_[:, 3], 5.0)]), halves(6, 3, 2, 3))))
 
 
@@ -65,6 +72,7 @@ def _everyone(s, c, K):
     return torch.ones_like(c, dtype=torch.bool)
 
 
+_LAST = "Here no object is the last index, K, and the classes count from 0."
 GENERAL_MISTAKES = (
     Mistake("queries that say no object take part", general_with(keep=_everyone),
             "A query whose most likely answer is index K found nothing: whatever its mask shows, it must not win a "
@@ -95,11 +103,16 @@ GENERAL_MISTAKES = (
             "Each query has a distribution over its K + 1 answers: softmax over the last dimension."),
     Mistake("pixels where the winner's mask is below one half left out", general_with(floor=0.0),
             "The general rule has no mask threshold: the largest product wins, however small."),
+    Mistake("pixels where the winner's mask is below one half left out", general_with(floor=0.25),
+            "The general rule has no mask threshold: the largest product wins, however small."),
+    Mistake("queries of score 0.5 or less left out", general_with(keep=lambda s, c, K: (c != K) & (s > 0.5)),
+            "The most likely answer counts, even where it is less likely than one half."),
     Mistake("queries of score 0.8 or less left out", general_with(keep=lambda s, c, K: (c != K) & (s > 0.8)),
             "That filter belongs to panoptic inference."),
-    Mistake("no object taken to be index 0", general_with(read=_first),
-            "Here no object is the last index, K, and the classes count from 0.",
-            issue("facebookresearch/MaskFormer", 13)),
+    Mistake("no object taken to be index 0", general_with(read=_first), _LAST, INDEX),
+    Mistake("no object taken to be index 0", general_with(keep=lambda s, c, K: c != 0), _LAST, INDEX),
+    Mistake("the two maps exchanged", lambda x, m: _general(x, m)[::-1], "First the query of each pixel, then its "
+            "class."),
     Mistake("the class map taken from the semantic rule", _voted,
             "The class of a pixel is the class of the query that won it."),
     Mistake("0 where nobody answers", general_with(nothing=0),
@@ -156,6 +169,8 @@ SCORES_MISTAKES = (
             "same mistake: the sum and bilinear weights may change places.)"),
     Mistake("nearest instead of bilinear", scores_with(masks=lambda m, size: upsample(m, size, "nearest").sigmoid()),
             "mode=\"bilinear\"; the default of F.interpolate is \"nearest\"."),
+    Mistake("bicubic instead of bilinear", scores_with(masks=lambda m, size: upsample(m, size, "bicubic").sigmoid()),
+            "mode=\"bilinear\"."),
     Mistake("align_corners=True",
             scores_with(masks=lambda m, size: upsample(m, size, align_corners=True).sigmoid()),
             "That takes pixels for points and stretches the outermost to the rim: every mask moves a little."),
@@ -166,7 +181,7 @@ SCORES_MISTAKES = (
     Mistake("no object dropped before the softmax", scores_with(probs=lambda x: x[:, :-1].softmax(-1)),
             "Then a query that is sure to see nothing votes with full weight. Softmax first, drop the column after."),
     Mistake("no object taken to be index 0", scores_with(probs=lambda x: x.softmax(-1)[:, 1:]),
-            "Here no object is the last index, K.", issue("facebookresearch/MaskFormer", 13)),
+            "Here no object is the last index, K.", INDEX),
     Mistake("the mean over queries", scores_with(combine=lambda p, m: _sum(p, m) / len(p)),
             "A sum: whoever sees nothing adds nothing, and must not water down the others."),
     Mistake("the largest over queries instead of the sum",
@@ -189,6 +204,8 @@ SCORES_MISTAKES = (
             "The probabilities themselves, not a threshold."),
     Mistake("softmax over the queries", scores_with(probs=lambda x: x.softmax(0)[:, :-1]),
             "Each query has a distribution over its K + 1 answers."),
+    Mistake("a sigmoid instead of the softmax", scores_with(probs=lambda x: x[:, :-1].sigmoid()),
+            "A query has one distribution over its K + 1 answers: softmax."),
     Mistake("softmax twice", scores_with(probs=lambda x: _probs(x.softmax(-1))), "One softmax.", TINNUNCULUS),
     Mistake("class logits instead of probabilities", scores_with(probs=lambda x: x[:, :-1]), "p_i is a softmax."),
     Mistake("the class map instead of the scores",

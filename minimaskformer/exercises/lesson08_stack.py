@@ -24,8 +24,12 @@ def _mean_inside(m, masks):
     return (m.sigmoid() * masks).flatten(1).sum(1) / masks.flatten(1).sum(1).clamp(min=1)
 
 
+def _split(pairs, K):
+    return pairs // K, pairs % K
+
+
 def _stack(x, m, things, top_k, probs=lambda x: x.softmax(-1)[:, :-1], masks=lambda m: m > 0, quality=_mean_inside,
-           stuff_first=False, single=False, drop_empty=True, sort=True, all_things=False):
+           stuff_first=False, single=False, drop_empty=True, sort=True, all_things=False, split=_split):
     """Instance inference with knobs to get wrong: (masks, labels, scores)."""
     p, inside = probs(x), masks(m)  # [N, K], [N, H, W]
     if single:
@@ -34,8 +38,8 @@ def _stack(x, m, things, top_k, probs=lambda x: x.softmax(-1)[:, :-1], masks=lam
     if stuff_first:
         p = torch.where(isthing, p, -1.0)
     values, pairs = p.flatten().topk(min(top_k, p.numel()))
-    queries, labels = pairs // p.shape[1], pairs % p.shape[1]
-    kept = isthing[labels] & (values > -1)
+    queries, labels = split(pairs, p.shape[1])
+    kept = torch.isin(labels, isthing.nonzero()) & (values > -1)
     if drop_empty:
         kept = kept & inside.flatten(1).any(1)[queries]
     queries, labels, scores = queries[kept], labels[kept], values[kept] * quality(m, inside)[queries[kept]]
@@ -70,6 +74,26 @@ def _answers(x):
     return torch.where(p == p.amax(1, keepdim=True), p, -1.0)[:, :-1]
 
 
+def _late(x, m, things, top_k):
+    return tuple(part[:top_k] for part in _stack(x, m, things, 10**6))
+
+
+def _best_queries(x, m, things, top_k):
+    """All classes of the top_k queries that are surest of a class."""
+    best = x.softmax(-1)[:, :-1].amax(1).topk(min(top_k, len(x))).indices.sort().values
+    return _stack(x[best], m[best], things, 10**6)
+
+
+def _places(x, m, things, top_k):
+    masks, labels, scores = _stack(x, m, things, top_k)
+    return masks, torch.tensor([things.index(c) for c in labels.tolist()], dtype=torch.int64), scores
+
+
+def _sees(x):
+    p = x.softmax(-1)
+    return torch.where((p.argmax(1) == p.shape[1] - 1)[:, None], -1.0, p)[:, :-1]
+
+
 _SINGLE = "A query that hesitates between two classes stands in the list twice, with one mask and two scores."
 STACK_MISTAKES = (
     Mistake("one class per query", stack_with(single=True), _SINGLE, issue("facebookresearch/Mask2Former", 14)),
@@ -77,6 +101,17 @@ STACK_MISTAKES = (
             f"{_SINGLE} And one that says \"no object\" with 0.6 may still say \"sheep\" with 0.4."),
     Mistake("stuff dropped before the top k", stack_with(stuff_first=True),
             "The best top_k of *all* pairs, then the things among them: stuff uses up places."),
+    Mistake("the best top_k of the finished list", _late,
+            "First the best top_k of all pairs by p_i(c), then the rest of the rule."),
+    Mistake("top_k not used", lambda x, m, things, k: _stack(x, m, things, 10**6), "Only the best top_k pairs."),
+    Mistake("the best top_k queries instead of pairs", _best_queries,
+            "top_k counts pairs (query, class): one query may use up several."),
+    Mistake("query and class exchanged", stack_with(split=lambda pairs, K: (pairs % K, pairs // K)),
+            "In the flattened [N, K], pair number n means query n // K and class n % K."),
+    Mistake("the place among the things as label", _places, "The label is the class index itself."),
+    Mistake("queries that say no object left out", stack_with(probs=_sees),
+            "One that says \"no object\" with 0.6 may still say \"sheep\" with 0.4. It ranks lower, but it counts."),
+    Mistake("sorted from small to large", lambda *a: tuple(part.flip(0) for part in _stack(*a)), "Best score first."),
     Mistake("stuff kept", stack_with(all_things=True), "Only pairs whose class is in `things` are instances."),
     Mistake("the score without the mask", stack_with(quality=_one),
             "score = p_i(c) times the mean of m_i inside the mask: a blurred mask ranks lower."),
