@@ -157,7 +157,9 @@ def draw_divided_places(ax, centres, speaks, queries, title=None):
     ax.axhline(0, color="0.7", linewidth=0.6, zorder=0)
     ax.axvline(0, color="0.7", linewidth=0.6, zorder=0)
     ax.set(xlim=(-0.5, 0.5), ylim=(0.3, -0.3), xticks=[-0.4, 0, 0.4], yticks=[-0.2, 0, 0.2])
+    ax.set_xlabel("to the right, in picture widths", fontsize=7)
+    ax.set_ylabel("down, in picture heights", fontsize=7)
     ax.tick_params(labelsize=7)
     ax.set_title(title or "", fontsize=9)
-    ax.legend(fontsize=7, loc="upper right", handletextpad=0.2, borderpad=0.3)
+    ax.legend(fontsize=7, loc="upper right", markerscale=0.6, handletextpad=0.2, borderpad=0.3)
     return ax
