@@ -30,16 +30,16 @@ def not_finite(rows, evidence, config):
 
 
 def learning_rate_too_large(rows, evidence, config):
-    loss = series(rows, "loss")
+    loss, classes = series(rows, "loss"), series(rows, "class")
     if len(loss) < 8:
         return None
     smooth = running_mean(loss, max(2, len(loss) // 10))
-    lowest, last = min(smooth), smooth[-1]
+    lowest, last, fifth = min(smooth), smooth[-1], len(loss) // 5
     if last > 1.25 * lowest:
         return f"the loss was {lowest:.2f} at its lowest and is {last:.2f} at the end"
-    classes = series(rows, "class")
-    if last > 0.75 * loss[0] and classes and classes[-1] > 0.6 * classes[0]:
-        return f"the loss began at {loss[0]:.2f} and is still {last:.2f}: nothing was learnt"
+    if smooth[fifth] > 0.65 * loss[0] and classes and classes[fifth] > 0.8 * classes[0]:
+        return (f"after a fifth of the steps the loss was still {smooth[fifth]:.2f}, from {loss[0]:.2f}, and the class "
+                f"loss {classes[fifth]:.2f}, from {classes[0]:.2f}")
     return None
 
 
@@ -95,7 +95,7 @@ def labels_shifted(rows, evidence, config):
 
 def void_as_class(rows, evidence, config):
     void = evidence and has_learnt(evidence) and evidence["void"]
-    if void and void["predicted"] > 0.4 and void["predicted"] > 0.3 + void["around"]:
+    if void and void["predicted"] > 0.5 and void["predicted"] > 0.4 + void["around"]:
         return (f"{void['predicted']:.0%} of the void pixels are predicted as {void['class']}, which is the class of "
                 f"{void['around']:.0%} of the pixels around them")
     return None

@@ -99,18 +99,20 @@ gallery_exercise = Exercise(
         _confusion(5, 6, "A few pixels of void cannot lift the losses of all masks."),
         _confusion(6, 7, "After a second sigmoid no pixel can get below 0.5. Which run's focal loss is *far* from the "
                          "right one, from the first step on?"),
-        _confusion(1, 7, "One of them does not even learn the classes; the other learns them and draws no masks."),
+        _confusion(1, 7, "One of them does not even learn the classes for a long while; the other does, but draws no "
+                         "masks."),
         _confusion(2, 3, "Which of the two changes the class loss from the first step on? Auxiliary losses are not in "
                          "these curves at all."),
-        _confusion(1, 6, "Too large steps learn nothing at all; unmoved masks still leave something to learn."),
+        _confusion(1, 6, "Too large steps learn nothing for a hundred steps and more; unmoved masks leave something to learn "
+                         "from the first."),
         _confusion(3, 6, "Weight 1 changes what the class loss counts; the masks it draws are fine."),
         _confusion(2, 5, "Void as a class leaves the losses alone and costs a few figures at the end."),
         _confusion(3, 5, "A weight of 1 makes the class loss small early: \"nothing\" is nearly always right."),
         _confusion(2, 4, "Shifted labels look right in every curve, and score nearly nothing."),
-        _confusion(1, 3, "Which class loss stays where it began?"),
+        _confusion(1, 3, "Which class loss stays where it began for a hundred steps and more?"),
         Mistake("the list read from the other end", lambda run: 8 - ANSWERS[run],
                 "The numbers are those of the list above: 1 is the learning rate.")),
-    hints=("Which run learns nothing? Which learns everything and scores nothing?",
+    hints=("Which run learns nothing for a long while? Which learns everything and scores nothing?",
            "Look at the three terms one by one against the grey lines, then at the figures; `diagnose` names most.",
            "d is the learning rate, f the shifted labels, e the sigmoid; a has mask losses that stay high, g a class "
            "loss that is low at once; b and c are left: which one has lost something at void pixels?"),
