@@ -103,7 +103,7 @@ gallery_exercise = Exercise(
                          "masks."),
         _confusion(2, 3, "Which of the two changes the class loss from the first step on? Auxiliary losses are not in "
                          "these curves at all."),
-        _confusion(1, 6, "Too large steps learn nothing for a hundred steps and more; unmoved masks leave something to learn "
+        _confusion(1, 6, "Too large steps learn nothing for a hundred steps; unmoved masks leave something to learn "
                          "from the first."),
         _confusion(3, 6, "Weight 1 changes what the class loss counts; the masks it draws are fine."),
         _confusion(2, 5, "Void as a class leaves the losses alone and costs a few figures at the end."),
