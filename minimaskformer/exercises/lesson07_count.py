@@ -13,10 +13,10 @@ def decoder_parameters(num_layers, num_queries, dim, feedforward, memory_channel
 
 
 def _count(L, N, D, H, C, bias=1, attention_bias=1, attentions=2, projections=4, mlp=2, norms=3, norm=2, final=1,
-           queries=1, conv=1, conv_bias=1):
+           queries=1, conv=1, conv_bias=1, mlp_bias=1):
     """The count with knobs to get wrong."""
     layer = attentions * projections * (D * D + bias * attention_bias * D) + norms * norm * D
-    layer += D * H + bias * H + (mlp == 2) * (H * D + bias * D)
+    layer += D * H + bias * mlp_bias * H + (mlp == 2) * (H * D + bias * mlp_bias * D)
     return (conv > 0) * (conv * C * D + bias * conv_bias * D) + L * layer + final * norm * D + queries * N * D
 
 
@@ -39,9 +39,15 @@ parameters_exercise = Exercise(
                 "After the heads are put side by side again one more D x D layer mixes them: four in all."),
         Mistake("one layer in the MLP", count_with(mlp=1), "D to feedforward, and back."),
         Mistake("no LayerNorms", count_with(norms=0, final=0), "A scale and a shift per channel, 2 D each."),
-        Mistake("no LayerNorms inside the layers", count_with(norms=0), "Three in each layer, one after each part."),
-        Mistake("two LayerNorms per layer", count_with(norms=2),
-                "Three: after self-attention, after cross-attention, after the MLP. (An encoder layer has two.)"),
+        Mistake("6 D too few in each layer", count_with(norms=0),
+                "Its three LayerNorms have 2 D each. (As many are the biases of queries, keys and values, in two "
+                "attentions.)"),
+        Mistake("2 D too few in each layer", count_with(norms=2),
+                "There are three LayerNorms, 2 D each: after self-attention, after cross-attention, after the MLP. (As "
+                "many are the biases of the two output projections.)"),
+        Mistake("no biases in the MLP", count_with(mlp_bias=0), "Both of its linear layers have one."),
+        Mistake("input_proj from D to D", lambda L, N, D, H, C: _count(L, N, D, H, D),
+                "It comes from the backbone's channels, memory_channels."),
         Mistake("a LayerNorm with a scale only", count_with(norm=1), "Scale and shift: 2 D."),
         Mistake("the final norm forgotten", count_with(final=0), "One more norm stands behind the last layer."),
         Mistake("a final norm for each layer", lambda L, *args: _count(L, *args, final=L),

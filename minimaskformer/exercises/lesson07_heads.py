@@ -118,6 +118,20 @@ def _last_masks_everywhere(*args):
     return c, m, ac, m.expand_as(am)
 
 
+def _one_head_on_the_other(states, norm, class_head, mask_head, pixels):
+    return _answers(states, norm, lambda x: class_head(mask_head(x)), mask_head, pixels)
+
+
+def _last_everywhere(*args):
+    c, m, ac, am = _answers(*args)
+    return c, m, c.expand_as(ac), m.expand_as(am)
+
+
+def _images_first(*args):
+    c, m, ac, am = _answers(*args)
+    return c, m, ac.transpose(0, 1), am.transpose(0, 1)
+
+
 def _no_mask_head(states, norm, class_head, mask_head, pixels):
     return _answers(states, norm, class_head, _identity, pixels)
 
@@ -140,6 +154,12 @@ LAYERS_MISTAKES = (
     Mistake("the mask head reads states without the norm", _one_raw_head(1), "Both heads read norm(state)."),
     Mistake("the last layer among the auxiliary ones", answers_with(split=lambda x: (x[-1], x)),
             "Its loss would count twice. Auxiliary are the L - 1 layers before the last."),
+    Mistake("the auxiliary layers begin one too late", answers_with(split=lambda x: (x[-1], x[1:])),
+            "The first layer belongs to them, the last one does not: [:-1], not [1:]."),
+    Mistake("images before layers", _images_first, "[L-1, B, ...]: layers first, as torch.stack puts them."),
+    Mistake("the last layer's answer for every layer", _last_everywhere,
+            "Each layer answers from its own state: those before the last say something else."),
+    Mistake("classes from the mask embeddings", _one_head_on_the_other, "Both heads read the state, side by side."),
     Mistake("the first layer left out of the auxiliary ones", answers_with(split=lambda x: (x[-1], x[1:-1])),
             "Every layer before the last answers: L - 1 of them."),
     Mistake("an answer of the zero queries before any layer", _zero_first,
@@ -195,6 +215,7 @@ def _stage(i):
 _COARSE = "The queries read res5, the coarsest map: {} A model may be built otherwise, the paper's are not."
 WIRING_MISTAKES = (
     Mistake("the queries read res2", _stage(0), _COARSE.format("features[-1], not features[0].")),
+    Mistake("the queries read res3", _stage(1), _COARSE.format("features[-1], not features[1].")),
     Mistake("the queries read res4", _stage(2), _COARSE.format("features[-1], not features[-2].")),
     Mistake("the queries read the pixel embeddings", wired(memory=lambda f, pixels, parts: parts["input_proj"](pixels)),
             _COARSE.format("it has the widest view and the fewest cells.")),
@@ -209,6 +230,7 @@ WIRING_MISTAKES = (
             "res2 is as fine, but knows edges, not things. The pixel decoder mixes all four maps."),
     Mistake("the first layer's state", wired(state=lambda s: s[0]),
             "The decoder returns L states; the last one answers."),
+    Mistake("the last state but one", wired(state=lambda s: s[-2]), "The last of the L states answers: states[-1]."),
     Mistake("the mean over the layers", wired(state=lambda s: sum(s) / len(s)), "The last state answers, alone."),
     Mistake("no mask head: the states multiplied with the pixels", wired(embed=lambda x, parts: x),
             "mask_head turns a state into a mask embedding."),

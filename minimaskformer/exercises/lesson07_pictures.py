@@ -1,4 +1,6 @@
 """Exercises 07.5 and 07.6 of lesson 07: from pictures to a batch, from mask logits back to a picture."""
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -64,6 +66,13 @@ def _stretched(pictures, mean, std, d):
     return torch.cat(full), torch.ones_like(mask)
 
 
+def _padded_twice(pictures, mean, std, d):
+    mask = _batch(pictures, mean, std, d)[1]
+    height, width = (max(side) for side in zip(*(p.shape[-2:] for p in pictures)))
+    pictures = [F.pad(p, (0, width - p.shape[2], 0, height - p.shape[1])) for p in pictures]
+    return _batch(pictures, mean, std, d)[0], mask
+
+
 def _bytes(seed, *size):
     return torch.randint(0, 256, (3, *size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
 
@@ -83,6 +92,15 @@ batch_exercise = Exercise(
                 "Near the mean, but not at it. Normalise first, then pad with exactly 0."),
         Mistake("divided by 255 first", _scaled_by(before=lambda p: p / 255),
                 "Mean and std are given for values 0 ... 255. Everything would become almost the same dark grey."),
+        Mistake("mean and std divided by 255, the picture not",
+                _scaled_by(lambda p, m, s: m / 255, lambda p, m, s: s / 255),
+                "Mean and std are given for values 0 ... 255, and that is what the picture holds."),
+        Mistake("divided by 255, mean and std not used",
+                _scaled_by(lambda p, m, s: 0 * m, lambda p, m, s: torch.full_like(s, 255)), "(value - mean) / std"),
+        Mistake("not normalised at all", _scaled_by(lambda p, m, s: 0 * m, lambda p, m, s: torch.ones_like(s)),
+                "(value - mean) / std"),
+        Mistake("padded to a common size before normalising, to the multiple afterwards", _padded_twice,
+                "What was padded first is normalised too and becomes black. Normalise each picture, then pad once."),
         Mistake("mean and std exchanged", _scaled_by(lambda p, m, s: s, lambda p, m, s: m),
                 "Subtract the mean, divide by the std."),
         Mistake("mean not subtracted", _scaled_by(lambda p, m, s: 0 * m), "(value - mean) / std"),
@@ -152,15 +170,25 @@ def picture_with(**knobs):
     return lambda *args: _picture(*args, **knobs)
 
 
-def _both(**options):
+def _with_options(*steps, **options):
+    """Other options of F.interpolate in the first step, the second, or both."""
     def resize(maps, to):
         return _resize(maps, to, **options)
-    return picture_with(first=resize, second=resize)
+    return picture_with(**{step: resize for step in steps})
 
 
-def _crop_coarse(x, padded, size, picture):
-    stride = padded[0] // x.shape[1]
-    return _resize(x[:, :-(-size[0] // stride), :-(-size[1] // stride)], picture)
+def _crop_coarse(whole):
+    """The crop at stride 4; `whole` makes a number of cells of a fraction."""
+    def wrong(x, padded, size, picture):
+        height, width = (whole(side * cells / full) for side, cells, full in zip(size, x.shape[1:], padded))
+        return _resize(x[:, :height, :width], picture)
+    return wrong
+
+
+def _one_step(x, padded, size, picture):
+    """The whole padded input at the picture's scale, then the crop."""
+    return _resize(x, [round(p * full / part) for p, full, part in zip(picture, padded, size)])[
+        :, :picture[0], :picture[1]]
 
 
 def _middle(x, size, picture):
@@ -168,6 +196,7 @@ def _middle(x, size, picture):
     return x[:, top:top + size[0], left:left + size[1]]
 
 
+_STEPS = ("first", "second"), ("first",), ("second",)
 picture_exercise = Exercise(
     id="07.6", title="masks back to the picture", name="to_picture", reference=to_picture,
     fixtures=(Fixture("16 x 24 with 9 x 18 of image, picture 18 x 36",
@@ -180,16 +209,25 @@ picture_exercise = Exercise(
         Mistake("one resize, and nothing cut off", lambda x, padded, size, picture: _resize(x, picture),
                 "The maps cover the padded input, not the picture. Go to its size first and cut the padding off; at "
                 "stride 4 a crop to the true size would cut nothing."),
-        Mistake("cropped at stride 4, then one resize", _crop_coarse,
-                "The image's edge seldom lies between two cells of 4 x 4 pixels: the crop is up to 3 pixels off."),
+        *(Mistake("cropped at stride 4, then one resize", _crop_coarse(whole),
+                  "The image's edge seldom lies between two cells of 4 x 4 pixels: the crop is up to 3 pixels off.")
+          for whole in (math.ceil, math.floor, round)),
+        Mistake("one step to the picture's scale, then the crop", _one_step,
+                "Nearly, but the reference code takes two steps, with the crop between them, at the input's size; its "
+                "numbers are measured so."),
+        Mistake("resized to `size` where `padded` was meant",
+                picture_with(first=lambda x, to: x, crop=lambda x, s, p: _resize(x, s)),
+                "The maps cover the padded input: enlarge to `padded`, then cut `size` out of it."),
         Mistake("the second resize forgotten", picture_with(second=lambda x, to: x),
                 "The result must have the picture's own size.", issue("huggingface/transformers", 21313)),
-        Mistake("align_corners=True", _both(align_corners=True),
-                "Then the centres of the corner pixels are kept and not the edges: everything is stretched a little. "
-                "Truth and image were resized with align_corners=False."),
-        Mistake("nearest instead of bilinear", _both(mode="nearest"), "Logits are smooth: bilinear, both times."),
-        Mistake("bicubic instead of bilinear", _both(mode="bicubic"), "Bilinear, both times."),
-        Mistake("antialiased", _both(antialias=True),
+        *(Mistake("align_corners=True", _with_options(*steps, align_corners=True),
+                  "Then the centres of the corner pixels are kept and not the edges: everything is stretched a little. "
+                  "Truth and image were resized with align_corners=False.") for steps in _STEPS),
+        *(Mistake("nearest instead of bilinear", _with_options(*steps, mode="nearest"),
+                  "Logits are smooth: bilinear, both times. (F.interpolate takes nearest unless told otherwise.)")
+          for steps in _STEPS),
+        Mistake("bicubic instead of bilinear", _with_options(*_STEPS[0], mode="bicubic"), "Bilinear, both times."),
+        Mistake("antialiased", _with_options(*_STEPS[0], antialias=True),
                 "Plain bilinear, also where the picture is smaller. (Images are antialiased when they are shrunk.)"),
         Mistake("sigmoid before resizing", picture_with(before=torch.sigmoid),
                 "Resize logits: the line p = 0.5 of resized probabilities lies elsewhere."),
