@@ -167,13 +167,12 @@ def tidy(ax, title):
 
 
 def table(runs):
-    """Mean and standard error of every setting, as Markdown lines."""
+    """Mean and standard error of every setting, as lines of text."""
     scores = {metric: by_setting(runs, metric) for metric in METRICS}
-    names = list(scores["miou"])
-    lines = ["| setting | mIoU | PQ_St |", "|---|---|---|"]
-    for name in names:
+    lines = [f"{'setting':18}{'mIoU':>12}{'PQ_St':>14}"]
+    for name in scores["miou"]:
         cells = [mean_and_error(scores[metric][name]) for metric in METRICS]
-        lines.append(f"| {name} | " + " | ".join(f"{mean:.1f} ± {error:.1f}" for mean, error in cells) + " |")
+        lines.append(f"{name:18}" + "  ".join(f"{mean:5.1f} ± {error:4.1f}" for mean, error in cells))
     return "\n".join(lines)
 
 
