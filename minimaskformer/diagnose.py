@@ -95,18 +95,24 @@ def labels_shifted(rows, evidence, config):
 
 def void_as_class(rows, evidence, config):
     void = evidence and has_learnt(evidence) and evidence["void"]
-    if void and void["predicted"] > 0.5 and void["predicted"] > 0.4 + void["around"]:
+    if void and void["predicted"] > max(0.5, 0.4 + void["around"], 1.5 * void.get("elsewhere", 0)):
         return (f"{void['predicted']:.0%} of the void pixels are predicted as {void['class']}, which is the class of "
                 f"{void['around']:.0%} of the pixels around them")
     return None
 
 
 def masks_left_behind(rows, evidence, config):
-    """Two signs together: left and right are hardly told apart, and right data are easier than the training's own."""
+    """Two signs together: left and right are hardly told apart, and right data are easier than the training's own.
+
+    Only where the focal loss has settled: while it falls, the log's mean over the last steps is behind the checkpoint.
+    """
     focal = series(rows, "focal")
-    if not focal or not evidence or not has_learnt(evidence):
+    if len(focal) < 8 or not evidence or not has_learnt(evidence):
         return None
-    share, trained = evidence["agreement"], running_mean(focal, max(2, len(focal) // 10))[-1]
+    smooth = running_mean(focal, max(2, len(focal) // 10))
+    share, trained = evidence["agreement"], smooth[-1]
+    if trained < 0.8 * smooth[len(smooth) * 3 // 4]:
+        return None
     room = 1 - share["truth and its mirror image"]  # where left and right can be told apart at all
     if room > 0.1 and share["truth"] - share["mirrored truth"] < 0.45 * room and evidence["focal"] < 0.85 * trained:
         return (f"the focal loss is {trained:.4f} on the training data and only {evidence['focal']:.4f} on these "
@@ -161,12 +167,12 @@ def read_run(folder):
     if not log.is_file():
         raise FileNotFoundError(f"no log.jsonl in {folder}: is it the folder of a training run?")
     rows = []
-    for number, line in enumerate(log.read_text().splitlines(), start=1):
+    for number, line in enumerate(log.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
             raise ValueError(f"{log}, line {number}: not JSON") from None
-    read = [json.loads((folder / name).read_text()) if (folder / name).is_file() else None
+    read = [json.loads((folder / name).read_text(encoding="utf-8")) if (folder / name).is_file() else None
             for name in ("evidence.json", "config.json")]
     return rows, read[0], read[1] or {}
 

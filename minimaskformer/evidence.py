@@ -22,8 +22,9 @@ def measure(model, dataset, images=50):
         raise ValueError(f"the model predicts {model.config.num_classes} classes, the data set has {K}: is it the data "
                          f"set that the run was trained on? (--data)")
     images = min(images, len(dataset))
-    if images == 0:
-        raise ValueError("the data set is empty: there is nothing to diagnose on")
+    if images < 1:
+        raise ValueError(f"there is nothing to diagnose on: {images} pictures (the data set is empty, or the limit is "
+                         f"below 1)")
     quality = {threshold: PanopticQuality(classes) for threshold in THRESHOLDS}
     ious = {shift: MeanIoU(K, VOID) for shift in (-1, 0, 1)}  # of the classes as predicted, and moved by one
     scores, counts = [], {"targets": 0, "objects": 0, "kept": 0, "twins": 0}
@@ -84,10 +85,13 @@ def agreement(label_map, true_map):
 
 
 class VoidCount:
-    """Classes predicted on void pixels beside the true classes around them: they should be alike."""
+    """Classes predicted on void pixels beside the true classes around them: they should be alike.
+
+    Beside the classes predicted everywhere else, too: a model that knows one class only says nothing about void.
+    """
 
     def __init__(self, num_classes, reach=3):
-        self.inside, self.around = torch.zeros(num_classes), torch.zeros(num_classes)
+        self.inside, self.around, self.elsewhere = torch.zeros(3, num_classes)
         self.reach = reach
 
     def update(self, label_map, true_map):
@@ -95,11 +99,13 @@ class VoidCount:
         near = torch.from_numpy(binary_dilation(void.numpy(), iterations=self.reach)) & ~void
         self.inside += label_map[void].bincount(minlength=len(self.inside))
         self.around += true_map[near].bincount(minlength=len(self.around))
+        self.elsewhere += label_map[~void].bincount(minlength=len(self.elsewhere))
 
     def compute(self, classes):
-        """The class that void pixels are given more often than their surroundings are, and both shares."""
+        """The class that void pixels are given more often than their surroundings are, and the three shares."""
         if not self.inside.any() or not self.around.any():
             return None
-        inside, around = self.inside / self.inside.sum(), self.around / self.around.sum()
+        inside, around, elsewhere = (count / count.sum() for count in (self.inside, self.around, self.elsewhere))
         k = int((inside - around).argmax())
-        return {"class": classes.names[k], "predicted": inside[k].item(), "around": around[k].item()}
+        return {"class": classes.names[k], "predicted": inside[k].item(), "around": around[k].item(),
+                "elsewhere": elsewhere[k].item()}

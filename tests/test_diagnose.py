@@ -129,7 +129,7 @@ def test_agreement_and_void():
     count = VoidCount(2, reach=1)
     truth = torch.tensor([[1, 1, 1, 1], [1, -1, -1, 1], [1, 1, 1, 0]])
     count.update(torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 1, 0]]), truth)
-    assert count.compute(classes) == {"class": "a", "predicted": 0.5, "around": 0.0}
+    assert count.compute(classes) == {"class": "a", "predicted": 0.5, "around": 0.0, "elsewhere": pytest.approx(0.1)}
     assert VoidCount(2).compute(classes) is None
     evidence = broken()
     evidence["void"] = {"class": "sky", "predicted": 0.9, "around": 0.1}
