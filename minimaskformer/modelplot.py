@@ -80,7 +80,8 @@ def draw_model(ax, model, height, width, title=None):
     with_encoder = {config.encoder_level: f" + encoder × {config.encoder_layers}"} if config.encoder_layers else {}
     image = box("A", 0, "images", None)
     res = [box("B", i, f"res{i + 2}", "backbone") for i in range(4)]
-    p = [box("C", i, f"p{i + 2}", "pixel decoder", f"p{i + 2}" + with_encoder.get(f"p{i + 2}", "")) for i in range(4)]
+    p = [box("C", i, name, "encoder" if name in with_encoder else "pixel decoder", name + with_encoder.get(name, ""))
+         for i, name in enumerate(("p2", "p3", "p4", "p5"))]
     pixels = box("D", 0, "pixel embeddings", "pixel decoder")
     memory = box("D", 4, "memory", "transformer decoder")
     queries = box("D", 5, "queries", "transformer decoder")
