@@ -19,6 +19,10 @@ def main(arguments=None):
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"minimaskformer: {error}", file=sys.stderr)
         return 1
+    except torch.OutOfMemoryError as error:
+        print(f"minimaskformer: {str(error).splitlines()[0]}\nTo need less memory: --amp, --accumulate 2 or more (the "
+              f"same step in smaller pieces), a smaller --size or --batch-size", file=sys.stderr)
+        return 1
     leave_processes()  # not after an error: the others may be waiting for us, and torchrun ends them
     return 0
 
@@ -114,7 +118,7 @@ def run_train(options):
     from .evaluate import table, write_table
     from .model import build_model
     from .recipes import RECIPES, TrainConfig, learning_rate_note, train_config
-    from .results import draw_run
+    from .results import check_writable, draw_run
     from .train import train
     given = {field.name: getattr(options, field.name) for field in fields(TrainConfig) if hasattr(options, field.name)}
     given |= {"scale": tuple(given["scale"])} if "scale" in given else {}
@@ -143,6 +147,7 @@ def run_train(options):
               f"and {len(validation)} validation images, {len(classes)} classes, on {device}")
         if options.scan != 0 and not options.resume:
             scan_labels(training, options.scan)
+        check_writable(options.out)
     results = train(model, training, validation, config, options.out, resume=options.resume)
     if rank() == 0:
         write_table(results, classes, options.out)
@@ -156,9 +161,12 @@ def run_evaluate(options):
     from .checkpoint import load_checkpoint
     from .data.sources import open_dataset
     from .evaluate import evaluate, table, write_table
-    from .results import draw_scenes
+    from .results import check_writable, compare_names, draw_scenes
     model = load_checkpoint(options.checkpoint).to(choose_device(options.device))
     dataset = open_dataset(options.data, options.split)
+    compare_names(model, dataset)
+    if options.out:
+        check_writable(options.out)
     results = evaluate(model, dataset, options.limit)
     if results is None:
         return  # of several processes only the first has the figures
@@ -171,14 +179,19 @@ def run_evaluate(options):
 def run_predict(options):
     """Segment each picture; NAME_TASK.png is for looking, NAME_TASK_ids.png / .json / .npz for working on."""
     from .checkpoint import load_checkpoint
-    from .results import open_picture, write_prediction
+    from .results import check_writable, open_picture, write_prediction
     stems = [path.stem for path in options.images]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
         raise ValueError(f"several pictures are called {', '.join(twice[:5])}, and results are named after them: one "
                          f"would overwrite the other; predict them with different --out folders")
     model = load_checkpoint(options.checkpoint).to(choose_device(options.device))
-    options.out.mkdir(parents=True, exist_ok=True)
+    if options.task == "instance" and not model.config.things:
+        raise ValueError(f"no class of {options.checkpoint} is a thing, so there are no instances to find: choose "
+                         f"--task semantic or panoptic")
+    if not all(weight.isfinite().all() for weight in model.state_dict().values()):
+        raise ValueError(f"{options.checkpoint} holds weights that are not finite: take an earlier checkpoint")
+    check_writable(options.out)
     for path in options.images:
         image = open_picture(path)
         result = model.predict(image, options.task)
@@ -189,7 +202,9 @@ def run_inspect(options):
     """Look at a data set; print and keep what is found. An error at the end if pictures can not be used."""
     from .data.sources import open_dataset
     from .inspect_data import inspect, write_report
+    from .results import check_writable
     dataset = open_dataset(options.data, options.split)
+    check_writable(options.out)
     try:
         other = open_dataset(options.data, "val" if options.split == "train" else "train")
     except (ValueError, OSError):
@@ -209,10 +224,13 @@ def run_diagnose(options):
     from .diagnose import diagnose, read_run, report
     from .evaluate import without_nan, write_text
     from .evidence import measure
+    from .results import compare_names
     rows, evidence, config = read_run(options.run)
     if (options.run / "model.safetensors").is_file():
         model = load_checkpoint(options.run / "model.safetensors").to(choose_device(options.device))
-        evidence = measure(model, open_dataset(options.data, options.split), options.limit)
+        dataset = open_dataset(options.data, options.split)
+        compare_names(model, dataset)
+        evidence = measure(model, dataset, options.limit)
         write_text(options.run / "evidence.json", json.dumps(without_nan(evidence), indent=1))
     elif evidence is None:
         print(f"{options.run} has no model.safetensors: only the log is read")

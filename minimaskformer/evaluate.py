@@ -23,21 +23,25 @@ def evaluate(model, dataset, limit=None, progress=True, **thresholds):
 
     thresholds: score_threshold, overlap_threshold of panoptic inference (default: the model's). Returns one dict of
     numbers in [0, 1], with the three metrics' own dicts under "semantic", "panoptic", "instance". Of several processes
-    (torchrun) all must call it; process 0 gets the dict, the others None.
+    (torchrun) all must call it; process 0 gets the dict, the others None. Raises FloatingPointError, naming the
+    picture, for a prediction that is not finite: its figures would look like any others.
     """
     classes = dataset.classes
     count = len(dataset) if limit is None else min(limit, len(dataset))
-    if count == 0:
-        raise ValueError("nothing to evaluate: the data set (or the limit) is 0")
+    if count < 1:
+        raise ValueError(f"nothing to evaluate: {count} pictures (the data set is empty, or the limit is below 1)")
     if model.config.num_classes != len(classes):
         raise ValueError(f"the model predicts {model.config.num_classes} classes, the data set has {len(classes)}: "
                          f"{', '.join(classes.names[:8])} ...")
     semantic, panoptic, instance = metrics = MeanIoU(len(classes), VOID), PanopticQuality(classes), MaskAP(classes)
     for start in tqdm(share(range(0, count, CHUNK)), desc="evaluate", disable=not progress or rank() != 0):
         items = [dataset[i] for i in range(start, min(start + CHUNK, count))]
-        for (_, target), prediction in zip(items, run(model, [image for image, _ in items])):
+        for i, (_, target), prediction in zip(range(start, count), items, run(model, [image for image, _ in items])):
             truth = target["segment_map"], target["segments_info"]
             class_logits, mask_logits, size = prediction
+            if not (class_logits.isfinite().all() and mask_logits.isfinite().all()):
+                raise FloatingPointError(f"the model's prediction for {dataset.name(i)} is not finite: there is "
+                                         f"nothing to measure. Are its weights? Take an earlier checkpoint")
             prediction = class_logits.cpu(), mask_logits.cpu(), size
             semantic.update(read_out(model.config, "semantic", *prediction), panoptic_to_semantic(*truth, VOID))
             panoptic.update(read_out(model.config, "panoptic", *prediction, things=classes.things, **thresholds), truth)
@@ -114,5 +118,5 @@ def percent(value):
 def write_text(path, text):
     """Write a text file so that an interruption leaves the old one or the new one, never half."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)

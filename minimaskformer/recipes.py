@@ -49,6 +49,17 @@ class TrainConfig:
                      "evaluate_images"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is a whole number from 1 on, got {getattr(self, name)}")
+        for name in ("learning_rate", "backbone_multiplier", "weight_decay", "warmup", "clip", "no_object_weight",
+                     "workers", "evaluate_every"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is a number from 0 on, got {getattr(self, name)}")
+        if not 0 <= self.beta2 < 1:
+            raise ValueError(f"beta2 is at least 0 and below 1, got {self.beta2}")
+        if not 0 < self.scale[0] <= self.scale[1] < float("inf"):
+            raise ValueError(f"scale is two numbers above 0, the smaller first, got {self.scale}")
+        if not 0 < self.category_limit <= 1:
+            raise ValueError(f"category_limit is a share of the pixels, above 0 and at most 1, got "
+                             f"{self.category_limit}")
         for name, known in (("amp", PRECISIONS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")

@@ -1,5 +1,9 @@
-"""What the commands leave on the disk to look at: a picture's prediction, a run's curves, scenes beside their truth."""
+"""What the commands check before the work begins, and what they leave on the disk to look at.
+
+That is a picture's prediction, a run's curves, and scenes beside their truth.
+"""
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +25,26 @@ def classes_of(model):
     return ClassTable(tuple(names), isthing, tuple(range(1, len(names) + 1)))
 
 
+def check_writable(folder):
+    """Make a folder for results before the work begins; OSError with a remedy where that can not be done."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"can not write to the folder {folder} ({error.strerror}): choose another with --out") from error
+
+
+def compare_names(model, dataset):
+    """Say so where a model's class names are not the data set's: classes are compared by their index alone."""
+    from .data.sources import say
+    pairs = list(zip(model.config.class_names or (), dataset.classes.names))
+    other = [f"{k}: {a} / {b}" for k, (a, b) in enumerate(pairs) if a != b]
+    if other and len(model.config.class_names) == len(dataset.classes):
+        say(f"note: classes are compared by index, and their names differ (model / data set): {', '.join(other[:6])}"
+            + " ..." * (len(other) > 6) + ". Is it the data set that the model was trained for?")
+
+
 def write_prediction(model, image, result, task, stem):
     """A picture of a result, and the result itself in a form other programs read."""
     from . import draw
@@ -38,7 +62,7 @@ def write_prediction(model, image, result, task, stem):
         draw.draw_panoptic(ax, image, segment_map.cpu(), segments_info, classes)
         Image.fromarray(encode_ids(segment_map.cpu().numpy())).save(f"{stem}_ids.png")
         Path(f"{stem}.json").write_text(json.dumps(
-            [dict(s, category=classes.names[s["category_id"]]) for s in segments_info], indent=1))
+            [dict(s, category=classes.names[s["category_id"]]) for s in segments_info], indent=1), encoding="utf-8")
     draw.save_figure(figure, f"{stem}.png")
     print(f"{stem}.png")
 
@@ -46,7 +70,7 @@ def write_prediction(model, image, result, task, stem):
 def draw_run(model, validation, folder):
     """curves.png and scenes.png of a finished run."""
     from . import draw
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     draw.draw_curves(rows, folder / "curves.png")
     draw_scenes(model, validation, folder / "scenes.png")
 

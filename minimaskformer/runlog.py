@@ -76,7 +76,10 @@ class Speed:
     def fetch(self, batches, count):
         """The next `count` items of an iterator; a step begins here."""
         self.begun = time.perf_counter()
-        items = [next(batches) for _ in range(count)]
+        try:
+            items = [next(batches) for _ in range(count)]
+        except (ValueError, OSError) as error:
+            raise as_raised(error) from error
         self.waited += time.perf_counter() - self.begun
         return items
 
@@ -91,6 +94,12 @@ class Speed:
                    "memory_gb": peak_memory(self.device) / 1e9}
         self.reset()
         return figures
+
+
+def as_raised(error):
+    """The error as a loader's process raised it: PyTorch puts that process's traceback into the text, before it."""
+    before, mark, message = str(error).rpartition(f"\n{type(error).__name__}: ")
+    return type(error)(message.rstrip()) if mark and "Original Traceback" in before else error
 
 
 def peak_memory(device):

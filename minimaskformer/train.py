@@ -74,6 +74,8 @@ def train(model, dataset, validation, config, folder, progress=True, resume=Fals
     seed_everything(config.seed)  # looking at the data may have drawn numbers
     if not (resume and load_state(folder, parts, run, facts)):
         remove_states(folder)
+        if main:
+            (folder / "best.safetensors").unlink(missing_ok=True)  # the best of another run
         save_state(folder, parts, run, facts)  # of step 0, so that a run can always be resumed
     if main:
         (folder / "config.json").write_text(json.dumps({"model": facts["model"], "train": asdict(config)}, indent=1))
@@ -217,9 +219,10 @@ def check_data(model, dataset, validation):
 
 
 def check_folder(folder, resume):
-    """Do not overwrite a run that can go on, and do not repeat one that is done."""
+    """Do not overwrite a run that can go on, and do not resume one that is done. A run that ended before its first save
+    has nothing to lose: starting it again needs no word."""
     waiting = state_files(folder)
-    if waiting and not resume:
+    if not resume and any(not path.match("step_00000000.pt") for path in waiting):
         raise ValueError(f"{folder} holds a run that was interrupted: go on with --resume, or choose another folder, "
                          f"or delete this one")
     if resume and not waiting and (folder / "model.safetensors").exists():

@@ -1,5 +1,6 @@
 """The command line, as a user types it, on small data of every kind."""
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -159,3 +160,102 @@ def test_ctrl_c_is_a_clean_stop(monkeypatch, capsys):
         raise KeyboardInterrupt
     monkeypatch.setattr(cli, "run_train", interrupt)
     assert cli.main(["train"]) == 130 and "stopped" in capsys.readouterr().err
+
+
+def own_folder(place, shapes=((40, 30), (30, 40), (30, 30))):
+    """A small data set of three pictures a split, with the labels 0, 1 and 255."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (place / kind / split).mkdir(parents=True)
+        for i, (height, width) in enumerate(shapes):
+            labels = np.zeros((height, width), dtype=np.uint8)
+            labels[5:20, 4:20], labels[:2] = 1, 255
+            Image.fromarray(labels).save(place / "labels" / split / f"Größe {i}.png")
+            image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(image).save(place / "images" / split / f"Größe {i}.jpg")
+    return f"own:{place}"
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_truncated_picture_is_one_line_from_a_loader_too(tmp_path, capsys, workers):
+    data = own_folder(tmp_path / "data")
+    picture = tmp_path / "data" / "images" / "train" / "Größe 2.jpg"
+    picture.write_bytes(picture.read_bytes()[:-200])
+    assert cli.main(["train", "--data", data, "--out", str(tmp_path / "run"), "--workers", workers, *QUICK]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"minimaskformer: {picture} can not be read as an image") and "Copy or download" in error
+
+
+def test_unreadable_labels_are_listed_all_at_once(tmp_path, capsys):
+    data = own_folder(tmp_path)
+    bad = [tmp_path / "labels" / split / "Größe 1.png" for split in ("train", "val")]
+    for path in bad:
+        path.write_bytes(b"")
+    assert cli.main(["inspect", "--data", data, "--out", str(tmp_path / "look")]) == 1
+    error = capsys.readouterr().err
+    assert all(str(path) in error for path in bad) and "2 of the 6" in error
+
+
+def test_a_folder_in_no_layout_says_what_it_holds(tmp_path, capsys):
+    for i in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.JPG")
+        Image.new("L", (8, 8)).save(tmp_path / f"{i}.png")
+    (tmp_path / "more").mkdir()
+    for data in (f"own:{tmp_path}", f"instances:{tmp_path}"):
+        assert cli.main(["inspect", "--data", data]) == 1
+        error = capsys.readouterr().err
+        assert "more/, 3 .jpg, 3 .png" in error and "data/README.md" in error
+
+
+def test_weights_that_are_not_finite_give_no_figures(trained, tmp_path, capsys):
+    model = load_checkpoint(trained)
+    with torch.no_grad():
+        model.class_head.bias[2] = float("nan")
+    save_checkpoint(model, tmp_path / "nan.safetensors")
+    Image.new("RGB", (70, 64)).save(tmp_path / "photo.png")
+    for arguments in (["evaluate", str(tmp_path / "nan.safetensors"), "--data", "lakeland:64,0", "--limit", "2"],
+                      ["predict", str(tmp_path / "nan.safetensors"), str(tmp_path / "photo.png"), "--out", str(tmp_path)]):
+        assert cli.main(arguments) == 1
+        told = capsys.readouterr()
+        assert "not finite" in told.err and "| pq |" not in told.out and "_panoptic" not in told.out
+
+
+def test_other_class_names_are_told(trained, tmp_path, capsys):
+    model = load_checkpoint(trained)
+    names = tuple(f"class {k}" for k in range(11))
+    model.config = replace(model.config, class_names=names)
+    save_checkpoint(model, tmp_path / "other.safetensors")
+    for path, told in ((tmp_path / "other.safetensors", True), (trained, False)):
+        assert cli.main(["evaluate", str(path), "--data", "lakeland:64,0", "--limit", "1"]) == 0
+        assert ("0: class 0 / sky" in capsys.readouterr().err) is told
+
+
+def test_a_limit_below_one_is_refused(trained, capsys):
+    assert cli.main(["evaluate", str(trained), "--data", "lakeland:64,0", "--limit", "-1"]) == 1
+    assert "-1 pictures" in capsys.readouterr().err
+
+
+def test_a_place_where_nothing_can_be_written(trained, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    Image.new("RGB", (70, 64)).save(tmp_path / "photo.png")
+    out = ["--out", str(tmp_path / "file" / "run")]
+    for arguments in (["train", "--data", "lakeland:64,0", *QUICK], ["inspect", "--data", "lakeland:64,0"],
+                      ["evaluate", str(trained), "--data", "lakeland:64,0"],
+                      ["predict", str(trained), str(tmp_path / "photo.png")]):
+        assert cli.main([*arguments, *out]) == 1
+        assert f"can not write to the folder {out[1]}" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_instances_of_a_model_without_things(tmp_path, capsys):
+    save_checkpoint(build_model("mini", 2, short_side=64, class_names=("a", "b"), things=()), tmp_path / "m.safetensors")
+    assert cli.main(["predict", str(tmp_path / "m.safetensors"), "x.png", "--task", "instance"]) == 1
+    assert "--task semantic" in capsys.readouterr().err
+
+
+def test_too_little_gpu_memory_has_a_remedy(monkeypatch, capsys):
+    def full(options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+    monkeypatch.setattr(cli, "run_progress", full)
+    assert cli.main(["progress"]) == 1
+    assert "--accumulate" in capsys.readouterr().err

@@ -42,6 +42,12 @@ def test_the_rule_for_other_batch_sizes():
     (dict(steps=0), "steps is a whole number from 1 on, got 0"),
     (dict(batch_size=6, accumulate=4), "batch of 6 can not be cut into 4 equal pieces"),
     (dict(amp="fp8"), "unknown amp 'fp8'; known: off, bf16, fp16"),
+    (dict(learning_rate=-1e-4), "learning_rate is a number from 0 on, got -0.0001"),
+    (dict(learning_rate=float("nan")), "learning_rate is a number from 0 on, got nan"),
+    (dict(workers=-1), "workers is a number from 0 on, got -1"),
+    (dict(beta2=1.0), "beta2 is at least 0 and below 1"),
+    (dict(scale=(2.0, 0.5)), "the smaller first"),
+    (dict(category_limit=0.0), "category_limit is a share"),
     (dict(schedule="cosine"), "unknown schedule 'cosine'; known: poly, step, constant"),
 ])
 def test_what_can_not_be_meant(changes, message):

@@ -202,7 +202,8 @@ def write_panoptic(folder, items, classes, split, names=None, image_format="png"
     if image_format not in ("png", "jpg"):
         raise ValueError(f"image_format is \"png\" or \"jpg\", got {image_format!r}")
     if json_file.exists() and not overwrite:
-        raise FileExistsError(f"{json_file} exists: choose another folder or split, or pass overwrite=True")
+        raise FileExistsError(f"{json_file} exists: choose another folder or split, remove it, or pass "
+                              "overwrite=True")
     images_dir, png_dir = folder / "images" / split, folder / "panoptic" / split
     for place in (images_dir, png_dir):
         place.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
 """Your own data set: a folder that is looked at to see what it holds."""
+from collections import Counter
 from pathlib import Path
 
 from .class_files import find_class_file, read_class_file
@@ -27,7 +28,8 @@ def own(folder, split):
     if json_file:
         return CocoInstance(json_file, background=BACKGROUND)
     if not labels_dir.is_dir():
-        raise FileNotFoundError(f"no split {split!r} in {folder}; looked for\n  {FORMS}")
+        raise FileNotFoundError(f"no split {split!r} in {folder}, which holds {contents(folder)}; looked for\n  "
+                                f"{FORMS}.\ndata/README.md, \"Your own\", has a script that makes this tree")
     instances_dir = folder / "instances" / split if (folder / "instances").is_dir() else None
     class_file = find_class_file(folder)
     if class_file:
@@ -37,6 +39,14 @@ def own(folder, split):
                       for item in label_items(folder, part.name, instances_dir is not None)]
         classes, void = SemanticFolder.from_files(everything).classes, None
     return SemanticFolder(folder / "images" / split, labels_dir, classes, void, instances_dir)
+
+
+def contents(folder):
+    """What lies in a folder, as short text: folders by name, files by kind."""
+    folders = sorted(f"{path.name}/" for path in folder.iterdir() if path.is_dir())
+    kinds = Counter(path.suffix.lower() or "no suffix" for path in folder.iterdir() if path.is_file())
+    told = folders[:8] + ["..."] * (len(folders) > 8) + [f"{n} {kind}" for kind, n in kinds.most_common(4)]
+    return ", ".join(told) or "nothing"
 
 
 def label_items(folder, split, with_instances):

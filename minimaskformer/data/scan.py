@@ -30,14 +30,18 @@ def scan_labels(dataset, limit=None, workers=None):
     indices = spread(len(dataset), limit)
     found = map_threads(lambda index: file_problem(dataset, index), indices, workers,
                         "checking labels" if len(indices) > LONG else None)
-    bad = [error for error in found if error]
+    stop_at_bad([error for error in found if error], len(indices),
+                "Mend or remove these files, or the class table; `python -m minimaskformer inspect` shows the whole "
+                "data set")
+    return len(indices)
+
+
+def stop_at_bad(bad, count, remedy="Mend or remove these files"):
+    """Raise ValueError if there are texts of what is wrong with items, of so many: a list of the first of them."""
     if bad:
         listed = "\n".join(f"  {error}" for error in bad[:SHOWN])
         more = f"\n  ... and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-        raise ValueError(f"{len(bad)} of the {len(indices)} items checked can not be used:\n{listed}{more}\n"
-                         "Mend or remove these files, or the class table; "
-                         "`python -m minimaskformer inspect` shows the whole data set")
-    return len(indices)
+        raise ValueError(f"{len(bad)} of the {count} items checked can not be used:\n{listed}{more}\n{remedy}")
 
 
 def spread(count, limit=None):

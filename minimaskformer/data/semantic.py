@@ -23,7 +23,7 @@ from .label_maps import (
     read_labels,
     remap_table,
 )
-from .scan import map_threads
+from .scan import map_threads, stop_at_bad
 
 
 class SemanticFolder(Dataset):
@@ -120,7 +120,9 @@ class SemanticFolder(Dataset):
         Reads every label file, so it takes a while; write the names down in a classes file and it is not needed.
         """
         things, every = set(), set()
-        for values, numbered in map_threads(self.values_of, range(len(self))):
+        found = map_threads(self.values_of, range(len(self)))
+        stop_at_bad([values for values in found if isinstance(values, str)], len(self))
+        for values, numbered in found:
             every |= values
             things |= numbered - set(void)
         seen = every - set(void)
@@ -134,7 +136,10 @@ class SemanticFolder(Dataset):
         return ClassTable(tuple(f"label {v}" for v in ids), tuple(v in things for v in ids), ids)
 
     def values_of(self, index):
-        """The label values of one item, and those among them that have instance numbers: two sets."""
-        labels, instances = self.numbers(index)
+        """The label values of one item, and those among them that have instance numbers: two sets; or what is wrong."""
+        try:
+            labels, instances = self.numbers(index)
+        except (ValueError, OSError) as error:
+            return str(error)
         numbered = set() if instances is None else set(np.unique(labels[instances > 0]).tolist())
         return set(count_values(labels)[0].tolist()), numbered

@@ -12,7 +12,7 @@ from .coco import CocoPanoptic
 from .coco_instance import CocoInstance
 from .instances import InstanceFolder
 from .layouts import ade20k, cityscapes, pets, voc
-from .own import instance_json, own
+from .own import contents, instance_json, own
 from .semantic import SemanticFolder
 
 KNOWN = """lakeland or lakeland:SIZE,DIFFICULTY (drawn on the fly, such as lakeland:128,0.5)
@@ -59,6 +59,9 @@ def say(text):
 
 def instances(folder, split):
     """A folder with images/SPLIT/ and labels/SPLIT/ of one thing class."""
+    if not (folder / "images" / split).is_dir():
+        raise FileNotFoundError(f"no folder {folder / 'images' / split}: {folder} holds {contents(folder)}; expected "
+                                f"images/{split}/ and labels/{split}/ (data/README.md, \"Your own\", shows the tree)")
     return InstanceFolder(folder / "images" / split, folder / "labels" / split)
 
 
