@@ -37,7 +37,8 @@ def learning_rate_too_large(rows, evidence, config):
     lowest, last, fifth = min(smooth), smooth[-1], len(loss) // 5
     if last > 1.25 * lowest:
         return f"the loss was {lowest:.2f} at its lowest and is {last:.2f} at the end"
-    if smooth[fifth] > 0.65 * loss[0] and classes and classes[fifth] > 0.8 * classes[0]:
+    warm = rows[fifth].get("step", 0) >= 2 * config.get("train", {}).get("warmup", 0)  # before that all runs linger
+    if warm and smooth[fifth] > 0.65 * loss[0] and classes and classes[fifth] > 0.8 * classes[0]:
         return (f"after a fifth of the steps the loss was still {smooth[fifth]:.2f}, from {loss[0]:.2f}, and the class "
                 f"loss {classes[fifth]:.2f}, from {classes[0]:.2f}")
     return None

@@ -4,6 +4,7 @@ import numpy as np
 from .plots import LINES, NAMES, curve, smooth
 
 TERMS = {"class": 1.0, "focal": 20.0, "dice": 1.0}  # what a term weighs in the total
+TICKS = (0.1, 0.2, 0.5, 1, 2, 5)
 RIGHT = "0.6"  # the run that all others are held against
 
 
@@ -27,6 +28,8 @@ def draw_gallery(figure, runs, right, columns=4):
                     label=name if weight == 1 else f"{weight:g} {name}")
         ax.set_title(f"{title}\n{last_figures(log)}", fontsize=8)
         ax.set(yscale="log", ylim=(0.1, 5))
+        ax.set_yticks(TICKS, map(str, TICKS))
+        ax.minorticks_off()
         ax.tick_params(labelsize=7, which="both")
         ax.grid(color="0.92", linewidth=0.6)
         ax.spines[["top", "right"]].set_visible(False)
@@ -65,7 +68,7 @@ def draw_layers(ax, log):
                                  ("", LINES["class"], "last layer")]:
         total = sum(weight * curve(log, name + suffix)[1] for name, weight in TERMS.items())
         ax.plot(curve(log, "class" + suffix)[0], smooth(total), color=color, linewidth=1.4, label=label)
-    ax.set(yscale="log", xlabel="step")
+    ax.set(ylim=(0, None), xlabel="step")
     ax.legend(fontsize=8, frameon=False)
     return ax
 

@@ -90,6 +90,7 @@ def test_logs():
     assert causes(None, jump) == ["learning rate too large"]
     flat = [dict(row, loss=11.5, **{"class": 2.4}) for row in rows]
     assert causes(None, flat) == ["learning rate too large"]
+    assert not diagnose(flat, None, {"train": {"warmup": 200}})  # a fifth of the run, step 80, is inside the warm-up
     assert causes(None, [*rows, {"step": 500, "loss": float("nan"), "class_0": 1.0}])[0] == "the loss is not finite"
 
 
@@ -104,6 +105,10 @@ def test_mirrored_masks_need_both_signs():
     evidence = broken(after=mirrored)
     assert causes(evidence, healthy_rows()) == []  # its own training data would be as hard
     assert causes(broken(), [dict(row, focal=0.05) for row in healthy_rows()]) == []  # left and right are told apart
+    rows = [dict(row, focal=0.2) for row in healthy_rows()]
+    assert causes(evidence, rows) == ["masks not moved with the flip"]
+    assert causes(evidence, rows[:6]) == []  # too short to say
+    assert causes(evidence, [dict(row, focal=0.2 * 0.95 ** i + 0.12) for i, row in enumerate(rows[:20])]) == []  # falling
 
 
 def test_twins_against_a_loop():
@@ -145,7 +150,7 @@ def test_reading_a_run(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
     (tmp_path / "config.json").write_text('{"train": {"steps": 5}}')
     assert read_run(tmp_path) == ([{"step": 1, "loss": 2.0}], None, {"train": {"steps": 5}})
-    with pytest.raises(ValueError, match="the data set is empty"):
+    with pytest.raises(ValueError, match="nothing to diagnose on: 0 pictures"):
         measure(load_checkpoint("mini"), Lakeland("val", 64, 0.5, 1), 0)
 
 

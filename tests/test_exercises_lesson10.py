@@ -1,0 +1,132 @@
+"""Lesson 10's exercises: right solutions written differently, and wrong ones that are no known mistake."""
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from banks import all_pass, none_accused
+
+from minimaskformer.exercises import core
+from minimaskformer.exercises.lesson10 import ANSWERS, learning_rate, which_mistake
+from minimaskformer.exercises.lesson10_signs import best_shift, objects_per_image
+from minimaskformer.optim import set_learning_rate
+from minimaskformer.recipes import TrainConfig
+
+SHIPPED = Path(__file__).resolve().parent.parent / "data" / "broken_runs"
+
+
+def rate_in_cases(step, steps, peak, warmup):
+    decay = ((steps - step + 1) / steps) ** 0.9
+    if step < warmup:
+        return peak * decay * step / warmup
+    return peak * decay
+
+
+def twins_loop(mask_logits, query_class):
+    count = 0
+    for i in range(len(mask_logits)):
+        for j in range(i):
+            a, b = mask_logits[i].sigmoid() > 0.5, mask_logits[j].sigmoid() > 0.5
+            if query_class[i] == query_class[j] and (a & b).sum() / (a | b).sum().clamp(min=1) > 0.5:
+                count += 1
+                break
+    return count
+
+
+def twins_set(mask_logits, query_class):
+    found, masks = set(), [set(np.flatnonzero(m.numpy().ravel() > 0)) for m in mask_logits]
+    for i, a in enumerate(masks):
+        for j, b in enumerate(masks):
+            if i < j and int(query_class[i]) == int(query_class[j]) and len(a & b) > 0.5 * len(a | b):
+                found.add(j)
+    return torch.tensor(len(found))
+
+
+def shift_by_hand(confusion):
+    K, best, answer = len(confusion), -1.0, None
+    for shift in (0, 1, -1):
+        ious = []
+        for c in range(K):
+            p = (c - shift) % K  # the column that becomes class c
+            hit = float(confusion[c, p])
+            union = float(confusion[c].sum() + confusion[:, p].sum()) - hit
+            if union > 0:
+                ious.append(hit / union)
+        if sum(ious) / len(ious) > best:
+            best, answer = sum(ious) / len(ious), shift
+    return answer
+
+
+def shift_numpy(confusion):
+    c, out = confusion.numpy(), []
+    for s in (-1, 0, 1):
+        m = np.roll(c, s, axis=1)
+        d = np.diag(m)
+        out.append((d / (m.sum(0) + m.sum(1) - d)).mean())
+    return np.argmax(out) - 1
+
+
+RIGHT = {
+    "10.1": [rate_in_cases, lambda t, T, p, w: torch.tensor(p) * min(1.0, t / (w or 1)) * torch.tensor(1 - (t - 1) / T).pow(0.9),
+             lambda t, T, p, w: p * np.power(1 - (t - 1) / T, 0.9) * (t / w if w > t else 1),
+             lambda t, T, p, w: [p * (1 - (t - 1) / T) ** 0.9 * (1 if w == 0 else min(t, w) / w)][0]],
+    "10.2": [lambda run: ANSWERS[run], lambda run: "dbgfcae".index(run) + 1, lambda run: torch.tensor(ANSWERS[run]),
+             lambda run: [6, 2, 5, 1, 7, 4, 3][ord(run) - ord("a")]],
+    "10.3": [lambda x: (x.softmax(-1)[..., :-1].amax(-1) > x.softmax(-1)[..., -1]).sum(1),
+             lambda x: [sum(int(q.argmax()) != len(q) - 1 for q in image) for image in x],
+             lambda x: x.shape[1] - (x.argmax(-1) == x.shape[-1] - 1).sum(1), lambda x: (x.numpy().argmax(-1) < x.shape[-1] - 1).sum(-1),
+             lambda x: (x[..., :-1] > x[..., -1:]).any(-1).sum(-1).int()],
+    "10.4": [twins_loop, twins_set, lambda x, c: len(x) - sum(
+        not any(c[i] == c[j] and ((x[i] > 0) & (x[j] > 0)).sum() > 0.5 * ((x[i] > 0) | (x[j] > 0)).sum() for j in range(i))
+        for i in range(len(x))), lambda x, c: np.int64(twins_loop(x, c))],
+    "10.5": [shift_by_hand, shift_numpy, lambda c: torch.tensor(best_shift(c)), lambda c: int(best_shift(c.double()))],
+}
+WRONG = {
+    "10.1": [lambda t, T, p, w: p * min(1, t / max(1, w)) * (t / T) ** 0.9, lambda t, T, p, w: p, lambda t, T, p, w: None,
+             lambda t, T, p, w: p * (1 - (t - 1) / T) ** 0.5, lambda t, T, p, w: min(1, t / max(1, w)) * (1 - t / T),
+             lambda t, T, p, w: learning_rate(t, T, p, w) * 0.1],
+    "10.2": [lambda run: 1, lambda run: None, lambda run: ANSWERS[run] - 1, lambda run: (ANSWERS[run] % 7) + 1,
+             lambda run: {"a": 4, "b": 3, "c": 6, "d": 1, "e": 7, "f": 5, "g": 2}[run]],
+    "10.3": [lambda x: x.argmax(-1).sum(-1), lambda x: (x.argmax(-1) == 1).sum(-1), lambda x: objects_per_image(x) + 1,
+             lambda x: (x > 0).sum((-1, -2)), lambda x: objects_per_image(x)[None]],
+    "10.4": [lambda x, c: 0, lambda x, c: len(x) - 1, lambda x, c: twins_loop(x, torch.zeros(len(x))) + 20,
+             lambda x, c: twins_loop(-x, c), lambda x, c: None],
+    "10.5": [lambda c: 2, lambda c: c.argmax(), lambda c: c.diagonal(), lambda c: None, lambda c: best_shift(c) * 2],
+}
+
+
+@pytest.mark.parametrize("number", RIGHT)
+def test_right_solutions_pass(number):
+    assert len(RIGHT[number]) >= 4
+    all_pass(core.find(number), RIGHT[number])
+
+
+@pytest.mark.parametrize("number", WRONG)
+def test_other_wrong_solutions_are_not_accused(number):
+    assert len(WRONG[number]) >= 4
+    none_accused(core.find(number), WRONG[number])
+
+
+def test_the_learning_rate_is_the_librarys():
+    class Optimizer:
+        param_groups = [{"multiplier": 1.0}]
+    for warmup in (0, 1, 20):
+        config = TrainConfig(steps=50, warmup=warmup, learning_rate=3e-4)
+        for step in range(1, 51):
+            set_learning_rate(Optimizer, config, step)
+            assert Optimizer.param_groups[0]["lr"] == pytest.approx(learning_rate(step, 50, 3e-4, warmup))
+
+
+@pytest.mark.parametrize("run", ANSWERS)
+def test_the_shipped_runs_are_what_the_answers_say(run):
+    """Settings are in the run's config; what is wrong with data or model is seen by its evidence."""
+    rows = [json.loads(line) for line in (SHIPPED / run / "log.jsonl").read_text().splitlines()]
+    config = json.loads((SHIPPED / run / "config.json").read_text())["train"]
+    evidence = json.loads((SHIPPED / run / "evidence.json").read_text())
+    answer = which_mistake(run)
+    assert (config["learning_rate"] > 1e-2) == (answer == 1)
+    assert ("class_0" not in rows[-2]) == (answer == 2)
+    assert (config["no_object_weight"] == 1) == (answer == 3)
+    assert (evidence["miou_at_shift"]["-1"] > evidence["miou_at_shift"]["0"] + 0.1) == (answer == 4)
+    assert (evidence["mask_logits"][0] >= 0) == (answer == 7)
