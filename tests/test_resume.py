@@ -133,6 +133,16 @@ def test_a_finished_run_is_not_resumed_and_may_be_repeated(tmp_path):
     assert [row["step"] for row in rows(tmp_path)] == [1]
 
 
+def test_a_run_that_ended_before_its_first_save_may_be_started_again(tmp_path):
+    config = replace(CONFIG, steps=1, evaluate_every=0)
+    with pytest.raises(FloatingPointError):
+        start_run(tmp_path, replace(config, learning_rate=1e30, steps=3, warmup=0))
+    assert [path.name for path in state_files(tmp_path)] == ["step_00000000.pt"]
+    (tmp_path / "best.safetensors").write_bytes(b"of another run")
+    start_run(tmp_path, config)
+    assert (tmp_path / "model.safetensors").exists() and not (tmp_path / "best.safetensors").exists()
+
+
 def test_resume_without_a_run_starts_one(tmp_path):
     start_run(tmp_path / "new", replace(CONFIG, steps=1), resume=True)
     assert (tmp_path / "new" / "model.safetensors").exists()
