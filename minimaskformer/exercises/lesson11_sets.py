@@ -97,6 +97,8 @@ PQ_FIXTURES = (
     Fixture("3 images: a class in two pieces, a class only predicted",
             (_maps("10011 10001 22221", "00033 00000 22233", "11222 11222 11100"),
              _maps("10001 10001 12221", "00000 00000 22211", "11122 11222 11100"), 5)),
+    Fixture("a tiny segment found well, a large one roughly",
+            (_maps("1000 0000", "1111 1000"), _maps("1000 0000", "1111 1111"), 2)),
     Fixture("an IoU of exactly one half", (_maps("0011 0011", "2220 2200"), _maps("0000 0011", "2200 2200"), 3)))
 
 
