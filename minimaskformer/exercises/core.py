@@ -135,12 +135,13 @@ def evaluate(exercise, fn) -> Outcome:
     got = [call(fn, f.args) for f in exercise.fixtures]
     if _is_stub(got[0], fn):
         return Outcome("not attempted", f"○ {head}: not attempted yet. Stuck? hint(\"{exercise.id}\")")
-    expected = [call(exercise.reference, doubled(f.args)) for f in exercise.fixtures]
+    inputs = [doubled(f.args) for f in exercise.fixtures]
+    expected = [call(exercise.reference, args) for args in inputs]
     found = [_problem(exercise, g, e) for g, e in zip(got, expected)]
     if not any(found):
         return Outcome("passed", "\n".join([f"✓ {head}: right on all {len(got)} examples.", *_remarks(exercise, fn)]))
 
-    suspects = [m for m in exercise.mistakes if _fits(exercise, m, got)]
+    suspects = [m for m in exercise.mistakes if _fits(exercise, m, inputs, got)]
     mistake = suspects[0] if len(suspects) == 1 else None
     # what to show: an error before a wrong shape before wrong numbers, but with a named mistake its value says most
     order = ("form", "gap", "exception") if mistake else ("exception", "form", "gap")
@@ -174,11 +175,11 @@ def doubled(value):
     return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
-def _fits(exercise, mistake, got):
-    """Whether every outcome is this mistake's; at least one must be a value."""
+def _fits(exercise, mistake, inputs, got):
+    """Whether every outcome is this mistake's on the same inputs, in float64; at least one must be a value."""
     if all(isinstance(g, Raised) for g in got):
         return False
-    return all(exercise.same(g, call(mistake.fn, doubled(f.args))) for g, f in zip(got, exercise.fixtures))
+    return all(exercise.same(g, call(mistake.fn, args)) for g, args in zip(got, inputs))
 
 
 def _problem(exercise, got, expected):
