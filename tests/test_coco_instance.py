@@ -177,6 +177,8 @@ def test_own_json_is_found_where_people_put_it(coco, tmp_path, place, images):
     (lambda c: c["annotations"][2].pop("segmentation"), ["annotation 3", "segmentation"]),
     (lambda c: c["annotations"][3]["segmentation"].update(size=[W, H]), ["annotation 4", "size", "[40, 60]"]),
     (lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3, 4, 5]]), ["annotation 1", "polygon"]),
+    (lambda c: c["annotations"][0].update(segmentation=[[1, 2, float("nan"), 4, 5, 6]]), ["annotation 1", "nan"]),
+    (lambda c: c["annotations"][0].update(segmentation=[[1, 2, 1e12, 4, 5, 6]]), ["annotation 1", "no place near"]),
     (lambda c: c["annotations"][0].update(segments_info=[]), ["panoptic", "CocoPanoptic"]),
     (lambda c: c["images"][0].pop("height"), ["height", "COCO instance JSON"]),
     (lambda c: c["images"][1].update(file_name="a.png"), ["more than one image", "a"]),
@@ -192,6 +194,14 @@ def test_a_bad_json_is_refused_at_once(coco, change, words):
         opened(coco)
     for word in words:
         assert word in str(caught.value), str(caught.value)
+
+
+def test_no_annotation_takes_the_id_made_up_for_the_background(coco):
+    bad = content()
+    bad["annotations"][0]["category_id"] = 91  # one above the file's largest
+    write(coco, bad)
+    with pytest.raises(ValueError, match=r"category id 91.*lacks; known ids: \[18, 90\]"):
+        opened(coco, background="background")
 
 
 def test_two_points_are_no_box(coco):

@@ -15,6 +15,7 @@ from .coco import read_json
 from .images import read_image, safe_name, same_size
 
 KIND = "COCO instance JSON"
+FARTHEST = 1e6  # pixels
 
 
 class CocoInstance(Dataset):
@@ -130,14 +131,14 @@ def read_categories(categories, background, path):
         names, ids = tuple(str(c["name"]) for c in categories), tuple(int(c["id"]) for c in categories)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: a category has no {error}: is it a {KIND}?") from error
-    things = (True,) * len(ids)
+    things, index_of = (True,) * len(ids), {category: index for index, category in enumerate(ids)}
     if background:
         if background in names:
             raise ValueError(f"{path} has a category {background!r} of its own: rename it in the file, or choose "
                              "another name for the pixels in no mask")
         names, things, ids = (*names, background), (*things, False), (*ids, max(ids) + 1)
     try:
-        return ClassTable(names, things, ids), {category: index for index, category in enumerate(ids)}
+        return ClassTable(names, things, ids), index_of  # without the background's id, which no annotation may use
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -188,6 +189,8 @@ def checked_segmentation(annotation, size, place):
     for polygon in segmentation:
         if not isinstance(polygon, list) or len(polygon) % 2 or not all(isinstance(x, (int, float)) for x in polygon):
             raise ValueError(f"{place}: a polygon is a list x1, y1, x2, y2, ... of numbers, got {str(polygon)[:60]}")
+        if not all(abs(x) <= FARTHEST for x in polygon):  # nan or far away: pycocotools would end the whole process
+            raise ValueError(f"{place}: a polygon has a corner at no place near the image: {str(polygon)[:60]}")
     return [polygon for polygon in segmentation if len(polygon) >= 6]
 
 
