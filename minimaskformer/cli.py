@@ -31,7 +31,6 @@ def parser():
     """All commands and options."""
     from .config import PRESETS
     from .data.sources import READERS
-    from .recipes import PRECISIONS, TrainConfig
     top = argparse.ArgumentParser(prog="python -m minimaskformer", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
@@ -55,17 +54,7 @@ def parser():
     train.add_argument("--resume", action="store_true", help="go on with the run in --out from its last checkpoint")
     train.add_argument("--scan", type=int, metavar="N", help="check the labels of so many training images before the "
                        "first step, 0: none (default: all)")
-    for field in fields(TrainConfig):
-        name, kind = "--" + field.name.replace("_", "-"), {"type": type(field.default)}
-        if isinstance(field.default, bool):
-            kind = {"action": argparse.BooleanOptionalAction}
-        elif isinstance(field.default, tuple):
-            kind = {"type": float, "nargs": 2, "metavar": ("LOW", "HIGH")}
-        elif field.name == "amp":
-            kind = {"nargs": "?", "const": "bf16", "choices": PRECISIONS}
-        shown = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-        train.add_argument(name, default=argparse.SUPPRESS, **kind,  # absent if not given: then the preset decides
-                           help=f"{field.metadata['help']} (mini: {shown})")
+    add_training_options(train)
 
     evaluation = command("evaluate", run_evaluate, "mIoU, PQ and mask AP of a checkpoint on a data set")
     evaluation.add_argument("checkpoint", help='a file, or a shipped model\'s name ("mini")')
@@ -105,6 +94,22 @@ def parser():
     progress = command("progress", run_progress, "your progress through the exercises")
     progress.add_argument("--reset", action="store_true", help="start again")
     return top
+
+
+def add_training_options(train):
+    """An option for each field of TrainConfig; one that is not given is absent, and then the preset decides."""
+    from .recipes import PRECISIONS, TrainConfig
+    for field in fields(TrainConfig):
+        name, kind = "--" + field.name.replace("_", "-"), {"type": type(field.default)}
+        if isinstance(field.default, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        elif isinstance(field.default, tuple):
+            kind = {"type": float, "nargs": 2, "metavar": ("LOW", "HIGH")}
+        elif field.name == "amp":
+            kind = {"nargs": "?", "const": "bf16", "choices": PRECISIONS}
+        shown = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        train.add_argument(name, default=argparse.SUPPRESS, **kind,
+                           help=f"{field.metadata['help']} (mini: {shown})")
 
 
 def run_train(options):
