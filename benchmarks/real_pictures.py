@@ -48,6 +48,7 @@ def main():
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--queries", type=int, default=50)
     parser.add_argument("--only", choices=("pretrained", "scratch"), help="one of the two runs")
     options = parser.parse_args()
@@ -60,7 +61,7 @@ def main():
         model = build_model("mobilenet_v2", len(classes), backbone_weights=weights, class_names=classes.names,
                             things=classes.things, num_queries=options.queries, short_side=options.size,
                             frozen_norm=False)
-        config = TrainConfig(steps=options.steps, batch_size=options.batch_size, learning_rate=3e-4,
+        config = TrainConfig(steps=options.steps, batch_size=options.batch_size, learning_rate=options.learning_rate,
                              backbone_multiplier=0.3, warmup=50, size=options.size, scale=(1.0, 1.6), amp="bf16",
                              mask_stride=1, evaluate_images=len(validation), evaluate_every=options.steps // 3)
         folder = options.out / start
