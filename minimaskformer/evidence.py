@@ -65,7 +65,7 @@ def measure(model, dataset, images=50):
             "pq_at": {str(threshold): quality[threshold].compute()["pq"] for threshold in THRESHOLDS},
             "miou_at_shift": {str(shift): metric.compute()["miou"] for shift, metric in ious.items()},
             "agreement": {name: sum(values) / images for name, values in mirror.items()},
-            "void": void.compute(classes)}
+            "void": void.compute(classes) if classes.stuff else None}  # things only: 0 in the map is the rest, not void
 
 
 def twins(mask_logits, query_class):

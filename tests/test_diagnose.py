@@ -111,6 +111,14 @@ def test_mirrored_masks_need_both_signs():
     assert causes(evidence, [dict(row, focal=10 * 0.9 ** i) for i, row in enumerate(rows)]) == []  # falling
 
 
+def test_data_of_things_alone_have_no_void_to_ask_about():
+    class Things:  # as COCO instances: the rest of the picture is 0 in the map
+        classes = ClassTable(DATA.classes.names, (True,) * len(DATA.classes), DATA.classes.ids)
+        __len__, __getitem__ = DATA.__len__, DATA.__getitem__
+    model = load_checkpoint("mini").eval()
+    assert measure(model, Things(), 16)["void"] is None and measure(model, DATA, 16)["void"] is not None
+
+
 def test_twins_against_a_loop():
     generator = torch.Generator().manual_seed(0)
     masks = torch.randn(12, 6, 7, generator=generator)
