@@ -63,8 +63,39 @@ def shift_numpy(confusion):
     for s in (-1, 0, 1):
         m = np.roll(c, s, axis=1)
         d = np.diag(m)
-        out.append((d / (m.sum(0) + m.sum(1) - d)).mean())
+        union = m.sum(0) + m.sum(1) - d
+        out.append((d[union > 0] / union[union > 0]).mean())
     return np.argmax(out) - 1
+
+
+def equal_masks(mask_logits, query_class):
+    """A twin only where every pixel agrees."""
+    hard = (mask_logits > 0).flatten(1)
+    return sum(any(query_class[i] == query_class[j] and (hard[i] == hard[j]).all() for j in range(i))
+               for i in range(len(hard)))
+
+
+def components(mask_logits, query_class):
+    """Queries less groups of queries that hang together."""
+    hard = (mask_logits > 0).flatten(1).double()
+    inside, area = hard @ hard.T, hard.sum(1)
+    near = (inside / (area[:, None] + area - inside) > 0.5) & (query_class[:, None] == query_class)
+    reach = torch.linalg.matrix_power(near.double(), len(hard)) > 0
+    return len(hard) - len({tuple(row.tolist()) for row in reach})
+
+
+def overlaps_and_classes(mask_logits, query_class):
+    """Two mistakes at once: pairs counted, and of any class."""
+    hard = (mask_logits > 0).flatten(1).double()
+    return int((hard @ hard.T).tril(-1).count_nonzero())
+
+
+def by_score(confusion, score):
+    """The shift that is best by a score of the IoUs, absent classes counted as 0."""
+    def value(c):
+        inside, both = c.diagonal(), c.sum(0) + c.sum(1)
+        return float(score(inside / (both - inside).clamp(min=1)))
+    return max((-1, 0, 1), key=lambda shift: value(confusion.roll(shift, dims=1)))
 
 
 RIGHT = {
@@ -85,14 +116,19 @@ RIGHT = {
 WRONG = {
     "10.1": [lambda t, T, p, w: p * min(1, t / max(1, w)) * (t / T) ** 0.9, lambda t, T, p, w: p, lambda t, T, p, w: None,
              lambda t, T, p, w: p * (1 - (t - 1) / T) ** 0.5, lambda t, T, p, w: min(1, t / max(1, w)) * (1 - t / T),
-             lambda t, T, p, w: learning_rate(t, T, p, w) * 0.1],
+             lambda t, T, p, w: learning_rate(t, T, p, w) * 0.1, lambda t, T, p, w: p * min(1, t / max(1, w)) * (1 - t / T),
+             lambda t, T, p, w: p * min(1, (t - 1) / max(1, w)), lambda t, T, p, w: 1 / 0,
+             lambda t, T, p, w: learning_rate(t, T, p, w) if w else 0.0],
     "10.2": [lambda run: 1, lambda run: None, lambda run: ANSWERS[run] - 1, lambda run: (ANSWERS[run] % 7) + 1,
              lambda run: {"a": 4, "b": 3, "c": 6, "d": 1, "e": 7, "f": 5, "g": 2}[run]],
     "10.3": [lambda x: x.argmax(-1).sum(-1), lambda x: (x.argmax(-1) == 1).sum(-1), lambda x: objects_per_image(x) + 1,
-             lambda x: (x > 0).sum((-1, -2)), lambda x: objects_per_image(x)[None]],
+             lambda x: (x > 0).sum((-1, -2)), lambda x: objects_per_image(x)[None],
+             lambda x: [x.shape[1]] * len(x), lambda x: (x.argmax(1) != x.shape[-1] - 1).sum(-1), lambda x: [0] * len(x)],
     "10.4": [lambda x, c: 0, lambda x, c: len(x) - 1, lambda x, c: twins_loop(x, torch.zeros(len(x))) + 20,
-             lambda x, c: twins_loop(-x, c), lambda x, c: None],
-    "10.5": [lambda c: 2, lambda c: c.argmax(), lambda c: c.diagonal(), lambda c: None, lambda c: best_shift(c) * 2],
+             lambda x, c: twins_loop(-x, c), lambda x, c: None, equal_masks, components, overlaps_and_classes],
+    "10.5": [lambda c: 2, lambda c: c.argmax(), lambda c: c.diagonal(), lambda c: None, lambda c: best_shift(c) * 2,
+             lambda c: by_score(c, lambda iou: iou.max()), lambda c: -by_score(c, lambda iou: iou.mean()),
+             lambda c: max((-1, 1), key=lambda s: best_shift(c) == s)],
 }
 
 

@@ -53,6 +53,13 @@ rate_exercise = Exercise(
         Mistake("a decay that waits for the warm-up",
                 lambda t, T, p, w: p * (_warm(t, w) if t <= w else (1 - (t - 1 - w) / (T - w)) ** 0.9),
                 "Both factors act from the first step on."),
+        Mistake("no decay during the warm-up",
+                lambda t, T, p, w: p * (t / w if t < w else _left(t, T) ** 0.9),
+                "Both factors act from the first step on."),
+        Mistake("no decay up to the last step of the warm-up",
+                lambda t, T, p, w: p * (t / w if t <= w else _left(t, T) ** 0.9),
+                "Both factors act from the first step on."),
+        Mistake("the peak left out", lambda t, T, p, w: _warm(t, w) * _left(t, T) ** 0.9, "Multiply by the peak."),
         Mistake("warm-up by one more step", lambda t, T, p, w: p * min(1, t / (w + 1)) * _left(t, T) ** 0.9,
                 "The warm-up ends with step `warmup` itself, where the factor is 1."),
         Mistake("no case for a warm-up of 0", lambda t, T, p, w: p * min(1, t / w) * _left(t, T) ** 0.9,
@@ -96,7 +103,7 @@ gallery_exercise = Exercise(
                    issue("huggingface/transformers", 27224)),
         _confusion(4, 6, "Shifted labels are learnt perfectly well: healthy curves, figures of nearly zero. With the "
                          "flip nothing fits, and the mask losses show it."),
-        _confusion(5, 6, "A few pixels of void cannot lift the losses of all masks."),
+        _confusion(5, 6, "Void as a class keeps the mask losses near the right ones. With the flip no mask fits."),
         _confusion(6, 7, "After a second sigmoid no pixel can get below 0.5. Which run's focal loss is *far* from the "
                          "right one, from the first step on?"),
         _confusion(1, 7, "One of them does not even learn the classes for a long while; the other does, but draws no "
@@ -106,16 +113,18 @@ gallery_exercise = Exercise(
         _confusion(1, 6, "Too large steps learn nothing for a hundred steps; unmoved masks leave something to learn "
                          "from the first."),
         _confusion(3, 6, "Weight 1 changes what the class loss counts; the masks it draws are fine."),
-        _confusion(2, 5, "Void as a class leaves the losses alone and costs a few figures at the end."),
+        _confusion(2, 5, "Without auxiliary losses the targets are the right ones, and the curves lie on the grey. Void "
+                         "as a class is another set of targets: its curves leave the grey at the first step."),
         _confusion(3, 5, "A weight of 1 makes the class loss small early: \"nothing\" is nearly always right."),
         _confusion(2, 4, "Shifted labels look right in every curve, and score nearly nothing."),
+        _confusion(4, 7, "Both score nothing. Which has masks as good as the right run's, and which draws none?"),
         _confusion(1, 3, "Which class loss stays where it began for a hundred steps and more?"),
         Mistake("the list read from the other end", lambda run: 8 - ANSWERS[run],
                 "The numbers are those of the list above: 1 is the learning rate.")),
     hints=("Which run learns nothing for a long while? Which learns everything and scores nothing?",
            "Look at the three terms one by one against the grey lines, then at the figures; `diagnose` names most.",
            "d is the learning rate, f the shifted labels, e the sigmoid; a has mask losses that stay high, g a class "
-           "loss that is low at once; b and c are left: which one has lost something at void pixels?"),
+           "loss that is low at once. Of b and c, one has the curves of the right run, the other has other targets."),
     why="Curves of training alone would not find the shifted labels or the void: only figures on *right* data do, and "
         "a look at pictures.")
 

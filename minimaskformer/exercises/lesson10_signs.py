@@ -91,17 +91,40 @@ _FIRST = _twin_example(
 _SECOND = _twin_example(
     1, (3, 7), (0, range(6)), (1, range(6)), (0, range(7)), (0, range(6, 12)), (0, range(9, 15)), (2, range(12, 18)),
     (2, range(12, 15)), (2, range(12, 19)), (1, range(6)), (1, range(6)), (1, range(6)), (1, range(6, 12)))
+# masks like a second one that is unlike the third: chains (3, 5), the middle first (1, 2), the middle last (0); a mask
+# and one three times as large (4)
+_THIRD = _twin_example(
+    2, (4, 6), (3, range(10)), (1, range(8)), (0, range(5)), (3, range(3, 13)), (1, range(5)), (5, range(8, 18)),
+    (0, range(3, 8)), (1, range(3, 8)), (3, range(6, 16)), (4, range(4)), (5, range(11, 21)), (2, range(10, 18)),
+    (0, range(8)), (2, range(10, 15)), (5, range(14, 24)), (2, range(13, 18)), (4, range(12)))
+
+
+def _near(x, c):
+    """Which queries [N, N] are of one class and draw alike."""
+    return (_iou(x) > 0.5) & (c[:, None] == c)
+
+
+def _originals_only(x, c):
+    """Twins of queries that are no twins themselves."""
+    near, kept = _near(x, c), []
+    for i in range(len(x)):
+        if not near[i, kept].any():
+            kept.append(i)
+    return len(x) - len(kept)
+
+
 twins_exercise = Exercise(
     id="10.4", title="queries that draw the same mask", name="twins", reference=twins,
-    fixtures=(Fixture("10 queries, 4 classes", _FIRST), Fixture("12 queries, 3 classes", _SECOND)),
+    fixtures=(Fixture("10 queries, 4 classes", _FIRST), Fixture("12 queries, 3 classes", _SECOND),
+              Fixture("17 queries, like a neighbour and unlike its neighbour", _THIRD)),
     mistakes=(
         Mistake("classes not compared", lambda x, c: _twins(_iou(x), torch.ones(len(x), len(x), dtype=torch.bool)),
                 "Two queries may draw one region for two classes; a twin is of the same class."),
-        Mistake("pairs counted", lambda x, c: ((_iou(x) > 0.5) & (c[:, None] == c)).tril(-1).sum(),
+        Mistake("pairs counted", lambda x, c: _near(x, c).tril(-1).sum(),
                 "Three copies are two twins, not three pairs: count queries that have an *earlier* partner."),
-        Mistake("both partners counted", lambda x, c: (((_iou(x) > 0.5) & (c[:, None] == c)).sum(1) > 1).sum(),
+        Mistake("both partners counted", lambda x, c: (_near(x, c).sum(1) > 1).sum(),
                 "The first of a kind is no twin: only those with an earlier partner count."),
-        Mistake("every query its own twin", lambda x, c: ((_iou(x) > 0.5) & (c[:, None] == c)).tril().any(1).sum(),
+        Mistake("every query its own twin", lambda x, c: _near(x, c).tril().any(1).sum(),
                 "Leave out the diagonal."),
         Mistake("0.5 itself counted", lambda x, c: _twins(_iou(x), c[:, None] == c, strict=False),
                 "Above 0.5, strictly."),
@@ -113,6 +136,15 @@ twins_exercise = Exercise(
                 "A part is no twin: divide by the union."),
         Mistake("logits compared with 0.5", lambda x, c: _twins(_iou(x - 0.5), c[:, None] == c),
                 "Inside a mask means probability above 0.5, which is logit above 0."),
+        Mistake("divided by the later mask", lambda x, c: _twins(_parts(x, c)[0] / _parts(x, c)[1][:, None],
+                                                                 c[:, None] == c),
+                "IoU divides by the union of both, not by the area of one."),
+        Mistake("any overlap", lambda x, c: _twins(_iou(x), c[:, None] == c, limit=0.0),
+                "An IoU above 0.5, not above 0."),
+        Mistake("twins of twins left out", _originals_only,
+                "Any earlier query counts as a partner, also one that is a twin itself."),
+        Mistake("a later partner asked for", lambda x, c: _near(x, c).triu(1).any(1).sum(),
+                "A twin has an *earlier* partner: tril(-1) keeps the pairs whose column comes first."),
         Mistake("the share instead of the number", lambda x, c: twins(x, c) / len(x), "Return how many.")),
     hints=("When are two masks the same? And of three copies, how many are too many?",
            "IoU of every pair of hard masks (logit above 0), equal classes, and only pairs with an earlier query.",
@@ -150,12 +182,15 @@ def _cut(confusion, shift):
     return out
 
 
+def _ious(c, dice=False):
+    """IoU of each class (or dice), 0 where neither truth nor prediction has it."""
+    inside, both = c.diagonal(), c.sum(0) + c.sum(1)
+    return 2 * inside / both.clamp(min=1) if dice else inside / (both - inside).clamp(min=1)
+
+
 def _miou(c, absent=None, dice=False):
-    inside, union = c.diagonal(), c.sum(0) + c.sum(1) - c.diagonal()
-    if dice:
-        inside, union = 2 * inside, c.sum(0) + c.sum(1)
-    value = torch.where(union > 0, inside / union.clamp(min=1e-9), 0.0)
-    return value.mean() if absent == "zero" else value[union > 0].mean()
+    values = _ious(c, dice)
+    return values.mean() if absent == "zero" else values[c.sum(0) + c.sum(1) > 0].mean()
 
 
 def _cut_shift(c):
@@ -163,12 +198,17 @@ def _cut_shift(c):
 
 
 def _tables():
-    """Confusion matrices of four classes: moved up, moved down, right, and such where pixels and classes disagree."""
-    big = torch.tensor([[900.0, 30, 0, 0], [5, 4, 20, 0], [0, 2, 3, 25], [30, 0, 1, 4]])  # many pixels of class 0 right
-    wrapped = torch.tensor([[10.0, 0, 0, 30], [12, 20, 0, 2], [3, 14, 18, 0], [0, 1, 16, 22]])
-    return (torch.tensor([[5.0, 60, 1, 0], [0, 4, 50, 2], [1, 0, 6, 40], [45, 0, 2, 3]]),
-            torch.tensor([[4.0, 1, 0, 55], [48, 5, 0, 2], [0, 62, 3, 1], [2, 0, 41, 6]]),
-            torch.tensor([[50.0, 3, 2, 0], [4, 40, 1, 0], [0, 5, 33, 4], [9, 0, 2, 28]]), big, wrapped)
+    """Confusion matrices on which mIoU, other scores and ways to move the columns disagree; some lack a class."""
+    rows = (
+        ((3, 11, 0, 5, 4), (4, 34, 7, 4, 0), (0, 0, 62, 45, 0), (5, 0, 0, 48, 52), (42, 6, 0, 2, 4)),
+        ((0, 0, 0, 0, 0), (0, 4, 0, 3, 5), (0, 25, 60, 0, 0), (0, 4, 9, 5, 3), (0, 6, 0, 15, 0)),
+        ((0, 0, 0, 0), (0, 1, 46, 0), (0, 6, 0, 0), (0, 0, 2, 0)),
+        ((47, 0, 0, 0, 0), (49, 43, 0, 0, 0), (0, 20, 4, 0, 0), (0, 1, 33, 4, 0), (0, 0, 0, 0, 0)),
+        ((0, 59, 2, 0, 32), (0, 3, 25, 0, 2), (0, 28, 4, 0, 0), (0, 0, 15, 6, 41), (0, 1, 2, 11, 1)),
+        ((11, 30, 5, 0), (0, 5, 16, 6), (1, 0, 64, 26), (34, 0, 4, 28)),
+        ((63, 55, 0, 0), (4, 34, 8, 0), (5, 0, 0, 0), (0, 0, 0, 0)),
+        ((0, 0, 0, 0, 0), (0, 29, 2, 2, 6), (0, 10, 12, 6, 1), (0, 3, 51, 50, 2), (0, 40, 10, 340, 100)))
+    return [torch.tensor(table, dtype=torch.float32) for table in rows]
 
 
 shift_exercise = Exercise(
@@ -179,14 +219,27 @@ shift_exercise = Exercise(
                 "The answer is what must be *added to the predicted* classes; the columns are the prediction."),
         Mistake("pixel accuracy instead of mIoU", lambda c: _choose(c, lambda t: t.diagonal().sum() / t.sum()),
                 "One large class decides the accuracy; every class counts alike in mIoU."),
+        Mistake("the right pixels of each true class instead of IoU",
+                lambda c: _choose(c, lambda t: (t.diagonal() / t.sum(1).clamp(min=1)).mean()),
+                "IoU divides by the union: what is predicted as the class by mistake counts too."),
+        Mistake("the right pixels of each predicted class instead of IoU",
+                lambda c: _choose(c, lambda t: (t.diagonal() / t.sum(0).clamp(min=1))[t.sum(0) > 0].mean()),
+                "IoU divides by the union: the pixels of the class that were missed count too."),
+        Mistake("IoU weighted by the size of the class",
+                lambda c: _choose(c, lambda t: (_ious(t) * t.sum(1)).sum()), "Every class counts alike in mIoU."),
+        Mistake("the intersection left in the union", lambda c: _choose(c, lambda t: _miou(t, dice=True)),
+                "Union: row sum + column sum - intersection. Without the last it is dice."),
+        Mistake("absent classes counted as 0", lambda c: _choose(c, lambda t: _miou(t, absent="zero")),
+                "A class with an empty union is left out of the mean, which differs from shift to shift."),
         Mistake("the classes moved out of the table", _cut_shift,
                 "Class K - 1 plus 1 is class 0: the shift goes round, as roll does."),
         Mistake("never shifted", lambda c: 0, "Try -1, 0 and 1 and compare."),
         Mistake("always shifted up", lambda c: 1, "Try -1, 0 and 1 and compare."),
+        Mistake("always shifted down", lambda c: -1, "Try -1, 0 and 1 and compare."),
         Mistake("the size of the shift only", lambda c: abs(best_shift(c)), "-1 and +1 are two answers."),
         Mistake("the place in the list instead of the shift", lambda c: best_shift(c) + 1, "Return -1, 0 or 1."),
         Mistake("the worst instead of the best", lambda c: _choose(c, lambda t: -_miou(t)), "The largest mIoU wins.")),
     hints=("If the model says c + 1 for everything, what must you add to its answers?",
-           "Move the *columns* of the table by -1, 0, 1 (going round) and take the mIoU of each.",
+           "Move the *columns* of the table by -1, 0, 1 (going round) and compare the mIoU, absent classes left out.",
            "max((-1, 0, 1), key=lambda s: miou(confusion.roll(s, dims=1)))"),
     why="`evidence.measure` does the same with maps. It finds a shift that no training curve shows.")
