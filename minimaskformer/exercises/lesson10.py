@@ -113,8 +113,8 @@ gallery_exercise = Exercise(
         _confusion(1, 6, "Too large steps learn nothing for a hundred steps; unmoved masks leave something to learn "
                          "from the first."),
         _confusion(3, 6, "Weight 1 changes what the class loss counts; the masks it draws are fine."),
-        _confusion(2, 5, "Without auxiliary losses the targets are the right ones, and the curves lie on the grey. Void "
-                         "as a class is another set of targets: its curves leave the grey at the first step."),
+        _confusion(2, 5, "Without auxiliary losses the targets are the right ones, and the curves lie on the grey. "
+                         "Void as a class is another set of targets: its curves leave the grey at the first step."),
         _confusion(3, 5, "A weight of 1 makes the class loss small early: \"nothing\" is nearly always right."),
         _confusion(2, 4, "Shifted labels look right in every curve, and score nearly nothing."),
         _confusion(4, 7, "Both score nothing. Which has masks as good as the right run's, and which draws none?"),
