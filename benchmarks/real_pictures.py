@@ -4,8 +4,7 @@
     python benchmarks/real_pictures.py --data instances:FOLDER --weights ... --out runs/nuclei
 
 The two runs differ in the backbone's first weights, and in its BatchNorm: pretrained it stays frozen, from nothing it
-must train. (Trained from pretrained values in batches of 8 its running statistics did not fit: on COCO the loss of the
-same pictures was 5.7 in train mode and 15.8 in eval mode.) Data, order, views, steps, learning rates are the same.
+must train. Data, order, views, steps, learning rates are the same.
 COCO's 133 categories are put into twelve groups by their supercategory. Each run leaves its log, metrics and pictures
 in OUT/pretrained and OUT/scratch; a last line compares them. `--weights`: "DEFAULT" (torchvision downloads) or a file.
 """
