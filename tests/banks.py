@@ -15,3 +15,11 @@ def none_accused(exercise, solutions):
         outcome = core.evaluate(exercise, solution)
         assert outcome.kind in ("gap", "form", "exception"), (solution, outcome.text)
         assert outcome.mistake is None and "Looks like" not in outcome.text
+
+
+def alike_in_float32(exercise):
+    """Mistakes run in float32, as a learner's code does, give what the check computes for them in float64."""
+    for mistake in exercise.mistakes:
+        for fixture in exercise.fixtures:
+            value = core.call(mistake.fn, fixture.args)
+            assert exercise.same(value, core.call(mistake.fn, core.doubled(fixture.args))), mistake.name

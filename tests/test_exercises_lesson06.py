@@ -311,11 +311,7 @@ def test_other_wrong_solutions_are_not_accused(exercise_id):
 @ids
 def test_mistakes_written_in_float32_are_recognised_too(exercise_id):
     """`Mistake.fn` is run in float64 by the check; a learner's is run in float32. (That no other fits: test_exercises.)"""
-    exercise = BY_ID[exercise_id]
-    for mistake in exercise.mistakes:
-        for fixture in exercise.fixtures:
-            value = core.call(mistake.fn, fixture.args)
-            assert exercise.same(value, core.call(mistake.fn, core.doubled(fixture.args))), mistake.name
+    banks.alike_in_float32(BY_ID[exercise_id])
 
 
 def test_a_softmax_that_overflows_is_remarked_on():

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from minimaskformer import build_model
 from minimaskformer.cost import cost_by_part
-from minimaskformer.exercises import core, lesson07
+from minimaskformer.exercises import lesson07
 from minimaskformer.exercises.lesson07_count import count_with
 from minimaskformer.exercises.lesson07_heads import answers_with, masks_with, wired
 from minimaskformer.exercises.lesson07_pictures import batch_with, picture_with
@@ -286,11 +286,7 @@ def test_other_wrong_solutions_are_not_accused(exercise_id):
 @ids
 def test_mistakes_written_in_float32_are_recognised_too(exercise_id):
     """`Mistake.fn` is run in float64 by the check; a learner's is run in float32. (That no other fits: test_exercises.)"""
-    exercise = BY_ID[exercise_id]
-    for mistake in exercise.mistakes:
-        for fixture in exercise.fixtures:
-            value = core.call(mistake.fn, fixture.args)
-            assert exercise.same(value, core.call(mistake.fn, core.doubled(fixture.args))), mistake.name
+    banks.alike_in_float32(BY_ID[exercise_id])
 
 
 # --- the references are the library's functions -----------------------------------------------------------------------
