@@ -13,6 +13,7 @@ import signal
 import threading
 import warnings
 import zlib
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -185,3 +186,17 @@ def leave_signals_to_the_loop(worker):
     """For processes that load data: a Ctrl-C reaches them too, and their death would end the run before its step."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def ending_workers(batches):
+    """The iterator of a DataLoader, whose processes end with the block, however it ends.
+
+    An error's traceback keeps the iterator alive. At Python's exit its processes would be asked to stop with SIGTERM,
+    which they ignore (`leave_signals_to_the_loop`), and Python would wait for them for ever.
+    """
+    try:
+        yield batches
+    finally:
+        if hasattr(batches, "_shutdown_workers"):  # not public, but there is no other way; without workers not there
+            batches._shutdown_workers()

@@ -34,6 +34,7 @@ from .recipes import TrainConfig  # noqa: F401  found here too
 from .resume import (
     Progress,
     StopSignals,
+    ending_workers,
     leave_signals_to_the_loop,
     load_state,
     remove_states,
@@ -85,12 +86,13 @@ def train(model, dataset, validation, config, folder, progress=True, resume=Fals
     views = TrainingViews(dataset, config.size, config.scale, config.seed, color=config.color,
                           category_limit=config.category_limit)
     shares = Pieces(order, run.step + 1, config.steps, pieces, rank(), world_size())
-    batches = iter(DataLoader(views, batch_sampler=shares, collate_fn=collate, num_workers=config.workers,
-                              worker_init_fn=leave_signals_to_the_loop, pin_memory=device.type == "cuda",
-                              generator=torch.Generator().manual_seed(config.seed)))
+    loader = DataLoader(views, batch_sampler=shares, collate_fn=collate, num_workers=config.workers,
+                        worker_init_fn=leave_signals_to_the_loop, pin_memory=device.type == "cuda",
+                        generator=torch.Generator().manual_seed(config.seed))
     started, speed = time.time() - run.seconds, Speed(device)
     model.train()
     with (RunLog(folder if main else None, run.rows, config.tensorboard, run.step) as log, StopSignals() as stop,
+          ending_workers(iter(loader)) as batches,
           tqdm(total=config.steps, initial=run.step, disable=not progress or not main) as bar):
 
         def record(row):

@@ -1,5 +1,6 @@
 """The command line, as a user types it, on small data of every kind."""
 import json
+import multiprocessing
 from dataclasses import replace
 
 import numpy as np
@@ -185,6 +186,7 @@ def test_a_truncated_picture_is_one_line_from_a_loader_too(tmp_path, capsys, wor
     assert cli.main(["train", "--data", data, "--out", str(tmp_path / "run"), "--workers", workers, *QUICK]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(f"minimaskformer: {picture} can not be read as an image") and "Copy or download" in error
+    assert not multiprocessing.active_children()
 
 
 def test_unreadable_labels_are_listed_all_at_once(tmp_path, capsys):

@@ -69,6 +69,15 @@ def test_workers_change_nothing(tmp_path):
     assert torch.equal(*states)
 
 
+def test_an_error_leaves_no_process_behind(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("out of luck")
+    monkeypatch.setattr(train_module, "set_learning_rate", fail)
+    with pytest.raises(RuntimeError, match="luck") as held:  # whose traceback holds the loop and all it uses
+        train(tiny(), scenes(), None, replace(CONFIG, workers=2), tmp_path, progress=False)
+    assert held.traceback and not multiprocessing.active_children()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_stops_after_the_step_with_checkpoints(tmp_path, monkeypatch, number):
     original, steps = train_module.set_learning_rate, []
