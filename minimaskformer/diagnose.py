@@ -77,6 +77,15 @@ def threshold_too_high(rows, evidence, config):
     return None
 
 
+def queries_alike(rows, evidence, config):
+    """All queries are one query: noise of dropout told them apart in training, and it is gone in eval mode."""
+    if evidence and evidence.get("query_spread", 1) < 0.05:
+        dropout = config.get("model", {}).get("dropout")
+        return (f"without dropout the class logits of the queries differ by {evidence['query_spread']:.1%} of their "
+                f"length" + (f"; the dropout of the training was {dropout:g}" if dropout else ""))
+    return None
+
+
 def duplicates(rows, evidence, config):
     if evidence and evidence["twin_share"] > 0.2:
         return f"{evidence['twin_share']:.0%} of the object queries draw the mask of another one of the same class"
@@ -142,6 +151,8 @@ CAUSES = {
     void_as_class: ("void treated as a class", "unlabelled pixels must be void (0 in a panoptic map, `ignore` in a "
                                                "label map), not the class with the number 0"),
     masks_left_behind: ("masks not moved with the flip", "image and masks must go through the same transform"),
+    queries_alike: ("the queries are all alike", "build the model with dropout=0, or train much longer; for small "
+                                                 "pictures or objects let queries read a finer map (memory='p3')"),
     all_no_object: ("nearly everything is predicted as no object", "train longer; is the no-object weight 0.1?"),
     no_object_weight_too_high: ("no-object weight too high", "0.1, as in the paper: most queries see nothing, and at "
                                                              "weight 1 they outvote the few that do"),

@@ -28,7 +28,7 @@ def measure(model, dataset, images=50):
     quality = {threshold: PanopticQuality(classes) for threshold in THRESHOLDS}
     ious = {shift: MeanIoU(K, VOID) for shift in (-1, 0, 1)}  # of the classes as predicted, and moved by one
     scores, counts = [], {"targets": 0, "objects": 0, "kept": 0, "twins": 0}
-    low, high = math.inf, -math.inf
+    low, high, spreads = math.inf, -math.inf, []
     mirror = {"truth": [], "mirrored truth": [], "truth and its mirror image": []}
     void, criterion, focal = VoidCount(K), SetCriterion(K), 0.0
     for i in range(images):
@@ -42,6 +42,7 @@ def measure(model, dataset, images=50):
         counts["objects"] += int(is_object.sum())
         counts["kept"] += int((is_object & (best > model.config.score_threshold)).sum())
         counts["twins"] += twins(mask_logits[is_object], query_class[is_object])
+        spreads.append(spread(class_logits))
         low, high = min(low, mask_logits.min().item()), max(high, mask_logits.max().item())
         prediction = class_logits, mask_logits, size
         masks = bilinear(to_input_size(mask_logits, size.network, model.config.size_divisibility), size.picture)
@@ -59,7 +60,7 @@ def measure(model, dataset, images=50):
         mirror["truth and its mirror image"].append(agreement(true_map, true_map.flip(-1)))
     twin_share = counts.pop("twins") / max(1, counts["objects"])
     return {"images": images, **{name + "_per_image": value / images for name, value in counts.items()},
-            "twin_share": twin_share,
+            "twin_share": twin_share, "query_spread": sum(spreads) / images,
             "score_histogram": torch.histc(torch.tensor(scores), 10, 0, 1).int().tolist(),
             "mask_logits": [low, high], "focal": focal / max(1, counts["targets"]),
             "pq_at": {str(threshold): quality[threshold].compute()["pq"] for threshold in THRESHOLDS},
@@ -76,6 +77,13 @@ def twins(mask_logits, query_class):
     iou = inside / (area[:, None] + area - inside).clamp(min=1)
     same = (iou > 0.5) & (query_class[:, None] == query_class)
     return int(same.tril(-1).any(1).sum())
+
+
+def spread(class_logits):
+    """How much the queries of an image differ: mean distance of their class logits [N, K+1] from the mean query's,
+    relative to their mean length; 0 if all say the same."""
+    away = class_logits - class_logits.mean(0)  # [N, K+1]
+    return (away.norm(dim=1).mean() / class_logits.norm(dim=1).mean().clamp(min=1e-12)).item()
 
 
 def agreement(label_map, true_map):

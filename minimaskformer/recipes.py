@@ -67,15 +67,14 @@ class TrainConfig:
             raise ValueError(f"a batch of {self.batch_size} can not be cut into {self.accumulate} equal pieces")
 
 
-# The paper's runs (section 4.1). Ours are the intervals of logging, saving and evaluating, and the number of workers.
-# From the reference code's configuration as we remember it, not checked: no warm-up for ResNets, colour variation on
-# ADE20K only, the ResNet gradient clip and backbone factor on COCO too, a factor of 1 for Swin's backbone.
+# The paper's runs (section 4.1), and where it is silent the reference code's configuration files: no warm-up for ResNets,
+# colour variation on ADE20K only, a factor of 1 for Swin's backbone, no weight decay on norms and embeddings. Ours are
+# the intervals of logging, saving and evaluating, the number of workers, and a continuous scale (there in tenths).
 ADE20K = dict(steps=160_000, batch_size=16, learning_rate=1e-4, backbone_multiplier=0.1, beta2=0.999, weight_decay=1e-4,
               warmup=0, schedule="poly", clip=0.01, mask_stride=1, size=512, scale=(0.5, 2.0), color=True, workers=4,
               log_every=50, save_every=1000, evaluate_every=5000, evaluate_images=2000)
-# COCO: 300 epochs of 118,287 images in batches of 64; a tenth of the learning rate for the last third (also from
-# memory). Short sides of 480 to 800 are the reference's; the square crop of 640 is ours (there: the whole picture, or a
-# part of any shape).
+# COCO: 300 epochs of 118,287 images in batches of 64; a tenth of the learning rate for the last third. Short sides of
+# 480 to 800 are the reference's; the square crop of 640 is ours (there: the whole picture, or a part of any shape).
 COCO = ADE20K | dict(steps=554_400, batch_size=64, schedule="step", size=640, scale=(0.75, 1.25), color=False,
                      evaluate_every=20_000, evaluate_images=5000)
 SWIN = dict(learning_rate=6e-5, weight_decay=0.01, warmup=1500, backbone_multiplier=1.0)

@@ -61,6 +61,11 @@ def doubled(model):
     weight[16:] = weight[:16].clone()
 
 
+def one_query(model):
+    weight = model.decoder.query_positions.weight
+    weight[:] = weight.mean(0) + 0.01 * weight
+
+
 def mirrored(output):
     return output._replace(mask_logits=torch.maximum(output.mask_logits, output.mask_logits.flip(-1)))
 
@@ -70,6 +75,7 @@ def mirrored(output):
     (all_nothing, None, "nearly everything is predicted as no object", r"\d\.\d queries an image"),
     (unsure, None, "score threshold too high for this model", r"PQ is \d+\.\d with the score threshold at 0\.8"),
     (doubled, None, "duplicate queries", r"\d+% of the object queries"),
+    (one_query, None, "the queries are all alike", r"differ by [0-4]\.\d% of their length"),
     (None, lambda output: output._replace(mask_logits=output.mask_logits.sigmoid()), "sigmoid applied twice",
      r"between 0\.\d\d and (0|1)\.\d\d"),
     (None, mirrored, "masks not moved with the flip", r"agree with \d+% of the truth")])
@@ -164,4 +170,4 @@ def test_reading_a_run(tmp_path):
 
 def test_every_cause_can_be_named():
     names = [name for name, _ in CAUSES.values()]
-    assert len(set(names)) == len(names) == 11
+    assert len(set(names)) == len(names) == 12
