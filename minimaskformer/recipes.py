@@ -67,9 +67,9 @@ class TrainConfig:
             raise ValueError(f"a batch of {self.batch_size} can not be cut into {self.accumulate} equal pieces")
 
 
-# The paper's runs (section 4.1), and where it is silent the reference code's configuration files: no warm-up for ResNets,
-# colour variation on ADE20K only, a factor of 1 for Swin's backbone, no weight decay on norms and embeddings. Ours are
-# the intervals of logging, saving and evaluating, the number of workers, and a continuous scale (there in tenths).
+# The paper's runs (section 4.1), and where it is silent the reference code's configuration files: no warm-up for
+# ResNets, colour variation on ADE20K only, a factor of 1 for Swin's backbone, no weight decay on norms and embeddings.
+# Ours are the intervals of logging, saving and evaluating, the number of workers, and a continuous scale (not tenths).
 ADE20K = dict(steps=160_000, batch_size=16, learning_rate=1e-4, backbone_multiplier=0.1, beta2=0.999, weight_decay=1e-4,
               warmup=0, schedule="poly", clip=0.01, mask_stride=1, size=512, scale=(0.5, 2.0), color=True, workers=4,
               log_every=50, save_every=1000, evaluate_every=5000, evaluate_images=2000)
