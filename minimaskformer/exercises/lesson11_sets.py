@@ -45,6 +45,11 @@ def _first(labels, masks, num_queries, num_classes):
     return fixed_with()(labels[keep], masks[keep], num_queries, num_classes)
 
 
+def _in_order_of_appearance(labels):
+    order = list(dict.fromkeys(labels.tolist()))
+    return torch.tensor([order.index(label) for label in labels.tolist()])
+
+
 def _numbers(labels, masks, num_queries, num_classes):
     """Every query has the class of its own number, whether it is there or not."""
     out = fixed_with()(labels, masks, num_queries, num_classes)[1]
@@ -67,6 +72,8 @@ FIXED_MISTAKES = (
     Mistake("the k-th class that occurs to query k",
             fixed_with(place=lambda labels: labels.unique(return_inverse=True)[1]),
             "Fixed means fixed over all images: class 3 goes to query 3 even if classes 0 and 2 are not there."),
+    Mistake("query k for the k-th class of the list", fixed_with(place=_in_order_of_appearance),
+            "The order of the list means nothing: the label says which query answers."),
     Mistake("shifted by one query", fixed_with(place=lambda labels: labels + 1),
             "Class k goes to query k; no query is kept for no-object.", TINNUNCULUS),
     Mistake("no-object is class 0", fixed_with(absent=lambda n, k: 0),
@@ -99,32 +106,47 @@ PQ_FIXTURES = (
              _maps("10001 10001 12221", "00000 00000 22211", "11122 11222 11100"), 5)),
     Fixture("a tiny segment found well, a large one roughly",
             (_maps("1000 0000", "1111 1000", "1100 0000"), _maps("1000 0000", "1111 1111", "1101 0000"), 2)),
-    Fixture("an IoU of exactly one half", (_maps("0011 0011", "2220 2200"), _maps("0000 0011", "2200 2200"), 3)))
+    Fixture("an IoU of exactly one half", (_maps("0011 0011", "2220 2200"), _maps("0000 0011", "2200 2200"), 3)),
+    Fixture("4 images: IoUs from 0.1 to 0.43, a class never predicted",  # all thresholds below 0.5 differ
+            (_maps("000111 001111", "000000 000002", "111112 221122", "001122 011122"),
+             _maps("000001 000011", "002222 002222", "112222 332222", "001122 001122"), 4)))
 
 
-def segments(predictions, truths, num_classes, pieces=False):
-    """For each class and image: (IoU or None, predicted?, true?), or for each pair of pieces."""
+def _iou(pred, true):
+    return (pred & true).sum() / (pred | true).sum()
+
+
+def segments(predictions, truths, num_classes, pieces=False, overlap=_iou):
+    """For each class a list over images: (IoUs of all pairs, number of predicted segments, of true ones)."""
     out = {c: [] for c in range(num_classes)}
     for pred, true in zip(predictions.numpy(), truths.numpy()):
         for c in range(num_classes):
             parts = [ndimage.label(m == c)[0] if pieces else (m == c).astype(int) for m in (pred, true)]
             preds, trues = ([part == i for i in range(1, part.max() + 1)] for part in parts)
-            pairs = np.array([(p & t).sum() / (p | t).sum() for p in preds for t in trues])
+            pairs = np.array([overlap(p, t) for p in preds for t in trues])
             out[c].append((pairs, len(preds), len(trues)))
     return out
 
 
-def pq_with(match=lambda iou: iou > 0.5, false=0.5, mean=None, finish=lambda iou, tp, rest: iou / (tp + rest),
-            pieces=False, absent=False, predicted=True):
+def _dice(pred, true):
+    return 2 * (pred & true).sum() / (pred.sum() + true.sum())
+
+
+def _quotient(iou, tp, rest):
+    return iou / max(tp + rest, 1)  # without a match the numerator is 0: max only keeps 0 / 0 away
+
+
+def pq_with(match=lambda iou: iou > 0.5, false=(0.5, 0.5), mean=None, finish=_quotient, pieces=False, overlap=_iou,
+            absent=False, counts=lambda preds, trues, tp: preds or trues, first=0):
     """PQ_St with knobs to get wrong."""
     def pq(predictions, truths, num_classes):
         values = []
-        for found in segments(predictions, truths, num_classes, pieces).values():
+        for found in list(segments(predictions, truths, num_classes, pieces, overlap).values())[first:]:
             iou = sum(pairs[match(pairs)].sum() for pairs, _, _ in found)
             tp = sum(match(pairs).sum() for pairs, _, _ in found)
             preds, trues = sum(n for _, n, _ in found), sum(n for _, _, n in found)
-            rest = false * (preds + trues - 2 * tp)
-            if trues or (preds and predicted):
+            rest = false[0] * (preds - tp) + false[1] * (trues - tp)
+            if counts(preds, trues, tp):
                 values.append((iou, tp, rest) if mean else finish(iou, tp, rest))
             elif absent:
                 values.append(0.0)
@@ -137,6 +159,10 @@ def _per_image(predictions, truths, num_classes):
     return sum(each) / len(each)
 
 
+def _pooled(predictions, truths, num_classes):
+    return pq_with()(*(maps.reshape(1, -1, maps.shape[-1]) for maps in (predictions, truths)), num_classes)
+
+
 def _miou(predictions, truths, num_classes):
     values = []
     for c in range(num_classes):
@@ -146,21 +172,13 @@ def _miou(predictions, truths, num_classes):
     return sum(values) / len(values)
 
 
+def _rq(iou, tp, rest):
+    return tp / max(tp + rest, 1)
+
+
 def _product_of_means(predictions, truths, num_classes):
-    sq = pq_with(finish=lambda iou, tp, rest: iou / max(tp, 1))(predictions, truths, num_classes)
-    return sq * pq_with(finish=lambda iou, tp, rest: tp / (tp + rest))(predictions, truths, num_classes)
-
-
-def _only(kind):
-    def pq(predictions, truths, num_classes):
-        values = []
-        for found in segments(predictions, truths, num_classes).values():
-            iou = sum(pairs[pairs > 0.5].sum() for pairs, _, _ in found)
-            counts = {"predicted": sum(n for _, n, _ in found), "true": sum(n for _, _, n in found)}
-            if counts["predicted"] or counts["true"]:
-                values.append(iou / max(counts[kind], 1))
-        return sum(values) / len(values)
-    return pq
+    sq = pq_with(false=(0, 0))(predictions, truths, num_classes)
+    return sq * pq_with(finish=_rq)(predictions, truths, num_classes)
 
 
 PQ_MISTAKES = (
@@ -168,25 +186,40 @@ PQ_MISTAKES = (
             "The threshold is strict: only above 0.5 can a segment have no second partner."),
     Mistake("every overlap counted as a match", pq_with(match=lambda iou: iou > 0),
             "A segment that is found badly is not found: an IoU of 0.5 or less is one FP and one FN."),
-    Mistake("false positives and false negatives with full weight", pq_with(false=1.0),
+    Mistake("false positives and false negatives with full weight", pq_with(false=(1, 1)),
             "A missed segment and a wrong one count half each: TP + FP / 2 + FN / 2."),
-    Mistake("divided by the matches only (this is SQ)", pq_with(finish=lambda iou, tp, rest: iou / max(tp, 1)),
+    Mistake("divided by the matches only (this is SQ)", pq_with(false=(0, 0)),
             "SQ says how well found segments fit. PQ also divides by what was missed or invented."),
-    Mistake("matches counted instead of their IoU (this is RQ)", pq_with(finish=lambda iou, tp, rest: tp / (tp + rest)),
+    Mistake("matches counted instead of their IoU (this is RQ)", pq_with(finish=_rq),
             "The numerator is the sum of the IoUs of the matches, not their number."),
-    Mistake("divided by the number of true segments", _only("true"),
+    Mistake("divided by the number of true segments", pq_with(false=(0, 1)),
             "Then inventing segments costs nothing: TP + FP / 2 + FN / 2."),
-    Mistake("divided by the number of predicted segments", _only("predicted"),
+    Mistake("divided by the number of predicted segments", pq_with(false=(1, 0)),
             "Then missing segments costs nothing: TP + FP / 2 + FN / 2."),
+    Mistake("false positives not counted", pq_with(false=(0, 0.5)),
+            "An invented segment counts half as well: TP + FP / 2 + FN / 2."),
+    Mistake("false negatives not counted", pq_with(false=(0.5, 0)),
+            "A missed segment counts half as well: TP + FP / 2 + FN / 2."),
+    Mistake("Dice instead of IoU", pq_with(overlap=_dice),
+            "Dice = 2 IoU / (1 + IoU) is larger: a Dice of 0.67 is an IoU of 0.5."),
     Mistake("a PQ for each image, then their mean", _per_image,
             "IoUs and counts are gathered over *all* images first, one quotient per class at the end."),
+    Mistake("one segment per class over all images", _pooled,
+            "A class has one segment in *each* image: match image by image, then gather IoUs and counts."),
     Mistake("mIoU", _miou, "Pixels of all images in one pot: that is the other metric. Here each class of each image "
             "is a segment, large or small."),
     Mistake("absent classes counted as 0", pq_with(absent=True),
             "A class that is neither in any truth nor in any prediction says nothing: leave it out of the mean.",
             issue("facebookresearch/Mask2Former", 254)),
-    Mistake("classes that are only predicted left out", pq_with(predicted=False),
+    Mistake("classes that are only predicted left out", pq_with(counts=lambda preds, trues, tp: trues),
             "A class that was only invented has PQ 0 and counts."),
+    Mistake("classes that are never predicted left out", pq_with(counts=lambda preds, trues, tp: preds),
+            "A class that was never predicted, but is in a truth, has PQ 0 and counts."),
+    Mistake("only classes in some truth and some prediction", pq_with(counts=lambda preds, trues, tp: preds and trues),
+            "One of the two is enough: a class that was only missed, or only invented, has PQ 0 and counts."),
+    Mistake("classes without a match left out", pq_with(counts=lambda preds, trues, tp: tp),
+            "A class that occurs and is never matched has PQ 0 and counts."),
+    Mistake("class 0 left out", pq_with(first=1), "Class 0 is a class like any other: there is no background."),
     Mistake("one quotient for all classes together",
             pq_with(mean=lambda v: sum(x[0] for x in v) / sum(x[1] + x[2] for x in v)),
             "PQ is taken class by class, then the mean: a rare class counts as much as the sky."),
