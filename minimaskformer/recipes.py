@@ -78,14 +78,18 @@ ADE20K = dict(steps=160_000, batch_size=16, learning_rate=1e-4, backbone_multipl
 COCO = ADE20K | dict(steps=554_400, batch_size=64, schedule="step", size=640, scale=(0.75, 1.25), color=False,
                      evaluate_every=20_000, evaluate_images=5000)
 SWIN = dict(learning_rate=6e-5, weight_decay=0.01, warmup=1500, backbone_multiplier=1.0)
+# Ours, for a pretrained backbone and few pictures: with the full learning rate for the backbone, 500 steps on 100
+# pictures of COCO ended at PQ 2.8 and mIoU 28.6, with 0.3 of it at 11.8 and 33.6.
+LAPTOP = dict(size=256, backbone_multiplier=0.3)
 RECIPES = {"r50": ADE20K, "r101": ADE20K, "r50_panoptic": COCO, "r101_panoptic": COCO}
 RECIPES |= {name: ADE20K | SWIN for name in ("swin_t", "swin_s")}
 RECIPES |= {name: ADE20K | SWIN | {"size": 640} for name in ("swin_b", "swin_l")}
 RECIPES |= {f"swin_{size}_panoptic": COCO | SWIN for size in "tsbl"}
+RECIPES |= {"r18": LAPTOP, "mobilenet_v2": LAPTOP}
 
 
 def train_config(preset, **changes):
-    """The TrainConfig that belongs to a preset (the mini model's where the paper has none), with fields changed."""
+    """The TrainConfig that belongs to a preset (the mini model's where there is no other), with fields changed."""
     return replace(TrainConfig(**RECIPES.get(preset, {})), **changes)
 
 
