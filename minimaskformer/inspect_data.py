@@ -69,6 +69,8 @@ def reasons(dataset, index, image, target, result):
     tiny = sum(0 < s["area"] < CELL for s in target["segments_info"] if not s.get("iscrowd", 0))
     if tiny:
         found.append(f"segments below {CELL} pixels")
+    if hasattr(dataset, "without_pixel") and dataset.without_pixel(index):
+        found.append("annotations that enclose no pixel: outside the image, or those of another size?")
     if looks_lossy(target["segment_map"].numpy()):
         found.append("labels full of single pixels: once saved as JPEG, or resized with interpolation?")
     if int(image.min()) == int(image.max()):

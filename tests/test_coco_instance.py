@@ -15,6 +15,7 @@ from minimaskformer import CocoInstance
 from minimaskformer.data.scan import scan_labels
 from minimaskformer.data.sources import open_dataset
 from minimaskformer.data.transforms import view
+from minimaskformer.inspect_data import inspect
 from minimaskformer.metrics import MaskAP
 
 H, W = 40, 60
@@ -69,6 +70,17 @@ def write(folder, data):
 
 def opened(folder, **options):
     return CocoInstance(folder / "annotations" / "instances_val2017.json", **options)
+
+
+def test_annotations_without_a_pixel_are_reported(coco):
+    data = content()
+    outside = {"id": 9, "image_id": 4, "category_id": 18, "iscrowd": 0, "area": 1, "bbox": [0, 0, 1, 1],
+               "segmentation": [[100, 100, 120, 100, 120, 120]]}  # of an image that was larger once
+    write(coco, data | {"annotations": [*data["annotations"], outside]})
+    dataset = opened(coco)
+    assert [dataset.without_pixel(i) for i in range(2)] == [[6], [9]]
+    looks = inspect(dataset, progress=False)
+    assert all(any("enclose no pixel" in reason for reason in found.reasons) for found in looks)
 
 
 def truth(folder):

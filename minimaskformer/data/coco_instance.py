@@ -53,13 +53,20 @@ class CocoInstance(Dataset):
         """The image file and the label files (here the one JSON) of an item."""
         return self.image_dir / self.entries[index]["image"], (self.json_file,)
 
+    def decoded(self, index):
+        """All annotations of an item: a list of (annotation id, class index, iscrowd, mask bool [H, W])."""
+        entry = self.entries[index]
+        return [(a["id"], a["category"], a["iscrowd"],
+                 decode_mask(a["segmentation"], *entry["size"], where(self.json_file, a["id"], entry["image"])))
+                for a in entry["annotations"]]
+
     def objects(self, index):
         """The annotations of an item that enclose a pixel: a list of (class index, iscrowd, mask bool [H, W])."""
-        entry = self.entries[index]
-        decoded = [(a["category"], a["iscrowd"], decode_mask(a["segmentation"], *entry["size"],
-                                                             where(self.json_file, a["id"], entry["image"])))
-                   for a in entry["annotations"]]
-        return [(category, iscrowd, mask) for category, iscrowd, mask in decoded if mask.any()]
+        return [(category, iscrowd, mask) for _, category, iscrowd, mask in self.decoded(index) if mask.any()]
+
+    def without_pixel(self, index):
+        """Ids of the annotations of an item that enclose no pixel: too thin, or outside it. `inspect` says so."""
+        return [number for number, _, _, mask in self.decoded(index) if not mask.any()]
 
     def read_map(self, index):
         """(segment_map, segments_info) of an item, the masks painted into one map; without its image."""
