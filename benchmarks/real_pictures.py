@@ -1,12 +1,12 @@
 r"""What pretraining is worth on a few real pictures: one model fine-tuned from ImageNet features, one from nothing.
 
     python benchmarks/real_pictures.py --data coco_panoptic:FOLDER --weights mobilenet_v2_weights.pth --out runs/coco
-    python benchmarks/real_pictures.py --data instances:FOLDER --weights ... --out runs/nuclei --fine --size 192 \
-        --queries 100 --steps 1000
+    python benchmarks/real_pictures.py --data instances:FOLDER --weights ... --out runs/nuclei --size 192 \
+        --preset mobilenet_v2_fine --queries 100 --steps 1000
 
 The two runs differ in the backbone's first weights, in its BatchNorm (pretrained it stays frozen, from nothing it must
 train) and in its learning rate (pretrained 0.3 of the others'). Data, order, views and steps are the same.
-`--fine`: queries read the pyramid at stride 8 with positions, as in mini, for small objects (the nuclei).
+`--preset mobilenet_v2_fine` is for small objects, such as the nuclei.
 COCO's 133 categories are put into twelve groups by their supercategory. Each run leaves its log, metrics and pictures
 in OUT/pretrained and OUT/scratch; a last line compares them. `--weights`: "DEFAULT" (torchvision downloads) or a file.
 """
@@ -31,8 +31,6 @@ GROUPS = {  # our twelve groups -> COCO's supercategories
     "building": ("building", "structural"),
     "interior": ("wall", "window", "ceiling", "floor", "furniture-stuff", "textile", "raw-material", "food-stuff")}
 
-FINE = {"memory": "p3", "memory_positions": True, "pixel_positions": True, "encoder_layers": 2, "encoder_level": "p3"}
-
 
 def open_grouped(spec, split):
     """A data set; COCO panoptic with its categories in twelve groups."""
@@ -55,7 +53,7 @@ def main():
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--queries", type=int, default=40)
-    parser.add_argument("--fine", action="store_true", help="queries read at stride 8")
+    parser.add_argument("--preset", default="mobilenet_v2", help="or mobilenet_v2_fine")
     parser.add_argument("--only", choices=("pretrained", "scratch"), help="one of the two runs")
     options = parser.parse_args()
     training, validation = open_grouped(options.data, "train"), open_grouped(options.data, "val")
@@ -64,9 +62,9 @@ def main():
     for start in (options.only,) if options.only else ("pretrained", "scratch"):
         torch.manual_seed(0)
         pretrained = start == "pretrained"
-        model = build_model("mobilenet_v2", len(classes), backbone_weights=options.weights if pretrained else None,
+        model = build_model(options.preset, len(classes), backbone_weights=options.weights if pretrained else None,
                             class_names=classes.names, things=classes.things, num_queries=options.queries,
-                            short_side=options.size, frozen_norm=pretrained, **FINE if options.fine else {})
+                            short_side=options.size, frozen_norm=pretrained)
         config = TrainConfig(steps=options.steps, batch_size=options.batch_size, learning_rate=options.learning_rate,
                              backbone_multiplier=0.3 if pretrained else 1.0, warmup=50, size=options.size,
                              scale=(1.0, 1.6), amp="bf16", mask_stride=1, evaluate_images=len(validation),

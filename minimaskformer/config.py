@@ -52,6 +52,9 @@ COCO_SWIN = replace(COCO_PANOPTIC, encoder_layers=0, memory="res5")
 # and in eval mode they all say the same (data/README.md has the figures).
 LAPTOP = MaskFormerConfig(backbone="resnet18", dim=128, mask_dim=128, hidden_dim=128, num_heads=4, decoder_layers=3,
                           feedforward=512, dropout=0.0, short_side=256, long_side=1024)
+# Small objects: queries read at stride 8 and know where they are, as in mini. On nuclei of 20 pixels 400 steps ended at
+# a PQ of things of 11.4 with these, 3.4 without.
+FINE = dict(encoder_layers=2, encoder_level="p3", memory="p3", memory_positions=True, pixel_positions=True)
 
 PRESETS = {
     # For a laptop's CPU. Queries read the pyramid at stride 8, not 32: at 128 x 128, res5 is a 4 x 4 map, in which
@@ -66,6 +69,8 @@ PRESETS = {
     # decoder layers, because most of the gain is in the first (the paper: 43.0 mIoU with one, 44.5 with six).
     "r18": LAPTOP,
     "mobilenet_v2": replace(LAPTOP, backbone="mobilenet_v2"),
+    "r18_fine": replace(LAPTOP, **FINE),
+    "mobilenet_v2_fine": replace(LAPTOP, backbone="mobilenet_v2", **FINE),
     # The paper's models: ADE20K-150 semantic ...
     "r50": MaskFormerConfig(),
     "r101": MaskFormerConfig(backbone="resnet101"),

@@ -152,7 +152,7 @@ CAUSES = {
                                                "label map), not the class with the number 0"),
     masks_left_behind: ("masks not moved with the flip", "image and masks must go through the same transform"),
     queries_alike: ("the queries are all alike", "build the model with dropout=0, or train much longer; for small "
-                                                 "pictures or objects let queries read a finer map (memory='p3')"),
+                                                 "pictures or objects take a preset that ends in _fine"),
     all_no_object: ("nearly everything is predicted as no object", "train longer; is the no-object weight 0.1?"),
     no_object_weight_too_high: ("no-object weight too high", "0.1, as in the paper: most queries see nothing, and at "
                                                              "weight 1 they outvote the few that do"),

@@ -85,7 +85,7 @@ RECIPES = {"r50": ADE20K, "r101": ADE20K, "r50_panoptic": COCO, "r101_panoptic":
 RECIPES |= {name: ADE20K | SWIN for name in ("swin_t", "swin_s")}
 RECIPES |= {name: ADE20K | SWIN | {"size": 640} for name in ("swin_b", "swin_l")}
 RECIPES |= {f"swin_{size}_panoptic": COCO | SWIN for size in "tsbl"}
-RECIPES |= {"r18": LAPTOP, "mobilenet_v2": LAPTOP}
+RECIPES |= {name: LAPTOP for name in ("r18", "mobilenet_v2", "r18_fine", "mobilenet_v2_fine")}
 
 
 def train_config(preset, **changes):

@@ -72,8 +72,9 @@ def test_mobilenet_maps_and_light_presets():
     features = backbone(torch.randn(1, 3, 64, 96))
     assert backbone.channels == [f.shape[1] for f in features] == [24, 32, 96, 320]
     assert [f.shape[-2:] for f in features] == [(16, 24), (8, 12), (4, 6), (2, 3)]
-    for preset, millions in (("r18", 13.3), ("mobilenet_v2", 3.7)):
+    for preset, millions in (("r18", 13.3), ("mobilenet_v2", 3.7), ("r18_fine", 13.7), ("mobilenet_v2_fine", 4.0)):
         model = build_model(preset).eval()
+        assert model.config.dropout == 0 and model.config.frozen_norm
         assert round(sum(p.numel() for p in model.parameters()) / 1e6, 1) == millions
         output = model(torch.randn(1, 3, 64, 96))
         assert output.class_logits.shape == (1, 100, 151) and output.mask_logits.shape == (1, 100, 16, 24)
