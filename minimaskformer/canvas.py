@@ -7,12 +7,25 @@ import os
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from PIL import Image
 
 SIDE = 768  # small pictures are enlarged to about this before matplotlib shrinks them to the screen: no uneven pixels
 INK = "0.12"  # outlines and text
+CJK = ("Noto Sans CJK KR", "Noto Sans CJK JP", "Noto Sans CJK SC", "NanumGothic", "Apple SD Gothic Neo", "Hiragino Sans",
+       "Malgun Gothic", "Yu Gothic", "Microsoft YaHei", "Arial Unicode MS")
+
+
+def with_cjk(families, installed):
+    """Font families and, behind them, the installed ones with Korean, Japanese or Chinese letters, which DejaVu lacks."""
+    return [*families, *(name for name in CJK if name in installed and name not in families)]
+
+
+# Names of classes and files may be in any script. The first family draws what it can, so other text looks as before.
+rcParams["font.family"] = with_cjk(rcParams["font.family"], {font.name for font in fontManager.ttflist})
 
 
 def new_figure(width=3.2, height=None, rows=1, columns=1):

@@ -332,3 +332,10 @@ def imported(node):
     """The dotted names an import statement brings in."""
     names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
     return [f"{node.module}.{name}" for name in names] if isinstance(node, ast.ImportFrom) and node.module else names
+
+
+def test_letters_that_the_first_font_lacks_come_from_an_installed_one():
+    assert canvas.with_cjk(["sans-serif"], {"DejaVu Sans"}) == ["sans-serif"]
+    assert canvas.with_cjk(["sans-serif"], {"DejaVu Sans", "NanumGothic"}) == ["sans-serif", "NanumGothic"]
+    assert canvas.with_cjk(["NanumGothic"], {"NanumGothic"}) == ["NanumGothic"]
+    assert plt.rcParams["font.family"][0] == "sans-serif"
