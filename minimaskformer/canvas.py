@@ -15,12 +15,12 @@ from PIL import Image
 
 SIDE = 768  # small pictures are enlarged to about this before matplotlib shrinks them to the screen: no uneven pixels
 INK = "0.12"  # outlines and text
-CJK = ("Noto Sans CJK KR", "Noto Sans CJK JP", "Noto Sans CJK SC", "NanumGothic", "Apple SD Gothic Neo", "Hiragino Sans",
-       "Malgun Gothic", "Yu Gothic", "Microsoft YaHei", "Arial Unicode MS")
+CJK = ("Noto Sans CJK KR", "Noto Sans CJK JP", "Noto Sans CJK SC", "NanumGothic", "Apple SD Gothic Neo",
+       "Hiragino Sans", "Malgun Gothic", "Yu Gothic", "Microsoft YaHei", "Arial Unicode MS")
 
 
 def with_cjk(families, installed):
-    """Font families and, behind them, the installed ones with Korean, Japanese or Chinese letters, which DejaVu lacks."""
+    """Font families, then the installed ones with the Korean, Japanese or Chinese letters that DejaVu lacks."""
     return [*families, *(name for name in CJK if name in installed and name not in families)]
 
 
