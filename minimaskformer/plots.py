@@ -124,4 +124,8 @@ def finish(ax, title, names):
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
     if len(names) > 1:
-        ax.legend(fontsize=7, frameon=False, ncols=2 if title == "loss" else 1)
+        if title == "metrics":  # one row above the curves
+            ax.set_ylim(top=1.12 * ax.get_ylim()[1])
+        style = {"loc": "upper right", "ncols": 2} if title == "loss" else {"loc": "upper center", "ncols": 4,
+                                                                             "handlelength": 1, "columnspacing": 1}
+        ax.legend(fontsize=7, frameon=False, **style)

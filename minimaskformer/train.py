@@ -138,7 +138,8 @@ def train(model, dataset, validation, config, folder, progress=True, resume=Fals
 
             if step % config.log_every == 0:
                 row = {name: value.item() for name, value in mean_over_processes(run.averages).items()}
-                record({"lr": optimizer.param_groups[0]["lr"]} | row | speed.row())
+                rate = max(group["lr"] for group in optimizer.param_groups)  # the backbone's may be smaller
+                record({"lr": rate} | row | speed.row())
                 bar.set_postfix(loss=f"{row['loss']:.2f}", refresh=False)
                 run.averages = {}
             bar.update()

@@ -31,10 +31,12 @@ def scenes(length=4):
 
 def test_a_run_leaves_checkpoint_log_and_results(tmp_path):
     model = tiny()
-    results = train(model, scenes(), Lakeland("val", 64, 0.0, 5), CONFIG, tmp_path / "run", progress=False)
+    config = replace(CONFIG, backbone_multiplier=0.5)
+    results = train(model, scenes(), Lakeland("val", 64, 0.0, 5), config, tmp_path / "run", progress=False)
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 4, 4]
     assert {"loss", "class", "focal", "dice", "class_0", "lr", "gradient_norm", "images_per_second"} <= set(rows[0])
+    assert rows[0]["lr"] == pytest.approx(CONFIG.learning_rate * 2 / CONFIG.warmup * (1 - 1 / CONFIG.steps) ** 0.9)
     assert {"pq", "pq_things", "pq_stuff", "miou", "ap"} <= set(rows[-1]) and results["images"] == 4
     weights = {"class": 1, "focal": 20, "dice": 1}
     terms = sum(weights[k.split("_")[0]] * v for k, v in rows[0].items() if k.split("_")[0] in weights)
