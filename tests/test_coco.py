@@ -114,6 +114,7 @@ def test_coco_s_own_layout_is_found(written):
     (lambda c: c["annotations"][0]["segments_info"][0].update(id=0), ["image 1", "void"]),
     (lambda c: c["annotations"][1].update(image_id=1), ["more than one", "000000000001"]),
     (lambda c: c["images"][0].pop("height"), ["height"]),
+    (lambda c: c["images"][1].update(id=1), ["panoptic_val.json", "more than once", "1", "000000000002.png"]),
     (lambda c: c.update(images=["a.png"]), ["panoptic_val.json", "form"]),
 ])
 def test_a_bad_json_is_refused_at_once(written, change, words):

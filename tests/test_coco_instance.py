@@ -194,6 +194,7 @@ def test_own_json_is_found_where_people_put_it(coco, tmp_path, place, images):
     (lambda c: c["annotations"][0].update(segments_info=[]), ["panoptic", "CocoPanoptic"]),
     (lambda c: c["images"][0].pop("height"), ["height", "COCO instance JSON"]),
     (lambda c: c["images"][1].update(file_name="a.png"), ["more than one image", "a"]),
+    (lambda c: c["images"][1].update(id=7), ["instances_val2017.json", "more than once", "a.jpg, empty.jpg"]),
     (lambda c: c["categories"][0].update(id=18), ["repeated", "18"]),
     (lambda c: c.update(images=[]), ["images", "empty"]),
     (lambda c: c["images"][0].update(file_name="gone.jpg"), ["gone.jpg", "image_dir"]),

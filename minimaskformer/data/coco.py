@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from ..classes import ClassTable
 from ..targets import check_segments, panoptic_to_target
+from .coco_json import images_by_id, read_json
 from .images import open_image, read_image, safe_name, same_size
 
 MAX_ID = 256 ** 3 - 1
@@ -102,22 +103,6 @@ def match_segments(segment_map, segments, where):
     return [{**s, "area": area[s["id"]]} for s in segments]
 
 
-def read_json(path, kind="COCO panoptic JSON"):
-    """The content of an annotation file, with its three lists present."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no such annotation file: {path}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no valid JSON ({error}): is it truncated? Copy or download it again") from error
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise ValueError(f"{path} has no list \"{key}\": is it a {kind}?")
-        if not content[key]:
-            raise ValueError(f"{path}: the list \"{key}\" is empty, there is nothing to read")
-    return content
-
-
 def read_classes(categories, path):
     """The class table of a panoptic JSON, in the file's order."""
     try:
@@ -135,7 +120,7 @@ def read_entries(content, classes, path):
     """Per annotation {name, image, png, size, segments}, with class indices in place of category ids."""
     index_of = {category: index for index, category in enumerate(classes.ids)}
     try:
-        images = {image["id"]: image for image in content["images"]}
+        images = images_by_id(content["images"], path)
         entries = []
         for annotation in content["annotations"]:
             image = images.get(annotation["image_id"])

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..classes import ClassTable
-from .coco import read_json
+from .coco_json import images_by_id, read_json
 from .images import read_image, safe_name, same_size
 
 KIND = "COCO instance JSON"
@@ -153,9 +153,9 @@ def read_categories(categories, background, path):
 def read_entries(content, index_of, path):
     """Per image {name, image, size, annotations}; every annotation is checked, none is decoded yet."""
     try:
-        entries = {image["id"]: {"name": safe_name(image["file_name"]), "image": image["file_name"],
-                                 "size": (int(image["height"]), int(image["width"])), "annotations": []}
-                   for image in content["images"]}
+        entries = {number: {"name": safe_name(image["file_name"]), "image": image["file_name"],
+                            "size": (int(image["height"]), int(image["width"])), "annotations": []}
+                   for number, image in images_by_id(content["images"], path).items()}
         for a in content["annotations"]:
             if a["image_id"] not in entries:
                 raise ValueError(f"{where(path, a.get('id'), a['image_id'])}: the list \"images\" has no such id")
