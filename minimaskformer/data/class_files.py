@@ -10,6 +10,12 @@ FORM = """one class per line, either just the names (the first line is label 0) 
     0 unlabelled void
     1 road stuff
     2 traffic light thing"""
+OTHER = re.compile(r"""  # lines of other forms, which would be read as odd names
+    \d+\s*[:;,=|)]                              # 1: road, 1,road,stuff
+    | \d+\s*[.-]\s                             # 1. road
+    | (\d+\s+){3}                              # 1 128 64 128 road: a colour
+    | .* [:;,=|] \s* (thing | stuff | void | \d+) $    # road, stuff and road: 1
+    | .* : \s* \d+ , \s* \d+ , \s* \d+          # road:128,64,128::""", re.IGNORECASE | re.VERBOSE)
 
 
 def find_class_file(folder):
@@ -25,7 +31,8 @@ def read_class_file(path):
 
     classes.txt: see FORM; lines that are empty or begin with # do not count. The kind is thing, stuff (if nothing is
     written) or void. classes.json: a list of names, or of {"id": label, "name": ..., "isthing": true or false} with
-    "void": true for what is not to be learnt. Raises ValueError with file and line for anything else.
+    "void": true for what is not to be learnt. What is called just "void" is void too, unless its kind is written
+    behind. Capitals make no difference to kinds. Raises ValueError with file and line for anything else.
     """
     path = Path(path)
     try:
@@ -51,6 +58,10 @@ def text_rows(text, path):
     """[(label, name, kind)] of a classes.txt."""
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
     lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
+    for number, line in lines:
+        if OTHER.match(line):
+            raise ValueError(f"{path}, line {number}: {line!r} is of another form: label, name and kind are parted "
+                             f"by spaces or tabs only. The file holds {FORM}")
     numbered = [bool(re.match(r"\d+\s+\S", line)) for _, line in lines]
     if any(numbered) and not all(numbered):
         number, line = lines[numbered.index(False)]
@@ -59,9 +70,10 @@ def text_rows(text, path):
     rows = []
     for index, (_, line) in enumerate(lines):
         label, name = re.match(r"(\d+)\s+(.*)", line).groups() if any(numbered) else (index, line)
-        words = name.split()
-        kind = words[-1] if len(words) > 1 and words[-1] in KINDS else "stuff"
-        rows.append((int(label), " ".join(words[:-1] if len(words) > 1 and words[-1] in KINDS else words), kind))
+        *words, kind = name.split()
+        if not words or kind.lower() not in KINDS:  # no kind is written
+            words, kind = [*words, kind], "void" if name.lower() == "void" else "stuff"
+        rows.append((int(label), " ".join(words), kind.lower()))
     return rows
 
 
@@ -76,7 +88,8 @@ def json_rows(content, path):
         if not isinstance(entry, dict) or not isinstance(entry.get("id"), int) or "name" not in entry:
             raise ValueError(f"{path}, entry {index}: {entry!r} is no name and has no \"id\" (a whole number) and "
                              "\"name\"")
-        kind = "void" if entry.get("void") else "thing" if entry.get("isthing") else "stuff"
+        nameless = str(entry["name"]).lower() == "void" and "isthing" not in entry
+        kind = "void" if entry.get("void", nameless) else "thing" if entry.get("isthing") else "stuff"
         rows.append((entry["id"], str(entry["name"]), kind))
     return rows
 
@@ -88,7 +101,7 @@ def read_object_info(path, count=150):
     number from 1 to `count` once.
     """
     path = Path(path)
-    header, *lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    header, *lines = [line.split("\t") for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     header = [column.strip() for column in header]
     try:
         name_at, label_at = header.index("Name"), header.index("Idx")
