@@ -1,4 +1,6 @@
 """Label pictures: what values become, instance numbers, more than 255 classes, and every bad file named."""
+from unicodedata import normalize
+
 import numpy as np
 import pytest
 import torch
@@ -150,7 +152,15 @@ def test_random_maps_against_a_slow_loop():
     (lambda f: (f / "images" / "a.png").write_bytes((f / "images" / "a.png").read_bytes()[:50]), ValueError,
      ["images/a.png", "truncated"]),
     (lambda f: [p.rename(p.with_suffix(".jpg")) for p in sorted((f / "labels").iterdir())], ValueError,
-     ["labels", "JPEG"]),
+     ["labels", ".jpg", "JPEG"]),
+    (lambda f: (f / "labels" / "b.png").rename(f / "labels" / "b.jpg"), FileNotFoundError, ["There is b.jpg", "JPEG"]),
+    (lambda f: [p.rename(p.with_suffix(".GIF")) for p in (f / "images" / "b.jpg", f / "labels" / "b.png")], ValueError,
+     ["1 pictures in", "images", "b.GIF", "PNG"]),
+    (lambda f: [p.rename(p.with_suffix(".exr")) for p in sorted((f / "images").iterdir())], ValueError, ["images", ".exr"]),
+    (lambda f: save(np.zeros((3, 4)), f / "images" / "city" / "c.png"), ValueError,
+     ["1 files lie in folders inside", "images/city/c.png", "move them"]),
+    (lambda f: [save(np.zeros((3, 4)), f / part / "a b" / "c" / "c.png") for part in ("images", "labels")], ValueError,
+     ["images/a b/c/c.png"]),
 ])
 def test_bad_folders(folder, break_it, error, words):
     break_it(folder)
@@ -158,6 +168,25 @@ def test_bad_folders(folder, break_it, error, words):
         open_folder(folder, ["x"] * 8)[0]
     for word in words:
         assert word in str(caught.value), str(caught.value)
+
+
+def test_folders_inside_without_pictures_are_passed_over(folder):
+    for name in (".thumbs/a.png", "empty/notes.txt", "empty/._a.png"):
+        (folder / "images" / name).parent.mkdir(exist_ok=True)
+        (folder / "images" / name).touch()
+    assert len(open_folder(folder, ["x"] * 8)) == 2
+
+
+def test_names_in_both_of_unicode_s_forms_are_one(folder):
+    """A Mac writes é as e and an accent, and Korean syllables as their letters; other machines do not."""
+    for form, part, suffix in (("NFD", "images", "jpg"), ("NFC", "labels", "png"), ("NFD", "instances", "png")):
+        for name in ("é", "강"):
+            save(np.ones((3, 4)), folder / part / f"{normalize(form, name)}.{suffix}")
+    for name in "ab":
+        save(np.ones((3, 4)), folder / "instances" / f"{name}.png")
+    dataset = open_folder(folder, ["x"] * 8, instances_dir=folder / "instances")
+    assert [dataset.name(i) for i in range(4)] == ["a", "b", "é", "강"]
+    assert dataset[3][1]["labels"].tolist() == [1] and scan_labels(dataset) == 4
 
 
 def test_float_labels_are_refused(folder):

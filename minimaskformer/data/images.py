@@ -5,6 +5,7 @@ pixels, so turning the image would part it from its labels.
 """
 import re
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ def rgb_array(picture, where="image"):
 
 def safe_name(file_name):
     """A relative file name without its suffix, as one word that is a good file name everywhere."""
-    return re.sub(r"[^\w.-]", "_", re.sub(r"\.\w+$", "", str(file_name)))
+    return re.sub(r"[^\w.-]", "_", re.sub(r"\.\w+$", "", normalize("NFC", str(file_name))))
 
 
 def same_size(shapes, name):

@@ -4,6 +4,7 @@ Three things are kept apart: the *value* in the file (Cityscapes writes 26 for c
 (13), and void (values that mean nothing). The class table holds the first two; no shift by one is ever implicit.
 """
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from .images import open_image
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")  # lossless ones
+UNREAD = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".psd")  # pictures too, but not for us
+LOSSY = " Labels saved as JPEG are changed by the saving and can not be used."
 VOID = (255, 65535)  # what 8-bit and 16-bit label files write where nobody knows the class
 
 
@@ -43,28 +46,48 @@ def what_it_may_be(picture):
 def by_stem(folder, suffixes, ending=""):
     """{stem: path} of a folder's files with one of the suffixes; hidden files are passed over.
 
-    ending: what all file names end with before the suffix, and the stems do not (such as "_gtFine_labelIds").
+    ending: what all file names end with before the suffix, and the stems do not (such as "_gtFine_labelIds"). Stems are
+    in Unicode's composed form: a Mac may write é as e and an accent, in the name of a picture and not of its labels.
+    Raises ValueError if no file is found, if two have one stem, if such files lie in folders inside the folder, and
+    for images of the UNREAD kinds: who put them there wants them seen.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder: {folder}")
-    files, others = {}, set()
+    files, others, inside = {}, [], []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.is_dir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            inside += visible_files(path, suffixes)
             continue
         if path.suffix.lower() not in suffixes or not path.stem.endswith(ending):
-            others.add(path.suffix.lower())
+            others.append(path)
             continue
-        stem = path.stem.removesuffix(ending)
+        stem = normalize("NFC", path.stem.removesuffix(ending))
         if stem in files:
             raise ValueError(f"{files[stem]} and {path} have the same name before the dot: remove one")
         files[stem] = path
+    if inside:
+        raise ValueError(f"{len(inside)} files lie in folders inside {folder}, such as {inside[0]}. Files are read only "
+                         f"where they lie in {folder} itself: move them there, or move the inner folders away")
+    unread = [path for path in others if suffixes is IMAGE_SUFFIXES and path.suffix.lower() in UNREAD]
+    if unread:
+        raise ValueError(f"{len(unread)} pictures in {folder} are of a kind that is not read: "
+                         f"{', '.join(path.name for path in unread[:5])}{' ...' * (len(unread) > 5)}. Save them as PNG "
+                         "or JPEG, or move them away together with their labels")
     if not files:
-        lossy = " Labels saved as JPEG are changed by the saving and can not be used." if suffixes is LABEL_SUFFIXES \
-            and others & {".jpg", ".jpeg"} else ""
-        raise ValueError(f"{folder} holds no files that end in {', '.join(ending + suffix for suffix in suffixes)}."
-                         f"{lossy}")
+        kinds = sorted({path.suffix.lower() for path in others} - {""})
+        raise ValueError(f"{folder} holds no files that end in {', '.join(ending + suffix for suffix in suffixes)}"
+                         + f", but files that end in {', '.join(kinds)}" * bool(kinds) + "."
+                         + LOSSY * (suffixes is LABEL_SUFFIXES and bool({".jpg", ".jpeg"} & set(kinds))))
     return files
+
+
+def visible_files(folder, suffixes):
+    """The files at any depth in a folder that have one of the suffixes, but for hidden ones; sorted."""
+    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes and path.is_file()
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def pair_stems(images, labels, what="label file"):
@@ -72,11 +95,18 @@ def pair_stems(images, labels, what="label file"):
     for have, lack, missing in ((images, labels, what), (labels, images, "image")):
         lonely = sorted(have.keys() - lack.keys())
         if lonely:
-            paths = ", ".join(str(have[stem]) for stem in lonely[:3])
-            raise FileNotFoundError(f"no {missing} in {next(iter(lack.values())).parent} for {len(lonely)} of the "
-                                    f"names: {str(lonely[:20])[1:-1]}{' ...' * (len(lonely) > 20)} ({paths}). Image "
-                                    f"and {what} have the same name before the dot")
+            paths, place = ", ".join(str(have[stem]) for stem in lonely[:3]), next(iter(lack.values())).parent
+            raise FileNotFoundError(f"no {missing} in {place} for {len(lonely)} of the names: {str(lonely[:20])[1:-1]}"
+                                    f"{' ...' * (len(lonely) > 20)} ({paths}). Image and {what} have the same name "
+                                    f"before the dot{lossy_partners(place, set(lonely)) if missing == what else ''}")
     return sorted(images)
+
+
+def lossy_partners(folder, stems):
+    """A sentence on the JPEGs of a folder of labels that have these stems; empty without any."""
+    files = [path.name for path in sorted(folder.iterdir())
+             if normalize("NFC", path.stem) in stems and path.suffix.lower() in (".jpg", ".jpeg")]
+    return f". There is {', '.join(files[:5])}{' ...' * (len(files) > 5)}.{LOSSY}" if files else ""
 
 
 def label_segments(labels, classes, void=VOID, instances=None, where="label map"):

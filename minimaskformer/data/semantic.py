@@ -42,11 +42,11 @@ class SemanticFolder(Dataset):
 
     def __init__(self, images_dir, labels_dir, classes=None, void=None, instances_dir=None):
         images, labels = by_stem(images_dir, IMAGE_SUFFIXES), by_stem(labels_dir, LABEL_SUFFIXES)
-        items = [(images[stem], labels[stem]) for stem in pair_stems(images, labels)]
+        columns, stems = [images, labels], pair_stems(images, labels)
         if instances_dir is not None:
-            instances = by_stem(instances_dir, LABEL_SUFFIXES)
-            pair_stems(images, instances, "instance file")
-            items = [(image, label, instances[label.stem]) for image, label in items]
+            columns.append(by_stem(instances_dir, LABEL_SUFFIXES))
+            pair_stems(images, columns[2], "instance file")
+        items = [tuple(column[stem] for column in columns) for stem in stems]
         self.open_items(items, classes, void, panoptic=instances_dir is not None)
 
     @classmethod
@@ -131,7 +131,7 @@ class SemanticFolder(Dataset):
         if len(seen) == 1 and 255 in every & set(void):
             raise ValueError(f"the labels of {self.items[0][1].parent} hold {min(seen)} and 255 and nothing else. 255 "
                              "is void, unless you say otherwise: if it is your object (a black and white mask), write "
-                             "the lines \"0 background\" and \"255 object\" to a classes.txt, or pass classes=")
+                             "the lines \"0 background\" and \"255 object\" to a classes.txt (in Python: classes=...)")
         ids = tuple(sorted(seen))
         return ClassTable(tuple(f"label {v}" for v in ids), tuple(v in things for v in ids), ids)
 
