@@ -74,6 +74,11 @@ def small_png(figure, dpi=100, colors=256):
     return small.getvalue()
 
 
+def plain(text):
+    """A name as matplotlib draws it letter by letter: without this, what stands between two $ is a formula."""
+    return str(text).replace("$", r"\$")
+
+
 def as_array(values):
     """A numpy array of a tensor on any device, or of anything numpy takes."""
     return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)

@@ -15,6 +15,7 @@ from . import hub, zoo
 from .config import MaskFormerConfig
 from .model import MaskFormer
 
+os.umask(UMASK := os.umask(0o077))  # there is no other way to read it
 SHIPPED = {"mini": "mini.safetensors"}  # trained models that come with the package
 
 
@@ -46,6 +47,7 @@ def replacing(path):
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~UMASK)  # safetensors makes files that only their owner can read
         os.replace(temporary, path)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
         kept = "; the file of that name from before is whole" if path.exists() else ""
@@ -76,6 +78,9 @@ def load_checkpoint(path):
         path = hub.weights_file(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; shipped ones go by name: {', '.join(SHIPPED)}")
+    if path.parent.name == "checkpoints" and path.match("step_*.pt"):
+        raise ValueError(f"{path} is a training checkpoint, for --resume; the model is model.safetensors in the run's "
+                         f"folder")
     tensors, header = read_tensors(path)
     if header is not None and "config" in header:
         config = _config(header["config"], path)

@@ -97,7 +97,8 @@ def labels_shifted(rows, evidence, config):
         return None
     iou = evidence["miou_at_shift"]
     best = max(iou, key=lambda shift: iou[shift])
-    if best != "0" and iou[best] > 0.1 + iou["0"]:
+    several = evidence.get("classes_at_shift", {}).get(best, 2) > 1  # one class alone may meet another by chance
+    if best != "0" and several and iou[best] > 0.1 + iou["0"]:
         return (f"mIoU is {100 * iou['0']:.1f} as the classes are predicted, {100 * iou[best]:.1f} with each class "
                 f"moved by {int(best):+d}")
     return None
@@ -105,7 +106,9 @@ def labels_shifted(rows, evidence, config):
 
 def void_as_class(rows, evidence, config):
     void = evidence and has_learnt(evidence) and evidence["void"]
-    if void and void["predicted"] > max(0.5, 0.4 + void["around"], 1.5 * void.get("elsewhere", 0)):
+    if not void or void.get("share", 1) < 0.01:  # of few pixels the shares say little
+        return None
+    if void["predicted"] > max(0.5, 0.4 + void["around"], 1.5 * void.get("elsewhere", 0)):
         return (f"{void['predicted']:.0%} of the void pixels are predicted as {void['class']}, which is the class of "
                 f"{void['around']:.0%} of the pixels around them")
     return None

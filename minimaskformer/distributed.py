@@ -19,6 +19,8 @@ def start(device="auto"):
     device: "auto", "cpu", "cuda" or one GPU by number, such as "cuda:1". Raises ValueError where there is no such GPU.
     """
     name = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if name != "cpu" and not (name == "cuda" or name.startswith("cuda:") and name[5:].isdecimal()):
+        raise ValueError(f"unknown device {device!r}; known: auto, cpu, cuda, or one GPU by number, such as cuda:1")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError("no CUDA device is available here; use --device cpu")
     if STARTED_BY_TORCHRUN <= os.environ.keys():

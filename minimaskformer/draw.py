@@ -12,7 +12,19 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from scipy import ndimage
 
-from .canvas import as_array, as_image, grey, in_notebook, new_figure, outline, same_size, save_figure, show, tint
+from .canvas import (
+    as_array,
+    as_image,
+    grey,
+    in_notebook,
+    new_figure,
+    outline,
+    plain,
+    same_size,
+    save_figure,
+    show,
+    tint,
+)
 from .labels import Labels
 from .matchplot import draw_matching
 from .palette import VOID, class_colors, instance_colors
@@ -24,6 +36,7 @@ __all__ = ["class_colors", "contact_sheet", "draw_cost", "draw_curves", "draw_im
            "new_figure", "save_figure"]
 
 
+SWATCHES = 23  # at most so many classes in the legend of a contact sheet
 LEGEND = dict(frameon=False, handlelength=1.4, handleheight=1.1, columnspacing=1.2, borderpad=0)
 MASK = (0.84, 0.37, 0.0)  # a mask whose class is not the point: vermilion
 
@@ -184,7 +197,8 @@ def legend(ax, classes, only=None, columns=None, void=True, fontsize=7):
 
 def swatches(classes, only, void=True):
     colors = class_colors(classes)
-    handles = [Patch(facecolor=colors[k], edgecolor="0.12", linewidth=0.5, label=classes.names[k]) for k in only]
+    handles = [Patch(facecolor=colors[k], edgecolor="0.12", linewidth=0.5, label=plain(classes.names[k]))
+               for k in only]
     striped = Patch(facecolor=0.6 * VOID + 0.4, edgecolor=0.55 * VOID, hatch="/////", linewidth=0.5, label="void")
     return handles + [striped] * void
 
@@ -214,7 +228,7 @@ def contact_sheet(items, classes, path=None, columns=None):
     rows = -(-len(items) // columns)
     tall = [min(1, h / w) for h, w, _ in (as_image(image).shape for image, *_ in items)]  # portraits: narrower panels
     heights = [1.9 * max(tall[row * columns:(row + 1) * columns]) + 0.16 for row in range(rows)]
-    figure = Figure(figsize=(5.7 * columns, sum(heights) + 0.35), layout="constrained")
+    figure = Figure(figsize=(5.7 * columns, sum(heights)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     axes = figure.subplots(rows, 3 * columns, height_ratios=heights).reshape(rows * columns, 3)
     used = set()
@@ -223,12 +237,15 @@ def contact_sheet(items, classes, path=None, columns=None):
         draw_panoptic(panels[1], image, *truth, classes, labels=False)
         draw_panoptic(panels[2], image, *prediction, classes, labels=False)
         for ax, text in zip(panels, (title, "truth", "prediction")):
-            ax.set_title(text, fontsize=7, loc="left", pad=2)
+            ax.set_title(plain(text), fontsize=7, loc="left", pad=2)
         used |= {s["category_id"] for s in [*truth[1], *prediction[1]]}
     for ax in axes[len(items):].flat:
         ax.set_axis_off()
-    figure.legend(handles=swatches(classes, sorted(used)[:23]), loc="outside lower center", ncols=6 * columns,
-                  fontsize=7, **LEGEND)
+    handles = swatches(classes, sorted(used)[:SWATCHES])
+    if len(used) > SWATCHES:
+        handles.append(Patch(alpha=0, label=f"and {len(used) - SWATCHES} more"))
+    figure.set_figheight(sum(heights) + 0.17 + 0.18 * -(-len(handles) // (6 * columns)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=6 * columns, fontsize=7, **LEGEND)
     if path is not None:
         save_figure(figure, path)
     return figure

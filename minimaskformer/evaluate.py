@@ -106,6 +106,7 @@ def table(results, classes):
         cells = [row.get("pq"), row.get("sq"), row.get("rq"), results["semantic"]["iou"][k],
                  results["instance"].get("per_class", {}).get(name)]
         kind = "thing" if classes.isthing[k] else "stuff"
+        name = name.replace("|", r"\|")  # it would end the cell
         lines.append(f"| {name} | {kind} | " + " | ".join(percent(value) for value in cells) + " |")
     return "\n".join(lines) + "\n"
 

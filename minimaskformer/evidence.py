@@ -59,12 +59,14 @@ def measure(model, dataset, images=50):
         mirror["mirrored truth"].append(agreement(label_map, true_map.flip(-1)))
         mirror["truth and its mirror image"].append(agreement(true_map, true_map.flip(-1)))
     twin_share = counts.pop("twins") / max(1, counts["objects"])
+    found = {str(shift): metric.compute() for shift, metric in ious.items()}
     return {"images": images, **{name + "_per_image": value / images for name, value in counts.items()},
             "twin_share": twin_share, "query_spread": sum(spreads) / images,
             "score_histogram": torch.histc(torch.tensor(scores), 10, 0, 1).int().tolist(),
             "mask_logits": [low, high], "focal": focal / max(1, counts["targets"]),
             "pq_at": {str(threshold): quality[threshold].compute()["pq"] for threshold in THRESHOLDS},
-            "miou_at_shift": {str(shift): metric.compute()["miou"] for shift, metric in ious.items()},
+            "miou_at_shift": {shift: result["miou"] for shift, result in found.items()},
+            "classes_at_shift": {shift: sum(iou > 0.1 for iou in result["iou"]) for shift, result in found.items()},
             "agreement": {name: sum(values) / images for name, values in mirror.items()},
             "void": void.compute(classes) if classes.stuff else None}  # things only: 0 in the map is the rest, not void
 
@@ -110,10 +112,12 @@ class VoidCount:
         self.elsewhere += label_map[~void].bincount(minlength=len(self.elsewhere))
 
     def compute(self, classes):
-        """The class that void pixels are given more often than their surroundings are, and the three shares."""
+        """The class that void pixels are given more often than their surroundings are, its three shares, and the share
+        of void in all pixels."""
         if not self.inside.any() or not self.around.any():
             return None
         inside, around, elsewhere = (count / count.sum() for count in (self.inside, self.around, self.elsewhere))
         k = int((inside - around).argmax())
-        return {"class": classes.names[k], "predicted": inside[k].item(), "around": around[k].item(),
+        return {"share": (self.inside.sum() / (self.inside.sum() + self.elsewhere.sum())).item(),
+                "class": classes.names[k], "predicted": inside[k].item(), "around": around[k].item(),
                 "elsewhere": elsewhere[k].item()}

@@ -36,7 +36,7 @@ def hungarian_match(class_logits, mask_logits, targets, class_weight=1.0, focal_
 
     class_logits [B, N, K+1], mask_logits [B, N, h, w], targets: B dicts. Returns per image a pair of int64 vectors
     (query indices, target indices) of length min(N, T), sorted by query. With more targets than queries the best N
-    targets are matched and a warning is given once. Raises ValueError for a non-finite cost, naming image and query.
+    targets are matched, with a warning. Raises ValueError for a non-finite cost, naming image and query.
     """
     weights = class_weight, focal_weight, dice_weight
     return match_layers(class_logits[None], mask_logits[None], targets, *weights)[0]

@@ -124,8 +124,8 @@ def finish(ax, title, names):
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
     if len(names) > 1:
-        if title == "metrics":  # one row above the curves
-            ax.set_ylim(top=1.12 * ax.get_ylim()[1])
+        low, high = ax.get_ylim()  # room for the legend above the curves
+        ax.set_ylim(top=high * (high / low) ** 0.25 if title == "loss" else 1.12 * high)
         style = {"loc": "upper right", "ncols": 2} if title == "loss" else {"loc": "upper center", "ncols": 4,
                                                                              "handlelength": 1, "columnspacing": 1}
         ax.legend(fontsize=7, frameon=False, **style)

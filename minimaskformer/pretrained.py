@@ -60,7 +60,11 @@ def read_weights(name, weights):
     """A dict name -> tensor from torchvision's download or from a file; a file's code is never run."""
     published = get_model_weights(name).__members__
     if str(weights) in published:
-        return published[str(weights)].get_state_dict(progress=True, check_hash=True)
+        try:
+            return published[str(weights)].get_state_dict(progress=True, check_hash=True)
+        except OSError as error:  # no network, or a full disk
+            raise OSError(f"could not download {published[str(weights)].url} ({error}): fetch that file in another "
+                          f"way and give its path instead of {weights}") from error
     path = Path(weights)
     if not path.is_file():
         raise FileNotFoundError(f"no backbone weights at {path}; give a file, or one of torchvision's names for "

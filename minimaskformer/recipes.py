@@ -60,6 +60,12 @@ class TrainConfig:
         if not 0 < self.category_limit <= 1:
             raise ValueError(f"category_limit is a share of the pixels, above 0 and at most 1, got "
                              f"{self.category_limit}")
+        if self.scale[0] * self.size < 8:
+            raise ValueError(f"scale {self.scale[0]:g} of size {self.size} makes a short side of "
+                             f"{self.scale[0] * self.size:g} pixels: at least 8")
+        if self.mask_stride > self.size // 4:
+            raise ValueError(f"mask_stride {self.mask_stride} leaves nothing of masks of {self.size // 4} x "
+                             f"{self.size // 4}, which views of {self.size} have")
         for name, known in (("amp", PRECISIONS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")

@@ -13,6 +13,8 @@ from PIL import Image, ImageOps
 def open_picture(path):
     """A picture file as RGB PIL image, upright as a viewer shows it; a clear error for anything else."""
     from .data.images import open_image, rgb_array
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder: name the pictures in it, for example {path}/*.jpg")
     return Image.fromarray(rgb_array(ImageOps.exif_transpose(open_image(path)), path))
 
 
@@ -49,10 +51,13 @@ def write_prediction(model, image, result, task, stem):
     """A picture of a result, and the result itself in a form other programs read."""
     from . import draw
     classes = classes_of(model)
-    figure, ax = draw.new_figure(6 * image.width / max(image.size), 6 * image.height / max(image.size))
+    inches = min(40, max(6, max(image.size) / min(image.size)))  # of the longer side; the shorter gets an inch
+    figure, ax = draw.new_figure(inches * image.width / max(image.size), inches * image.height / max(image.size))
     if task == "semantic":
-        draw.draw_semantic(ax, image, result, classes)
+        draw.draw_semantic(ax, image, result, classes, ignore=-1)  # no pixel is void
         Image.fromarray(result.cpu().numpy().astype(np.uint16)).save(f"{stem}_ids.png")
+        Path(f"{stem}.json").write_text(json.dumps(dict(enumerate(classes.names)), indent=1, ensure_ascii=False),
+                                        encoding="utf-8")
     elif task == "instance":
         draw.draw_instances(ax, image, result, classes)
         np.savez_compressed(f"{stem}.npz", **{name: value.cpu().numpy() for name, value in result.items()})
@@ -62,7 +67,8 @@ def write_prediction(model, image, result, task, stem):
         draw.draw_panoptic(ax, image, segment_map.cpu(), segments_info, classes)
         Image.fromarray(encode_ids(segment_map.cpu().numpy())).save(f"{stem}_ids.png")
         Path(f"{stem}.json").write_text(json.dumps(
-            [dict(s, category=classes.names[s["category_id"]]) for s in segments_info], indent=1), encoding="utf-8")
+            [dict(s, category=classes.names[s["category_id"]]) for s in segments_info], indent=1, ensure_ascii=False),
+            encoding="utf-8")
     draw.save_figure(figure, f"{stem}.png")
     print(f"{stem}.png")
 

@@ -25,7 +25,8 @@ class RunLog:
         with replacing(path) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
         if tensorboard:
-            self.board = summary_writer(folder / "tensorboard", step + 1)
+            # what an interrupted run wrote after `step` is hidden
+            self.board = writer_class()(folder / "tensorboard", purge_step=step + 1)
         self.file = open(path, "a", encoding="utf-8")
 
     def write(self, row):
@@ -49,14 +50,14 @@ class RunLog:
                 file.close()
 
 
-def summary_writer(folder, purge_step):
-    """TensorBoard's writer; it hides what an interrupted run wrote from `purge_step` on."""
+def writer_class():
+    """TensorBoard's writer; ValueError if it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ValueError("TensorBoard's files need the package tensorboard (pip install tensorboard); log.jsonl is "
                          "written without it") from error
-    return SummaryWriter(folder, purge_step=purge_step)
+    return SummaryWriter
 
 
 class Speed:

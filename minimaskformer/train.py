@@ -43,8 +43,10 @@ from .resume import (
     seed_everything,
     state_files,
 )
-from .runlog import RunLog, Speed
+from .runlog import RunLog, Speed, writer_class
 
+RESULTS = ("model.safetensors", "best.safetensors", "metrics.md", "metrics.json", "curves.png", "scenes.png",
+           "evidence.json")  # what a finished run leaves
 SMALLEST_SCALE = 1.0  # an fp16 gradient that overflows even at this loss scale is no overflow but a fault
 
 
@@ -59,6 +61,8 @@ def train(model, dataset, validation, config, folder, progress=True, resume=Fals
     """
     check_data(model, dataset, validation)
     check_folder(folder := Path(folder), resume)
+    if config.tensorboard:
+        writer_class()  # before anything is written
     device, main, pieces = next(model.parameters()).device, rank() == 0, config.accumulate
     if config.batch_size % (pieces * world_size()):
         raise ValueError(f"a batch of {config.batch_size} can not be shared by {world_size()} processes in {pieces} "
@@ -74,9 +78,11 @@ def train(model, dataset, validation, config, folder, progress=True, resume=Fals
     run, facts = Progress(), run_facts(model, dataset, config)
     seed_everything(config.seed)  # looking at the data may have drawn numbers
     if not (resume and load_state(folder, parts, run, facts)):
+        if resume and main:
+            tqdm.write(f"note: there is nothing to resume in {folder}: a new run starts")
         remove_states(folder)
-        if main:
-            (folder / "best.safetensors").unlink(missing_ok=True)  # the best of another run
+        for name in RESULTS if main else ():
+            (folder / name).unlink(missing_ok=True)  # of another run
         save_state(folder, parts, run, facts)  # of step 0, so that a run can always be resumed
     if main:
         (folder / "config.json").write_text(json.dumps({"model": facts["model"], "train": asdict(config)}, indent=1))
@@ -218,7 +224,9 @@ def check_data(model, dataset, validation):
             raise ValueError(f"the {name} data set has {len(data.classes)} classes, the model "
                              f"{model.config.num_classes}")
     if validation is not None and validation.classes.names != dataset.classes.names:
-        raise ValueError("training and validation data have different class tables")
+        pairs = list(enumerate(zip(dataset.classes.names, validation.classes.names)))
+        differ = [f"class {k} is {a!r} in training, {b!r} in validation" for k, (a, b) in pairs if a != b]
+        raise ValueError(f"training and validation data have different class tables: {'; '.join(differ[:5])}")
 
 
 def check_folder(folder, resume):

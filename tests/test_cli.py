@@ -2,6 +2,7 @@
 import json
 import multiprocessing
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -261,3 +262,77 @@ def test_too_little_gpu_memory_has_a_remedy(monkeypatch, capsys):
     monkeypatch.setattr(cli, "run_progress", full)
     assert cli.main(["progress"]) == 1
     assert "--accumulate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--queries", "-2"], ["--queries", "0"], ["--short-side", "-5"]])
+def test_counts_are_at_least_one(option, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", *option])
+    assert "a whole number from 1 on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option, words", [
+    (["--device", "gpu"], "known: auto, cpu, cuda"), (["--scale", "0.01", "0.02"], "at least 8"),
+    (["--mask-stride", "500"], "leaves nothing of masks of 16 x 16"), (["--start-from", "nowhere.pth"], "go by name: mini")])
+def test_options_that_can_not_be_meant_are_one_line(option, words, tmp_path, capsys):
+    assert cli.main(["train", *QUICK, "--out", str(tmp_path), "--data", "lakeland:64,0.0", *option]) == 1
+    error = capsys.readouterr().err.strip()
+    assert words in error.splitlines()[-1] and "Traceback" not in error
+
+
+def test_labels_of_the_validation_split_are_checked_before_the_first_step(tmp_path, capsys):
+    data = own_folder(tmp_path / "data")
+    label = tmp_path / "data" / "labels" / "val" / "Größe 1.png"
+    Image.fromarray(np.full((30, 40), 7, np.uint8)).save(label)
+    (tmp_path / "data" / "classes.txt").write_text("0 a\n1 b\n")
+    assert cli.main(["train", "--data", data, "--out", str(tmp_path / "run"), *QUICK]) == 1
+    assert str(label) in capsys.readouterr().err and not (tmp_path / "run" / "log.jsonl").exists()
+
+
+def test_start_from_a_model_of_other_classes_keeps_all_but_the_class_head(tmp_path, capsys):
+    data, quick = own_folder(tmp_path / "data"), QUICK[:-2]
+    assert cli.main(["train", "--data", data, "--start-from", "mini", "--out", str(tmp_path / "run"), "--learning-rate",
+                     "0", "--weight-decay", "0", *quick]) == 0
+    assert "mini has 11 classes, the data 2: the class head starts anew" in capsys.readouterr().err
+    mini, model = load_checkpoint("mini").state_dict(), load_checkpoint(tmp_path / "run" / "model.safetensors").state_dict()
+    for name in (name for name in mini if "num_batches" not in name and "running" not in name):
+        assert mini[name].shape[0] != model[name].shape[0] if name.startswith("class_head") else torch.equal(mini[name], model[name])
+    assert cli.main(["train", "--data", data, "--start-from", "mini", "--preset", "r18", "--out", str(tmp_path), *quick]) == 1
+    assert "backbone mini (here resnet18)" in capsys.readouterr().err
+
+
+def test_a_new_run_takes_the_results_of_the_old_one_away_before_it_can_fail(tmp_path, monkeypatch):
+    run = ["train", "--data", "lakeland:64,0.0", "--out", str(tmp_path), *QUICK]
+    assert cli.main(run) == 0
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert {"model.safetensors", "metrics.md", "scenes.png"} <= set(before)
+    assert cli.main([*run, "--tensorboard"]) == (0 if find_spec("tensorboard") else 1)  # if not installed nothing is touched
+    assert set(before) <= {path.name for path in tmp_path.iterdir()}
+    monkeypatch.setattr("minimaskformer.train.set_learning_rate", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(run)
+    assert not {"model.safetensors", "metrics.md", "scenes.png", "curves.png"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_predict_goes_on_past_a_bad_picture_and_names_the_classes(tmp_path, capsys):
+    Image.fromarray(np.zeros((30, 600, 3), np.uint8)).save(tmp_path / "wide.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    assert cli.main(["predict", "mini", str(tmp_path / "bad.png"), str(tmp_path), str(tmp_path / "wide.png"), "--task", "semantic",
+                     "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "2 of 3 pictures" in error and "bad.png" in error and "is a folder" in error
+    assert json.loads((tmp_path / "out" / "wide_semantic.json").read_text())["0"] == "sky"
+    assert min(Image.open(tmp_path / "out" / "wide_semantic.png").size) > 100  # an inch
+
+
+def test_a_training_checkpoint_is_no_model(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"facts": "{}"}, path := tmp_path / "checkpoints" / "step_00000250.pt")
+    with pytest.raises(ValueError, match="for --resume; the model is model.safetensors"):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_may_be_read_by_those_whom_the_umask_allows(tmp_path):
+    save_checkpoint(build_model("mini"), tmp_path / "model.safetensors")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode

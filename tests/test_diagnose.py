@@ -35,7 +35,7 @@ def healthy_rows(n=40):
 
 def test_a_whole_model_has_nothing():
     evidence = broken()
-    assert causes(evidence, healthy_rows()) == []
+    assert causes(evidence, healthy_rows()) == [] and evidence["classes_at_shift"]["0"] > 8
     assert evidence["images"] == 16 and evidence["targets_per_image"] > 5
     assert sum(evidence["score_histogram"]) == 16 * 32
     assert json.loads(json.dumps(evidence)) == evidence
@@ -148,11 +148,19 @@ def test_agreement_and_void():
     count = VoidCount(2, reach=1)
     truth = torch.tensor([[1, 1, 1, 1], [1, -1, -1, 1], [1, 1, 1, 0]])
     count.update(torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 1, 0]]), truth)
-    assert count.compute(classes) == {"class": "a", "predicted": 0.5, "around": 0.0, "elsewhere": pytest.approx(0.1)}
+    assert count.compute(classes) == {"share": pytest.approx(1 / 6), "class": "a", "predicted": 0.5, "around": 0.0, "elsewhere": pytest.approx(0.1)}
     assert VoidCount(2).compute(classes) is None
     evidence = broken()
     evidence["void"] = {"class": "sky", "predicted": 0.9, "around": 0.1}
     assert causes(evidence) == ["void treated as a class"]
+    evidence["void"]["share"] = 0.002  # of so few pixels
+    assert causes(evidence) == []
+
+
+def test_one_class_that_meets_another_by_chance_is_no_shift():
+    evidence = broken() | {"miou_at_shift": {"-1": 0.393, "0": 0.107, "1": 0.0}}
+    assert causes(evidence | {"classes_at_shift": {"-1": 1, "0": 1, "1": 0}}) == []
+    assert causes(evidence | {"classes_at_shift": {"-1": 2, "0": 1, "1": 0}}) == ["labels shifted by one"]
 
 
 def test_reading_a_run(tmp_path):

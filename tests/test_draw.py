@@ -339,3 +339,26 @@ def test_letters_that_the_first_font_lacks_come_from_an_installed_one():
     assert canvas.with_cjk(["sans-serif"], {"DejaVu Sans", "NanumGothic"}) == ["sans-serif", "NanumGothic"]
     assert canvas.with_cjk(["NanumGothic"], {"NanumGothic"}) == ["NanumGothic"]
     assert plt.rcParams["font.family"][0] == "sans-serif"
+
+
+def test_dollars_in_names_are_dollars(tmp_path):
+    classes = ClassTable(("price $5_x^ or $6", "$\\frac{1$", "boat"), (False, True, True), (4, 8, 9))
+    pair = MAP, INFO
+    figure = draw.contact_sheet([(PICTURE, pair, pair, "$\\frac{1$")], classes, tmp_path / "sheet.png")
+    _, ax = draw.new_figure()
+    draw.draw_panoptic(ax, PICTURE, *pair, classes)
+    draw.save_figure(ax.figure, tmp_path / "panoptic.png")  # as a formula it would end in a ParseSyntaxException
+    assert (tmp_path / "panoptic.png").is_file() and len(figure.legends) == 1
+
+
+@pytest.mark.parametrize("classes", [4, 40])
+def test_the_legend_of_a_contact_sheet_has_room_and_says_what_it_leaves_out(classes):
+    table = ClassTable(tuple(f"a rather long class name {k}" for k in range(classes)), (True,) * classes, tuple(range(1, classes + 1)))
+    segments = np.arange(40 * 60).reshape(40, 60) % classes + 1
+    pair = segments, [{"id": k + 1, "category_id": k, "isthing": True, "iscrowd": 0} for k in range(classes)]
+    figure = draw.contact_sheet([(PICTURE, pair, pair, "one")], table)
+    FigureCanvasAgg(figure).draw()
+    top = figure.legends[0].get_window_extent().y1
+    assert all(ax.get_window_extent().y0 >= top for ax in figure.axes)
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert ("and 17 more" in texts) == (classes == 40)
