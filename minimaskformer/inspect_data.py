@@ -8,6 +8,7 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from unicodedata import combining, east_asian_width
 
 import numpy as np
 from PIL import Image
@@ -75,11 +76,23 @@ def reasons(dataset, index, image, target, result):
         found.append("labels full of single pixels: once saved as JPEG, or resized with interpolation?")
     if int(image.min()) == int(image.max()):
         found.append("the image is one flat colour")
+    deep = False
     if hasattr(dataset, "files"):
         with Image.open(dataset.files(index)[0]) as picture:
+            deep = picture.mode.startswith("I")
             if picture.getexif().get(ORIENTATION, 1) != 1:
                 found.append("EXIF rotation, which is not applied: do the labels fit the stored pixels?")
-    return found
+    return found + nearly_black(image, deep)
+
+
+def nearly_black(image, deep):
+    """A line for an image without bright pixels. deep: from a file of 16 bits, where it may be fewer bits unscaled."""
+    bits = int(image.max()).bit_length()  # of the high byte
+    bits += bits % 2  # files have 10, 12 or 14
+    if not 0 < bits <= (6 if deep else 4):
+        return []
+    return [f"nearly black: the brightest value is at most {2 ** bits - 1} of 255"
+            + (f"; a {8 + bits}-bit file? Then multiply its values by {2 ** (8 - bits)}" if deep else "")]
 
 
 def file_of(dataset, index):
@@ -140,14 +153,19 @@ def class_table(looks, classes):
     rows += [(str(k), str(classes.ids[k]), name, "thing" if classes.isthing[k] else "stuff", str(images[k]),
               str(segments[k]), f"{100 * pixels[k] / total:.2f} %" if images[k] else "never")
              for k, name in enumerate(classes.names)]
-    width = [max(len(row[i]) for row in rows) for i in range(7)]
-    lines = ["  ".join(cell.ljust(w) if i in (2, 3) else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, width)))
-             for row in rows]
+    widest = [max(width(row[i]) for row in rows) for i in range(7)]
+    lines = ["  ".join(cell + space if i in (2, 3) else space + cell for i, (cell, w) in enumerate(zip(row, widest))
+                       for space in [" " * (w - width(cell))]) for row in rows]
     never = [name for k, name in enumerate(classes.names) if not images[k]]
     if never:
         lines.append(f"{len(never)} of {len(classes)} classes never occur: {', '.join(never[:12])}"
                      + " ..." * (len(never) > 12))
     return lines
+
+
+def width(text):
+    """Columns that a text takes in a terminal: Chinese, Japanese and Korean characters take two, accents none."""
+    return sum(0 if combining(c) else 1 + (east_asian_width(c) in "WF") for c in text)
 
 
 def sizes(looks):

@@ -102,6 +102,27 @@ def test_interpolated_labels_are_suspected(mine):
     assert list(found) == ["00.png"] and any("single pixels" in reason for reason in found["00.png"])
 
 
+def test_pictures_of_fewer_bits_than_their_file_are_nearly_black(mine):
+    """The high byte of 16 bits is what counts: of 12 bits, four are left."""
+    images = mine / "images" / "train"
+    for name, top, kind in (("00", 4095, np.uint16), ("01", 14000, np.uint16), ("02", 60000, np.uint16), ("03", 14, np.uint8),
+                            ("04", 40, np.uint8)):
+        Image.fromarray(np.linspace(0, top, H * W).reshape(H, W).astype(kind)).save(images / f"{name}.png")
+    found = {name: reason for name, (reason,) in reasons_of(looked_at(mine)).items()}
+    assert set(found) == {"00.png", "01.png", "03.png"} and all("nearly black" in reason for reason in found.values())
+    for name, words in (("00.png", ("15 of 255", "12-bit", "by 16")), ("01.png", ("63 of 255", "14-bit", "by 4")),
+                        ("03.png", ("15 of 255",))):
+        assert all(word in found[name] for word in words), found[name]
+    assert "bit" not in found["03.png"]
+
+
+def test_columns_of_wide_letters_line_up(mine):
+    (mine / "classes.txt").write_text("1 \ud55c\uad6d\n2 e\u0301te\u0301\n3 unicorn\n", encoding="utf-8")
+    lines = report(looked_at(mine), open_dataset(f"own:{mine}", "train"), "mine").splitlines()
+    korean, accents, plain = (line for line in lines if " stuff " in line)
+    assert korean.index("stuff") == plain.index("stuff") - 2 and accents.index("stuff") == plain.index("stuff") + 2
+
+
 def test_equal_files_are_duplicates_and_equal_lengths_are_not(tmp_path):
     for name, text in (("a", "one"), ("b", "two"), ("c", "one"), ("d", "three"), ("e", "two")):
         (tmp_path / name).write_text(text)

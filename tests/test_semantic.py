@@ -143,7 +143,8 @@ def test_random_maps_against_a_slow_loop():
 @pytest.mark.parametrize("break_it, error, words", [
     (lambda f: (f / "labels" / "b.png").unlink(), FileNotFoundError, ["label file", "b.jpg"]),
     (lambda f: (f / "images" / "b.jpg").unlink(), FileNotFoundError, ["no image", "b.png"]),
-    (lambda f: save(np.zeros((4, 3)), f / "labels" / "a.png"), ValueError, ["a.png is 3 x 4", "4 x 3"]),
+    (lambda f: save(np.zeros((4, 3)), f / "labels" / "a.png"), ValueError, ["a.png is 3 x 4", "4 x 3", "EXIF"]),
+    (lambda f: save(np.zeros((3, 5)), f / "labels" / "a.png"), ValueError, ["a.png is 5 x 3", "4 x 3", "resize"]),
     (lambda f: save(np.eye(3)[..., None].repeat(3, 2), f / "labels" / "a.png"), ValueError, ["a.png", "RGB", "equal"]),
     (lambda f: save(np.arange(36).reshape(3, 4, 3), f / "labels" / "a.png"), ValueError, ["a.png", "colours"]),
     (lambda f: save(np.zeros((3, 4)), f / "labels" / "a.tif", np.float32), ValueError, ["a.tif", "same name"]),

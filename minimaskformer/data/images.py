@@ -39,7 +39,8 @@ def open_image(path):
 def rgb_array(picture, where="image"):
     """A Pillow image as uint8 RGB [H, W, 3]: grey is repeated, palettes are looked up, transparency is dropped.
 
-    16-bit grey keeps its high byte (65535 becomes 255), so a 12-bit camera's file comes out dark: rescale it first.
+    16-bit grey keeps its high byte (65535 becomes 255), so a 12-bit camera's file comes out nearly black: rescale it
+    first. `inspect` finds such files.
     Raises ValueError for floating-point pictures, which have no agreed white.
     """
     if picture.mode == "F":
@@ -63,5 +64,8 @@ def same_size(shapes, name):
     shapes = {file: tuple(shape) for file, shape in shapes.items()}
     if len(set(shapes.values())) > 1:
         told = ", ".join(f"{file} is {width} x {height}" for file, (height, width) in shapes.items())
-        raise ValueError(f"sizes (width x height) differ for image {name}: {told}. The annotations belong to the "
-                         "original image: do not resize one without the other")
+        hint = "The annotations belong to the original image: do not resize one without the other"
+        if len(set(shapes.values())) == 2 and len({tuple(sorted(shape)) for shape in shapes.values()}) == 1:
+            hint = ("Width and height are exchanged: is the picture rotated by its EXIF orientation? Save it upright "
+                    "(data/README.md, \"Rotated pictures\")")
+        raise ValueError(f"sizes (width x height) differ for image {name}: {told}. {hint}")

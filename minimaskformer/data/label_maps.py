@@ -69,8 +69,8 @@ def by_stem(folder, suffixes, ending=""):
             raise ValueError(f"{files[stem]} and {path} have the same name before the dot: remove one")
         files[stem] = path
     if inside:
-        raise ValueError(f"{len(inside)} files lie in folders inside {folder}, such as {inside[0]}. Files are read only "
-                         f"where they lie in {folder} itself: move them there, or move the inner folders away")
+        raise ValueError(f"{len(inside)} files lie in folders inside {folder}, such as {inside[0]}. Files are read "
+                         f"only where they lie in {folder} itself: move them there, or move the inner folders away")
     unread = [path for path in others if suffixes is IMAGE_SUFFIXES and path.suffix.lower() in UNREAD]
     if unread:
         raise ValueError(f"{len(unread)} pictures in {folder} are of a kind that is not read: "
