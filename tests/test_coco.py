@@ -1,6 +1,7 @@
 """COCO panoptic: the id code, the round trip, and a clear error for every way in which files disagree."""
 import json
 import shutil
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -122,6 +123,27 @@ def test_a_bad_json_is_refused_at_once(written, change, words):
     fails(written, ValueError, *words)
 
 
+def test_what_tools_write(written):
+    """A BOM, null for no crowd, one name for two categories, two images of one name but for the suffix, Mac's Unicode."""
+    json_file = written / "panoptic_val.json"
+
+    def change(c):
+        c["categories"][0]["name"] = "sheep"
+        c["annotations"][0]["segments_info"][0]["iscrowd"] = None
+        for k, name in ((0, "\u00e9.png"), (1, "e\u0301.jpg")):
+            c["images"][k]["file_name"], c["annotations"][k]["file_name"] = name, f"{k} {name}"
+            for part, new in (("images", name), ("panoptic", f"{k} {name}")):
+                file = written / part / "val" / f"00000000000{k + 1}.png"
+                file.rename(file.with_name(normalize("NFC" if k else "NFD", new)))  # the other form than the JSON's
+
+    edit(json_file, change)
+    json_file.write_text(json_file.read_text(), encoding="utf-8-sig")
+    dataset = CocoPanoptic(json_file)
+    assert [dataset.name(i) for i in range(2)] == ["\u00e9", "\u00e9_2"]
+    assert dataset.classes.names == ("sheep (id 187)", "sheep (id 20)", "grass")
+    assert torch.equal(dataset[0][1]["masks"], item(0)[1]["masks"]) and torch.equal(dataset[1][0], item(1, 12, 10)[0])
+
+
 def test_missing_and_truncated_files(written):
     json_file = written / "panoptic_val.json"
     png, picture = (written / f / "val" / "000000000001.png" for f in ("panoptic", "images"))
@@ -134,7 +156,7 @@ def test_missing_and_truncated_files(written):
         fails(written, FileNotFoundError, str(file), read=True)
         file.write_bytes(whole)
     shutil.rmtree(written / "panoptic")
-    fails(written, FileNotFoundError, "panoptic_val", "png_dir")
+    fails(written, FileNotFoundError, "panoptic_val", "Put them into one of these", "png_dir")
     json_file.write_text(json_file.read_text()[:100])
     fails(written, ValueError, str(json_file), "truncated")
     json_file.unlink()

@@ -3,6 +3,7 @@ import contextlib
 import io
 import json
 import random
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from minimaskformer import CocoInstance
 from minimaskformer.data.scan import scan_labels
 from minimaskformer.data.sources import open_dataset
 from minimaskformer.data.transforms import view
-from minimaskformer.inspect_data import inspect
+from minimaskformer.inspect_data import inspect, report
 from minimaskformer.metrics import MaskAP
 
 H, W = 40, 60
@@ -191,13 +192,16 @@ def test_own_json_is_found_where_people_put_it(coco, tmp_path, place, images):
     (lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3, 4, 5]]), ["annotation 1", "polygon"]),
     (lambda c: c["annotations"][0].update(segmentation=[[1, 2, float("nan"), 4, 5, 6]]), ["annotation 1", "nan"]),
     (lambda c: c["annotations"][0].update(segmentation=[[1, 2, 1e12, 4, 5, 6]]), ["annotation 1", "no place near"]),
-    (lambda c: c["annotations"][0].update(segments_info=[]), ["panoptic", "CocoPanoptic"]),
+    (lambda c: c["annotations"][0].update(segments_info=[]), ["panoptic", "coco_panoptic:"]),
     (lambda c: c["images"][0].pop("height"), ["height", "COCO instance JSON"]),
-    (lambda c: c["images"][1].update(file_name="a.png"), ["more than one image", "a"]),
+    (lambda c: c["images"][1].update(file_name="a.jpg"), ["more than one image", "a.jpg"]),
+    (lambda c: [a.pop("segmentation") for a in c["annotations"][:3]], ["3 of the 6", "annotation 1 ", "annotation 3 ", "box"]),
     (lambda c: c["images"][1].update(id=7), ["instances_val2017.json", "more than once", "a.jpg, empty.jpg"]),
     (lambda c: c["categories"][0].update(id=18), ["repeated", "18"]),
     (lambda c: c.update(images=[]), ["images", "empty"]),
-    (lambda c: c["images"][0].update(file_name="gone.jpg"), ["gone.jpg", "image_dir"]),
+    (lambda c: [image.update(file_name="gone.jpg") for image in c["images"][:1]] + [c["images"].pop()],
+     ["none of the first 1 images", "gone.jpg", "/val2017", "Put them into one of these"]),
+    (lambda c: c.pop("annotations"), ["annotations", "COCO instance JSON"]),
 ])
 def test_a_bad_json_is_refused_at_once(coco, change, words):
     bad = content()
@@ -207,6 +211,54 @@ def test_a_bad_json_is_refused_at_once(coco, change, words):
         opened(coco)
     for word in words:
         assert word in str(caught.value), str(caught.value)
+
+
+def test_of_the_folders_that_with_most_of_the_images_is_taken(coco):
+    data = content()
+    data["images"].insert(0, {"id": 9, "file_name": "gone.jpg", "height": H, "width": W})
+    data["images"].append({"id": 10, "file_name": "b.jpg", "height": H, "width": W})
+    write(coco, data)
+    (coco / "images").mkdir()
+    Image.new("RGB", (W, H)).save(coco / "images" / "b.jpg")  # one image here, two in val2017
+    dataset = opened(coco)
+    assert dataset.files(1)[0] == coco / "val2017" / "a.jpg"
+    with pytest.raises(ValueError, match=r"(?s)2 of the 4.*val2017/gone\.jpg.*val2017/b\.jpg"):
+        scan_labels(dataset)
+
+
+def test_an_empty_list_of_annotations_is_no_fault(coco):
+    write(coco, content() | {"annotations": []})
+    dataset = opened(coco, background="ground")
+    assert len(dataset) == 2 and dataset[0][1]["labels"].tolist() == [2] and scan_labels(dataset) == 2
+    assert "brush, dog" in report(inspect(dataset, progress=False), dataset, "none")
+
+
+def test_what_tools_write(coco):
+    """A BOM in front, null for no crowd, one name for two categories, names that differ in their suffix only."""
+    data = content()
+    data["annotations"][0]["iscrowd"] = None
+    data["categories"][1]["name"] = "brush"
+    for number, name in ((20, "a b.jpg"), (21, "a_b.jpg"), (22, "a_b.png"), (23, "a_b_2.jpg")):
+        data["images"].append({"id": number, "file_name": name, "height": H, "width": W})
+        Image.new("RGB", (W, H)).save(coco / "val2017" / name)
+    (coco / "annotations" / "instances_val2017.json").write_text(json.dumps(data), encoding="utf-8-sig")
+    dataset = opened(coco)
+    assert dataset[0][1]["labels"].tolist() == [1, 0, 1, 1]
+    assert dataset.classes.names == ("brush (id 90)", "brush (id 18)")
+    assert [dataset.name(i) for i in range(6)] == ["a", "empty", "a_b", "a_b_2", "a_b_3", "a_b_2_2"]
+    assert [dataset.files(i)[0].name for i in (2, 5)] == ["a b.jpg", "a_b_2.jpg"]
+
+
+@pytest.mark.parametrize("ours, theirs", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_file_names_in_the_other_form_of_unicode(coco, ours, theirs):
+    data = content()
+    for image, name in zip(data["images"], ("\uac15 \u00e9.jpg", "\uc0b0.jpg")):
+        (coco / "val2017" / image["file_name"]).rename(coco / "val2017" / normalize(theirs, name))
+        image["file_name"] = normalize(ours, name)
+    write(coco, data)
+    dataset = opened(coco)
+    assert scan_labels(dataset) == 2 and dataset[1][0].shape == (3, W, H)
+    assert [dataset.name(i) for i in range(2)] == ["\uac15_\u00e9", "\uc0b0"]
 
 
 def test_no_annotation_takes_the_id_made_up_for_the_background(coco):

@@ -5,7 +5,6 @@ A pixel's segment id is R + 256 G + 65536 B, and 0 is void. The JSON lists `imag
 """
 import json
 import os
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,8 @@ from torch.utils.data import Dataset
 
 from ..classes import ClassTable
 from ..targets import check_segments, panoptic_to_target
-from .coco_json import images_by_id, read_json
-from .images import open_image, read_image, safe_name, same_size
+from .coco_json import category_names, images_by_id, not_twice, read_json
+from .images import item_names, open_image, read_image, safe_name, same_size, stored_file
 
 MAX_ID = 256 ** 3 - 1
 
@@ -50,7 +49,7 @@ class CocoPanoptic(Dataset):
     def files(self, index):
         """The image file and the label files (here one PNG) of an item."""
         entry = self.entries[index]
-        return self.image_dir / entry["image"], (self.png_dir / entry["png"],)
+        return stored_file(self.image_dir, entry["image"]), (stored_file(self.png_dir, entry["png"]),)
 
     def read_map(self, index):
         """(segment_map, segments_info) of an item: its PNG read and checked, without its image."""
@@ -106,7 +105,7 @@ def match_segments(segment_map, segments, where):
 def read_classes(categories, path):
     """The class table of a panoptic JSON, in the file's order."""
     try:
-        return ClassTable(names=tuple(str(c["name"]) for c in categories),
+        return ClassTable(names=category_names(categories),
                           isthing=tuple(bool(c["isthing"]) for c in categories),
                           ids=tuple(int(c["id"]) for c in categories))
     except (KeyError, TypeError) as error:
@@ -135,19 +134,17 @@ def read_entries(content, classes, path):
                     raise ValueError(f"{where}: segment {s['id']} has category id {s['category_id']}, which the list "
                                      f"\"categories\" lacks; known ids: {str(sorted(index_of))[:200]}")
                 segments.append({"id": int(s["id"]), "category_id": index_of[s["category_id"]],
-                                 "iscrowd": int(s.get("iscrowd", 0))})
+                                 "iscrowd": int(s.get("iscrowd") or 0)})
             check_segments(torch.zeros(0, dtype=torch.int32), segments, len(classes), where)
-            entries.append({"name": safe_name(image["file_name"]), "image": image["file_name"],
-                            "png": annotation["file_name"], "segments": segments,
-                            "size": (int(image["height"]), int(image["width"]))})
+            entries.append({"image": str(image["file_name"]), "png": str(annotation["file_name"]),
+                            "segments": segments, "size": (int(image["height"]), int(image["width"]))})
+        not_twice([entry["image"] for entry in entries], path, "annotation for the image")
+        names = item_names([entry["image"] for entry in entries])
     except KeyError as error:
         raise ValueError(f"{path}: an entry has no {error}: is it a COCO panoptic JSON?") from error
     except (TypeError, AttributeError) as error:
         raise ValueError(f"{path}: an entry is not of the form of a COCO panoptic JSON ({error})") from error
-    twice = [name for name, count in Counter(entry["name"] for entry in entries).items() if count > 1]
-    if twice:
-        raise ValueError(f"{path}: more than one annotation for the images {twice[:5]}")
-    return entries
+    return [{"name": name, **entry} for name, entry in zip(names, entries)]
 
 
 def png_folders(base, stem, split):
@@ -171,7 +168,7 @@ def find_folder(given, json_file, folders, what, argument):
         if folder.is_dir():
             return folder
     raise FileNotFoundError(f"no folder of {what} for {json_file}; looked for {', '.join(map(str, tried))}. "
-                            f"Name it with {argument}=...")
+                            f"Put them into one of these (in Python: {argument}=...)")
 
 
 def write_panoptic(folder, items, classes, split, names=None, image_format="png", overwrite=False):
@@ -187,8 +184,8 @@ def write_panoptic(folder, items, classes, split, names=None, image_format="png"
     if image_format not in ("png", "jpg"):
         raise ValueError(f"image_format is \"png\" or \"jpg\", got {image_format!r}")
     if json_file.exists() and not overwrite:
-        raise FileExistsError(f"{json_file} exists: choose another folder or split, remove it, or pass "
-                              "overwrite=True")
+        raise FileExistsError(f"{json_file} exists: choose another folder or split, or remove it (in Python: "
+                              "overwrite=True)")
     images_dir, png_dir = folder / "images" / split, folder / "panoptic" / split
     for place in (images_dir, png_dir):
         place.mkdir(parents=True, exist_ok=True)

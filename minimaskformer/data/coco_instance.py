@@ -3,7 +3,6 @@
 What differs from a panoptic data set: masks may overlap, and nobody labelled the rest of the picture. The rest is not
 void, though: the annotators looked for every object, so a pixel in no mask is a *negative* for every mask.
 """
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,13 @@ import torch
 from torch.utils.data import Dataset
 
 from ..classes import ClassTable
-from .coco_json import images_by_id, read_json
-from .images import read_image, safe_name, same_size
+from .coco_json import category_names, images_by_id, not_twice, read_json
+from .images import item_names, read_image, same_size, stored_file
+from .scan import stop_at_bad
 
 KIND = "COCO instance JSON"
 FARTHEST = 1e6  # pixels
+FIRST = 20  # images that are looked for to find their folder
 
 
 class CocoInstance(Dataset):
@@ -30,13 +31,13 @@ class CocoInstance(Dataset):
     the last one, and PQ and mIoU count them.
 
     image_dir is found by itself: beside the JSON or its folder, as val2017/, images/val2017/, images/ or the JSON's own
-    folder. Images without annotations are kept: they show what no object looks like. Pixels are taken as stored (no
-    EXIF rotation). Raises FileNotFoundError and ValueError that name file, image and annotation.
+    folder. Images without annotations are kept, also if none has any: they show what no object looks like. Pixels are
+    taken as stored (no EXIF rotation). Raises FileNotFoundError and ValueError that name file, image and annotation.
     """
 
     def __init__(self, json_file, image_dir=None, background=None):
         self.json_file = Path(json_file)
-        content = read_json(self.json_file, KIND)
+        content = read_json(self.json_file, KIND, may_be_empty=("annotations",))
         self.classes, index_of = read_categories(content["categories"], background, self.json_file)
         self.background = background
         self.entries = read_entries(content, index_of, self.json_file)
@@ -51,7 +52,7 @@ class CocoInstance(Dataset):
 
     def files(self, index):
         """The image file and the label files (here the one JSON) of an item."""
-        return self.image_dir / self.entries[index]["image"], (self.json_file,)
+        return stored_file(self.image_dir, self.entries[index]["image"]), (self.json_file,)
 
     def decoded(self, index):
         """All annotations of an item: a list of (annotation id, class index, iscrowd, mask bool [H, W])."""
@@ -135,14 +136,14 @@ def decode_mask(segmentation, height, width, place):
 def read_categories(categories, background, path):
     """(ClassTable, {category id: class index}): the file's categories in its order, all things."""
     try:
-        names, ids = tuple(str(c["name"]) for c in categories), tuple(int(c["id"]) for c in categories)
+        names, ids = category_names(categories), tuple(int(c["id"]) for c in categories)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: a category has no {error}: is it a {KIND}?") from error
     things, index_of = (True,) * len(ids), {category: index for index, category in enumerate(ids)}
     if background:
         if background in names:
-            raise ValueError(f"{path} has a category {background!r} of its own: rename it in the file, or choose "
-                             "another name for the pixels in no mask")
+            raise ValueError(f"{path} has a category {background!r} of its own: rename it in the file, or open "
+                             "this as coco_instance: (in Python: another background=...)")
         names, things, ids = (*names, background), (*things, False), (*ids, max(ids) + 1)
     try:
         return ClassTable(names, things, ids), index_of  # without the background's id, which no annotation may use
@@ -152,29 +153,37 @@ def read_categories(categories, background, path):
 
 def read_entries(content, index_of, path):
     """Per image {name, image, size, annotations}; every annotation is checked, none is decoded yet."""
+    bad = []
     try:
-        entries = {number: {"name": safe_name(image["file_name"]), "image": image["file_name"],
-                            "size": (int(image["height"]), int(image["width"])), "annotations": []}
+        entries = {number: {"image": str(image["file_name"]), "annotations": [],
+                            "size": (int(image["height"]), int(image["width"]))}
                    for number, image in images_by_id(content["images"], path).items()}
         for a in content["annotations"]:
             if a["image_id"] not in entries:
                 raise ValueError(f"{where(path, a.get('id'), a['image_id'])}: the list \"images\" has no such id")
             entry = entries[a["image_id"]]
             place = where(path, a.get("id"), entry["image"])
+            if "segments_info" in a:
+                raise ValueError(f"{place} has \"segments_info\": it is panoptic, open it as coco_panoptic: "
+                                 "(in Python: CocoPanoptic)")
             if a["category_id"] not in index_of:
                 raise ValueError(f"{place} has category id {a['category_id']}, which the list \"categories\" lacks; "
                                  f"known ids: {str(sorted(index_of))[:200]}")
-            entry["annotations"].append({"id": a.get("id"), "category": index_of[a["category_id"]],
-                                         "iscrowd": int(a.get("iscrowd", 0)),
-                                         "segmentation": checked_segmentation(a, entry["size"], place)})
+            try:
+                entry["annotations"].append({"id": a.get("id"), "category": index_of[a["category_id"]],
+                                             "iscrowd": int(a.get("iscrowd") or 0),
+                                             "segmentation": checked_segmentation(a, entry["size"], place)})
+            except ValueError as error:
+                bad.append(str(error))
+        names = item_names([entry["image"] for entry in entries.values()])
     except KeyError as error:
         raise ValueError(f"{path}: an entry has no {error}: is it a {KIND}?") from error
     except (TypeError, AttributeError) as error:
         raise ValueError(f"{path}: an entry is not of the form of a {KIND} ({error})") from error
-    twice = [name for name, count in Counter(e["name"] for e in entries.values()).items() if count > 1]
-    if twice:
-        raise ValueError(f"{path}: more than one image is called {', '.join(twice[:5])}")
-    return list(entries.values())
+    stop_at_bad(bad, len(content["annotations"]), "Draw or mend these masks, or remove the whole images: an object "
+                "without a mask would be learnt as background")
+    not_twice([entry["image"] for entry in entries.values()], path, "image is called")
+    return [{"name": name, **entry} for name, entry in zip(names, entries.values())]
 
 
 def checked_segmentation(annotation, size, place):
@@ -182,12 +191,9 @@ def checked_segmentation(annotation, size, place):
 
     Polygons of one or two points enclose nothing and are left out (pycocotools would take two points for a box).
     """
-    if "segments_info" in annotation:
-        raise ValueError(f"{place} has \"segments_info\": it is panoptic, use CocoPanoptic")
     segmentation = annotation.get("segmentation")
     if not segmentation:
-        raise ValueError(f"{place} has no \"segmentation\": is it only a box? An object without a mask would be learnt "
-                         "as background: draw the mask, or remove the image")
+        raise ValueError(f"{place} has no \"segmentation\": is it only a box?")
     if isinstance(segmentation, dict):
         if "counts" not in segmentation or list(segmentation.get("size", [])) != list(size):
             raise ValueError(f"{place}: a run-length code has \"counts\" and a \"size\" equal to the image's [height, "
@@ -202,16 +208,18 @@ def checked_segmentation(annotation, size, place):
 
 
 def find_images(given, json_file, entries):
-    """The given folder, or the first of the usual ones that holds the first image."""
+    """The given folder, or that of the usual ones which holds most of the first images (some may be missing)."""
     if given is not None:
         if not Path(given).is_dir():
             raise FileNotFoundError(f"no such folder of images: {given}")
         return Path(given)
     base, split = json_file.parent, json_file.stem.removeprefix("instances_")
     bases = [base.parent, base] if base.name == "annotations" else [base]
-    tried = [b / place for b in bases for place in (f"images/{split}", split, "images", ".")]
-    for folder in tried:
-        if (folder / entries[0]["image"]).is_file():
-            return folder
-    raise FileNotFoundError(f"{entries[0]['image']}, the first image of {json_file}, is in none of the folders "
-                            f"{', '.join(map(str, tried))}. Name the folder with image_dir=...")
+    tried, first = [b / place for b in bases for place in (f"images/{split}", split, "images", ".")], entries[:FIRST]
+    held = [sum(stored_file(folder, entry["image"]).is_file() for entry in first) for folder in tried]
+    if max(held):
+        return tried[held.index(max(held))]
+    names = ", ".join(entry["image"] for entry in first[:3]) + " ..." * (len(first) > 3)
+    raise FileNotFoundError(f"none of the first {len(first)} images of {json_file} ({names}) is in one of the folders "
+                            f"{', '.join(map(str, tried))}. Put them into one of these, or mend their \"file_name\" "
+                            "(in Python: image_dir=...)")

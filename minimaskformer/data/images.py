@@ -59,6 +59,25 @@ def safe_name(file_name):
     return re.sub(r"[^\w.-]", "_", re.sub(r"\.\w+$", "", normalize("NFC", str(file_name))))
 
 
+def item_names(file_names):
+    """`safe_name` of each of several different files, numbered where it would be the same: 1.png and 1.jpg."""
+    names, taken = [], set()
+    for file_name in file_names:
+        name, number = safe_name(file_name), 1
+        while name in taken:
+            number += 1
+            name = f"{safe_name(file_name)}_{number}"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def stored_file(folder, name):
+    """folder / name, in the form of Unicode that the disk has: there é may be e and an accent, and not in the JSON."""
+    forms = [] if name.isascii() else [name, normalize("NFC", name), normalize("NFD", name)]
+    return next((folder / form for form in forms if (folder / form).is_file()), folder / name)
+
+
 def same_size(shapes, name):
     """Raise ValueError unless the files of an item agree in size. shapes: {file: (height, width)}."""
     shapes = {file: tuple(shape) for file, shape in shapes.items()}

@@ -5,7 +5,7 @@ from torch.utils.data import Dataset
 
 from ..classes import ClassTable
 from ..targets import panoptic_to_target
-from .images import read_image, safe_name, same_size
+from .images import item_names, read_image, same_size
 from .label_maps import IMAGE_SUFFIXES, LABEL_SUFFIXES, by_stem, pair_stems, read_labels
 
 
@@ -22,13 +22,14 @@ class InstanceFolder(Dataset):
         self.classes = ClassTable(names=(thing_name, background_name), isthing=(True, False), ids=(1, 2))
         images, labels = by_stem(images_dir, IMAGE_SUFFIXES), by_stem(labels_dir, LABEL_SUFFIXES)
         self.pairs = [(images[stem], labels[stem]) for stem in pair_stems(images, labels)]
+        self.names = item_names([image.name for image, _ in self.pairs])
 
     def __len__(self):
         return len(self.pairs)
 
     def name(self, index):
         """The image's name without its suffix."""
-        return safe_name(self.pairs[index][0].name)
+        return self.names[index]
 
     def files(self, index):
         """The image file and the label files (here one) of an item."""

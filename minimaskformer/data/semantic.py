@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from ..classes import ClassTable
 from ..targets import panoptic_to_target
-from .images import read_image, safe_name, same_size
+from .images import item_names, read_image, same_size
 from .label_maps import (
     IMAGE_SUFFIXES,
     LABEL_SUFFIXES,
@@ -64,7 +64,7 @@ class SemanticFolder(Dataset):
     def open_items(self, items, classes, void, decode=None, names=None, panoptic=False):
         """Set up: the files, the class table and what is void."""
         self.items, self.decode = items, decode
-        self.names = names or [safe_name(item[0].name) for item in items]
+        self.names = names or item_names([item[0].name for item in items])
         if classes is not None and not isinstance(classes, ClassTable):
             names = tuple(str(name) for name in classes)
             classes = ClassTable(names, (False,) * len(names), tuple(range(len(names))))
