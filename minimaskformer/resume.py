@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import random
+import shutil
 import signal
 import threading
 import warnings
@@ -24,6 +25,8 @@ from .distributed import gather, mean_over_processes, rank, world_size
 from .recipes import free_fields
 
 KEPT = 2  # if the newest is damaged there is one before it
+RESULTS = ("model.safetensors", "best.safetensors", "log.jsonl", "config.json", "metrics.md", "metrics.json",
+           "curves.png", "scenes.png", "evidence.json")  # what a finished run leaves
 DAMAGED = (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError)
 
 
@@ -119,6 +122,23 @@ def state_folder(folder):
 def state_files(folder):
     """A run's training checkpoints, the oldest first."""
     return sorted(state_folder(folder).glob("step_*.pt"))
+
+
+def set_aside(folder):
+    """Move what an earlier run left in a folder to previous/, so that nothing of two runs stands side by side.
+
+    One such run is kept, the last that had a model; of a run that ended before its first save nothing is.
+    """
+    found = [folder / name for name in RESULTS if (folder / name).exists()]
+    keep = (folder / "model.safetensors").exists()
+    if keep:
+        shutil.rmtree(folder / "previous", ignore_errors=True)
+        (folder / "previous").mkdir()
+    for path in found:
+        if keep:
+            os.replace(path, folder / "previous" / path.name)
+        else:
+            path.unlink()
 
 
 def remove_states(folder):

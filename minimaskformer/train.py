@@ -7,7 +7,7 @@ decay, full-model gradient clip; on one GPU or CPU, or under torchrun on many. W
     best.safetensors    the same where the periodic evaluations were best (by PQ; by mIoU where no class is a thing)
     checkpoints/        while it runs: the last two training checkpoints, from which `resume` goes on
     log.jsonl           one line per logged step, one per evaluation;   tensorboard/   the same, on request
-    config.json         model and training options
+    config.json         model and training options;   previous/   all this of the run before in this folder
     metrics.md, .json   the final evaluation;   curves.png, scenes.png   pictures (both by the command line)
 """
 import json
@@ -41,12 +41,11 @@ from .resume import (
     run_facts,
     save_state,
     seed_everything,
+    set_aside,
     state_files,
 )
 from .runlog import RunLog, Speed, writer_class
 
-RESULTS = ("model.safetensors", "best.safetensors", "metrics.md", "metrics.json", "curves.png", "scenes.png",
-           "evidence.json")  # what a finished run leaves
 SMALLEST_SCALE = 1.0  # an fp16 gradient that overflows even at this loss scale is no overflow but a fault
 
 
@@ -81,8 +80,8 @@ def train(model, dataset, validation, config, folder, progress=True, resume=Fals
         if resume and main:
             tqdm.write(f"note: there is nothing to resume in {folder}: a new run starts")
         remove_states(folder)
-        for name in RESULTS if main else ():
-            (folder / name).unlink(missing_ok=True)  # of another run
+        if main:
+            set_aside(folder)  # what another run left
         save_state(folder, parts, run, facts)  # of step 0, so that a run can always be resumed
     if main:
         (folder / "config.json").write_text(json.dumps({"model": facts["model"], "train": asdict(config)}, indent=1))

@@ -301,7 +301,7 @@ def test_start_from_a_model_of_other_classes_keeps_all_but_the_class_head(tmp_pa
     assert "backbone mini (here resnet18)" in capsys.readouterr().err
 
 
-def test_a_new_run_takes_the_results_of_the_old_one_away_before_it_can_fail(tmp_path, monkeypatch):
+def test_a_new_run_sets_the_results_of_the_old_one_aside_before_it_can_fail(tmp_path, monkeypatch):
     run = ["train", "--data", "lakeland:64,0.0", "--out", str(tmp_path), *QUICK]
     assert cli.main(run) == 0
     before = sorted(path.name for path in tmp_path.iterdir())
@@ -312,6 +312,10 @@ def test_a_new_run_takes_the_results_of_the_old_one_away_before_it_can_fail(tmp_
     with pytest.raises(ZeroDivisionError):
         cli.main(run)
     assert not {"model.safetensors", "metrics.md", "scenes.png", "curves.png"} & {path.name for path in tmp_path.iterdir()}
+    for _ in range(2):  # and it stays there if the new run fails again before its first save
+        assert {"model.safetensors", "metrics.md", "log.jsonl"} <= {path.name for path in (tmp_path / "previous").iterdir()}
+        with pytest.raises(ZeroDivisionError):
+            cli.main(run)
 
 
 def test_predict_goes_on_past_a_bad_picture_and_names_the_classes(tmp_path, capsys):
