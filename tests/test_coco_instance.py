@@ -252,13 +252,14 @@ def test_what_tools_write(coco):
 @pytest.mark.parametrize("ours, theirs", [("NFC", "NFD"), ("NFD", "NFC")])
 def test_file_names_in_the_other_form_of_unicode(coco, ours, theirs):
     data = content()
-    for image, name in zip(data["images"], ("\uac15 \u00e9.jpg", "\uc0b0.jpg")):
-        (coco / "val2017" / image["file_name"]).rename(coco / "val2017" / normalize(theirs, name))
-        image["file_name"] = normalize(ours, name)
+    (coco / "val2017" / normalize(ours, "\ud638")).mkdir()  # a folder of the form that the JSON has, files of the other
+    for image, place, name in zip(data["images"], ("", normalize(ours, "\ud638/")), ("\uac15 \u00e9.jpg", "\uc0b0.jpg")):
+        (coco / "val2017" / image["file_name"]).rename(coco / "val2017" / (place + normalize(theirs, name)))
+        image["file_name"] = place + normalize(ours, name)
     write(coco, data)
     dataset = opened(coco)
     assert scan_labels(dataset) == 2 and dataset[1][0].shape == (3, W, H)
-    assert [dataset.name(i) for i in range(2)] == ["\uac15_\u00e9", "\uc0b0"]
+    assert [dataset.name(i) for i in range(2)] == ["\uac15_\u00e9", "\ud638_\uc0b0"]
 
 
 def test_no_annotation_takes_the_id_made_up_for_the_background(coco):

@@ -73,9 +73,12 @@ def item_names(file_names):
 
 
 def stored_file(folder, name):
-    """folder / name, in the form of Unicode that the disk has: there é may be e and an accent, and not in the JSON."""
-    forms = [] if name.isascii() else [name, normalize("NFC", name), normalize("NFD", name)]
-    return next((folder / form for form in forms if (folder / form).is_file()), folder / name)
+    """folder / name, in the forms of Unicode that the disk has: there é may be e and an accent, and not in the JSON."""
+    place = Path(folder)
+    for part in [name] if name.isascii() else Path(name).parts:
+        forms = dict.fromkeys((part, normalize("NFC", part), normalize("NFD", part)))
+        place = next((place / form for form in forms if len(forms) > 1 and (place / form).exists()), place / part)
+    return place
 
 
 def same_size(shapes, name):
