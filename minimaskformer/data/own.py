@@ -28,8 +28,10 @@ def own(folder, split):
     if json_file:
         return CocoInstance(json_file, background=BACKGROUND)
     if not labels_dir.is_dir():
+        jsons = [path for place in (folder, folder / "annotations") for path in sorted(place.glob("*.json"))]
+        hint = f", and one that parts a JSON, such as {jsons[0]}, in train and val" if jsons else ""
         raise FileNotFoundError(f"no split {split!r} in {folder}, which holds {contents(folder)}; looked for\n  "
-                                f"{FORMS}.\ndata/README.md, \"Your own\", has a script that makes this tree")
+                                f"{FORMS}.\ndata/README.md, \"Your own\", has a script that makes this tree{hint}")
     instances_dir = folder / "instances" / split if (folder / "instances").is_dir() else None
     class_file = find_class_file(folder)
     if class_file:
