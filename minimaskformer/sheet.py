@@ -3,14 +3,18 @@ import math
 from collections import Counter
 
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from . import draw
+from .canvas import plain
 from .labels import Labels
 from .palette import instance_colors
 
 COUNT = 12
 NAMES = 10  # classes named on a picture
 ALPHA = 0.5  # the picture shows through: do the labels lie where the things are?
+DPI = 150
+GAP = 10  # pixels that stay free behind a caption
 SIDE = 1024  # larger pictures are thinned out before they are drawn
 
 
@@ -34,21 +38,54 @@ def draw_sheet(dataset, looks, path):
     columns = min(2, len(looks))
     rows = -(-len(looks) // columns)
     tall = sorted(found.size[0] / found.size[1] for found in looks)[len(looks) // 2]
-    figure, axes = draw.new_figure(5.8 * columns, (2.9 * min(1.5, tall) + 0.35) * rows, rows, 2 * columns)
-    panels = list(axes.reshape(-1, 2))
+    figure, axes = draw.new_figure(5.8 * columns, (2.9 * min(1.5, tall) + 0.5) * rows, rows, 2 * columns)
+    panels, titles = axes.reshape(-1, 2), []
     for (left, right), found in zip(panels, looks):
         image, target = dataset[found.index]
         draw_pair(left, right, *thinned(image, target), dataset.classes)
-        void = found.void / math.prod(found.size)
-        left.set_title(f"{shortened(dataset.name(found.index))}, {found.size[1]} x {found.size[0]}", fontsize=7,
-                       loc="left", pad=2)
-        count = sum(found.segments.values())
-        told = f"{count} segment{'s' * (count != 1)}" + f", {100 * void:.0f} % void" * (void >= 0.005)
-        right.set_title("; ".join([told, *found.reasons[:1]])[:60], fontsize=7, loc="left", pad=2)
-    for pair in panels[len(looks):]:
-        for ax in pair:
-            ax.set_axis_off()
-    return draw.save_figure(figure, path)
+        titles += [caption(left, [dataset.name(found.index), f"{found.size[1]} x {found.size[0]}"]),
+                   caption(right, [amount(found), *found.reasons[:1]])]
+    for ax in panels[len(looks):].flat:
+        ax.set_axis_off()
+    fit_captions(figure, axes.reshape(rows, -1), titles)
+    return draw.save_figure(figure, path, DPI)
+
+
+def amount(found):
+    """How many segments, and how much void, in a few words."""
+    count, void = sum(found.segments.values()), found.void / math.prod(found.size)
+    return f"{count} segment{'s' * (count != 1)}" + f", {100 * void:.0f} % void" * (void >= 0.005)
+
+
+def caption(ax, lines):
+    """Write two lines above a panel; without a second one it stays free, so that the first lines of a row agree."""
+    return ax.set_title(plain("\n".join([*lines, " "][:2])), fontsize=7, loc="left", pad=2)
+
+
+def fit_captions(figure, axes, titles):
+    """Shorten the captions of a grid of axes [rows, columns] to the room each has up to the next panel in its row."""
+    figure.set_dpi(DPI)  # letters are not exactly as wide at another
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.get_layout_engine().execute(figure)  # only now the panels have their places,
+    figure.set_layout_engine("none")  # and they keep them
+    for ax in axes.flat:
+        ax.apply_aspect()
+    starts = [[ax.get_window_extent(renderer).x0 for ax in row] + [figure.bbox.width] for row in axes]
+    rooms = [end - start - GAP for row in starts for start, end in zip(row, row[1:])]
+    for title, room in zip(titles, rooms):
+        title.set_text("\n".join([shortest(line, title, room, renderer) for line in title.get_text().split("\n")]))
+
+
+def shortest(line, title, room, renderer):
+    """A line as long as the room (in pixels): whole words and an ellipsis, or the first word's beginning and end."""
+    words = line.split(" ")
+    shorter = [" ".join(words[:n]).rstrip(",;:") + " ..." for n in range(len(words) - 1, 0, -1)]
+    shorter += [shortened(words[0], length) for length in range(len(words[0]) - 1, 5, -1)]
+    for text in (line, *shorter):
+        title.set_text(text)  # measured as it will be drawn
+        if title.get_window_extent(renderer).width <= room:
+            return text
+    return "..."
 
 
 def draw_pair(left, right, image, target, classes):

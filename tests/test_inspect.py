@@ -1,15 +1,17 @@
 """inspect: the figures against what was drawn, every planted fault found and named, pictures and exit status."""
+import io
 import json
 import re
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from minimaskformer import CocoInstance, Lakeland, cli
+from minimaskformer import CocoInstance, Lakeland, cli, draw
 from minimaskformer.data.sources import open_dataset
 from minimaskformer.inspect_data import DRAWN, duplicates, inspect, report, write_report
-from minimaskformer.sheet import choose, class_names, shortened
+from minimaskformer.sheet import DPI, caption, choose, class_names, fit_captions, shortened
 
 H, W = 40, 50
 
@@ -172,3 +174,21 @@ def test_the_sheet_shows_every_class_it_can(mine):
     table = open_dataset(f"own:{mine}", "train").classes
     assert class_names([(5, 1, 10), (6, 1, 30), (7, 0, 12)], table) == {6: "cat x 2", 7: "ground"}
     assert len(shortened("x" * 80)) == 34 and re.match("a+$", shortened("a" * 34))
+
+
+@pytest.mark.parametrize("size", [(2000, 20), (20, 2000), (90, 90)])
+def test_captions_end_before_the_next_panel_begins(size):
+    figure, axes = draw.new_figure(11.6, 6, 2, 4)
+    told = "annotations that enclose no pixel: outside the image, or those of another size?"
+    for ax in axes.flat:
+        draw.draw_image(ax, np.zeros((*size, 3), np.uint8))
+    titles = [caption(ax, ["picture_of_a_very_long_series" * 4 + "_0001", told]) for ax in axes.flat]
+    fit_captions(figure, axes, titles)
+    figure.savefig(io.BytesIO(), dpi=DPI)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for number, title in enumerate(titles):
+        following = titles[number + 1].axes.get_window_extent(renderer).x0 if number % 4 < 3 else figure.bbox.width
+        assert title.get_window_extent(renderer).x1 < following
+        first, second = title.get_text().split("\n")
+        assert first.startswith("pict") and first.endswith("1") and "..." in first
+        assert second.endswith(" ...") and re.sub("[,:]", "", f"{told} ").startswith(re.sub("[,:]", "", second[:-3]))
