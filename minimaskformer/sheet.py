@@ -39,6 +39,8 @@ def draw_sheet(dataset, looks, path):
     rows = -(-len(looks) // columns)
     tall = sorted(found.size[0] / found.size[1] for found in looks)[len(looks) // 2]
     figure, axes = draw.new_figure(5.8 * columns, (2.9 * min(1.5, tall) + 0.5) * rows, rows, 2 * columns)
+    if tall > 1.5:
+        figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02)  # not compressed: captions need the room
     panels, titles = axes.reshape(-1, 2), []
     for (left, right), found in zip(panels, looks):
         image, target = dataset[found.index]
@@ -65,15 +67,17 @@ def caption(ax, lines):
 def fit_captions(figure, axes, titles):
     """Shorten the captions of a grid of axes [rows, columns] to the room each has up to the next panel in its row."""
     figure.set_dpi(DPI)  # letters are not exactly as wide at another
-    renderer = FigureCanvasAgg(figure).get_renderer()
+    renderer, texts = FigureCanvasAgg(figure).get_renderer(), [title.get_text() for title in titles]
+    for title in titles:
+        title.set_text("x\nx")  # long ones would push the panels aside
     figure.get_layout_engine().execute(figure)  # only now the panels have their places,
     figure.set_layout_engine("none")  # and they keep them
     for ax in axes.flat:
         ax.apply_aspect()
     starts = [[ax.get_window_extent(renderer).x0 for ax in row] + [figure.bbox.width] for row in axes]
     rooms = [end - start - GAP for row in starts for start, end in zip(row, row[1:])]
-    for title, room in zip(titles, rooms):
-        title.set_text("\n".join([shortest(line, title, room, renderer) for line in title.get_text().split("\n")]))
+    for title, text, room in zip(titles, texts, rooms):
+        title.set_text("\n".join([shortest(line, title, room, renderer) for line in text.split("\n")]))
 
 
 def shortest(line, title, room, renderer):

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from minimaskformer import CocoInstance, Lakeland, cli, draw
+from minimaskformer import CocoInstance, Lakeland, cli, draw, sheet
 from minimaskformer.data.sources import open_dataset
 from minimaskformer.inspect_data import DRAWN, duplicates, inspect, report, write_report
 from minimaskformer.sheet import DPI, caption, choose, class_names, fit_captions, shortened
@@ -179,6 +179,7 @@ def test_the_sheet_shows_every_class_it_can(mine):
 @pytest.mark.parametrize("size", [(2000, 20), (20, 2000), (90, 90)])
 def test_captions_end_before_the_next_panel_begins(size):
     figure, axes = draw.new_figure(11.6, 6, 2, 4)
+    figure.set_layout_engine("constrained" if size[1] == 20 else "compressed")
     told = "annotations that enclose no pixel: outside the image, or those of another size?"
     for ax in axes.flat:
         draw.draw_image(ax, np.zeros((*size, 3), np.uint8))
@@ -192,3 +193,13 @@ def test_captions_end_before_the_next_panel_begins(size):
         first, second = title.get_text().split("\n")
         assert first.startswith("pict") and first.endswith("1") and "..." in first
         assert second.endswith(" ...") and re.sub("[,:]", "", f"{told} ").startswith(re.sub("[,:]", "", second[:-3]))
+
+
+def test_a_sheet_of_narrow_pictures_keeps_its_captions(tmp_path, monkeypatch):
+    save(np.eye(400, 10, dtype=int), tmp_path / "labels" / "train" / "a_long_name.png")
+    save(np.zeros((400, 10, 3)), tmp_path / "images" / "train" / "a_long_name.png")
+    told, caption = [], sheet.caption
+    monkeypatch.setattr(sheet, "caption", lambda *args: told.append(caption(*args)) or told[-1])
+    sheet.draw_sheet(open_dataset(f"own:{tmp_path}", "train"), looked_at(tmp_path), tmp_path / "sheet.png")
+    assert [title.get_text().split("\n")[k] for title, k in zip(told, (0, 0))] == ["a_long_name", "2 segments"]
+    assert told[0].get_text().endswith("\n10 x 400")
