@@ -61,6 +61,7 @@ class Labels(Artist):
         placed, leaders = [], []
         for text, region, anchor, isthing in zip(self.texts, self.regions, self.anchors, self.isthing):
             text.set_fontsize(size)
+            text.set_visible(True)  # a hidden text has no extent, and it was hidden if an earlier drawing had no room
             extent, pad = text.get_window_extent(renderer), 2 * PAD * renderer.points_to_pixels(size)
             box = np.array([extent.height + pad, extent.width + pad]) / scale[::-1] / self.stride  # in cells, h and w
             corner = self.choose(np.ceil(box).astype(int) + 1, region, anchor, isthing, placed)
