@@ -4,6 +4,7 @@ Figures are plain matplotlib Figure objects: nothing here knows pyplot, so nothi
 """
 import io
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ from matplotlib import rcParams
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
+from matplotlib.text import Text
 from PIL import Image
 
 SIDE = 768  # small pictures are enlarged to about this before matplotlib shrinks them to the screen: no uneven pixels
 INK = "0.12"  # outlines and text
+CJK_LETTERS = re.compile(r"[\u1100-\u11ff\u2e80-\ud7ff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
 CJK = ("Noto Sans CJK KR", "Noto Sans CJK JP", "Noto Sans CJK SC", "NanumGothic", "Apple SD Gothic Neo",
        "Hiragino Sans", "Malgun Gothic", "Yu Gothic", "Microsoft YaHei", "Arial Unicode MS")
 
@@ -24,8 +27,14 @@ def with_cjk(families, installed):
     return [*families, *(name for name in CJK if name in installed and name not in families)]
 
 
-# Names of classes and files may be in any script. The first family draws what it can, so other text looks as before.
-rcParams["font.family"] = with_cjk(rcParams["font.family"], {font.name for font in fontManager.ttflist})
+def find_letters(texts):
+    """Give texts with letters from Korean, Japanese or Chinese on a font that has them, if one is installed.
+
+    Only these: for a bold title matplotlib would complain that such a font has no bold.
+    """
+    for text in texts:
+        if CJK_LETTERS.search(text.get_text()):
+            text.set_fontfamily(with_cjk(rcParams["font.family"], {font.name for font in fontManager.ttflist}))
 
 
 def new_figure(width=3.2, height=None, rows=1, columns=1):
@@ -39,6 +48,7 @@ def save_figure(figure, path, dpi=150):
     """Write a figure as its suffix says (PNG without one); a reader never sees half a file, nor loses the old one."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    find_letters(figure.findobj(Text))
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         figure.savefig(part, dpi=dpi, format=path.suffix[1:] or "png", bbox_inches="tight", pad_inches=0.04)

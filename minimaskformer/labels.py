@@ -8,7 +8,7 @@ from matplotlib.artist import Artist
 from matplotlib.collections import LineCollection
 from scipy.ndimage import distance_transform_edt
 
-from .canvas import plain
+from .canvas import find_letters, plain
 
 CELLS = 128  # the picture as the placing sees it: at most this many cells a side
 PAD = 0.2  # around the text, in font sizes
@@ -47,6 +47,7 @@ class Labels(Artist):
         text = ax.text(*self.to_data(*anchor), plain(text), fontsize=self.fontsize, ha="center", va="center", zorder=6,
                        color="white" if dark else "black", bbox=box)
         text.set_in_layout(False)
+        find_letters([text])
         return text
 
     def to_data(self, y, x):

@@ -6,7 +6,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from . import draw
-from .canvas import plain
+from .canvas import find_letters, plain
 from .labels import Labels
 from .palette import instance_colors
 
@@ -67,6 +67,7 @@ def caption(ax, lines):
 def fit_captions(figure, axes, titles):
     """Shorten the captions of a grid of axes [rows, columns] to the room each has up to the next panel in its row."""
     figure.set_dpi(DPI)  # letters are not exactly as wide at another
+    find_letters(titles)
     renderer, texts = FigureCanvasAgg(figure).get_renderer(), [title.get_text() for title in titles]
     for title in titles:
         title.set_text("x\nx")  # long ones would push the panels aside

@@ -338,7 +338,12 @@ def test_letters_that_the_first_font_lacks_come_from_an_installed_one():
     assert canvas.with_cjk(["sans-serif"], {"DejaVu Sans"}) == ["sans-serif"]
     assert canvas.with_cjk(["sans-serif"], {"DejaVu Sans", "NanumGothic"}) == ["sans-serif", "NanumGothic"]
     assert canvas.with_cjk(["NanumGothic"], {"NanumGothic"}) == ["NanumGothic"]
-    assert plt.rcParams["font.family"][0] == "sans-serif"
+    figure, ax = draw.new_figure()
+    latin, korean = ax.text(0, 0, "é ∑ →", weight="bold"), ax.text(0, 0, "고양이")
+    before = latin.get_fontfamily()
+    canvas.find_letters([latin, korean])
+    assert latin.get_fontfamily() == before == plt.rcParams["font.family"] == ["sans-serif"]
+    assert korean.get_fontfamily()[0] == "sans-serif"
 
 
 def test_dollars_in_names_are_dollars(tmp_path):
