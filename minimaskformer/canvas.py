@@ -32,16 +32,20 @@ def find_letters(texts):
 
     Only these: for a bold title matplotlib would complain that such a font has no bold.
     """
+    families = with_cjk(rcParams["font.family"], {font.name for font in fontManager.ttflist})
     for text in texts:
         if CJK_LETTERS.search(text.get_text()):
-            text.set_fontfamily(with_cjk(rcParams["font.family"], {font.name for font in fontManager.ttflist}))
+            text.set_fontfamily(families)
 
 
-def new_figure(width=3.2, height=None, rows=1, columns=1):
-    """A Figure of that many inches and its axes (one, or an array [rows, columns] squeezed as in plt.subplots)."""
-    figure = Figure(figsize=(width, height or width * rows / columns), layout="compressed")
+def new_figure(width=3.2, height=None, rows=1, columns=1, layout="compressed", **ratios):
+    """A Figure of that many inches and its axes (one, or an array [rows, columns] squeezed as in plt.subplots).
+
+    layout: "constrained" where captions need the room that narrow pictures leave. ratios: width_ratios, height_ratios.
+    """
+    figure = Figure(figsize=(width, height or width * rows / columns), layout=layout)
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
-    return figure, figure.subplots(rows, columns)
+    return figure, figure.subplots(rows, columns, **ratios)
 
 
 def save_figure(figure, path, dpi=150):

@@ -7,7 +7,6 @@ Colours come from palette.py, outlines and stripes from canvas.py, the placing o
 import numpy as np
 import torch
 from matplotlib import colormaps
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from scipy import ndimage
@@ -228,9 +227,8 @@ def contact_sheet(items, classes, path=None, columns=None):
     rows = -(-len(items) // columns)
     tall = [min(1, h / w) for h, w, _ in (as_image(image).shape for image, *_ in items)]  # portraits: narrower panels
     heights = [1.9 * max(tall[row * columns:(row + 1) * columns]) + 0.16 for row in range(rows)]
-    figure = Figure(figsize=(5.7 * columns, sum(heights)), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
-    axes = figure.subplots(rows, 3 * columns, height_ratios=heights).reshape(rows * columns, 3)
+    figure, axes = new_figure(5.7 * columns, sum(heights), rows, 3 * columns, "constrained", height_ratios=heights)
+    axes = np.reshape(axes, (rows * columns, 3))
     used = set()
     for panels, (image, truth, prediction, title) in zip(axes, items):
         draw_image(panels[0], image)

@@ -38,9 +38,8 @@ def draw_sheet(dataset, looks, path):
     columns = min(2, len(looks))
     rows = -(-len(looks) // columns)
     tall = sorted(found.size[0] / found.size[1] for found in looks)[len(looks) // 2]
-    figure, axes = draw.new_figure(5.8 * columns, (2.9 * min(1.5, tall) + 0.5) * rows, rows, 2 * columns)
-    if tall > 1.5:
-        figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02)  # not compressed: captions need the room
+    figure, axes = draw.new_figure(5.8 * columns, (2.9 * min(1.5, tall) + 0.5) * rows, rows, 2 * columns,
+                                   "constrained" if tall > 1.5 else "compressed")  # the captions need the room
     panels, titles = axes.reshape(-1, 2), []
     for (left, right), found in zip(panels, looks):
         image, target = dataset[found.index]
