@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from minimaskformer.commands.results import draw_run
 from torch.utils.data import Dataset
 
 from minimaskformer import Lakeland, build_model
-from minimaskformer.diagnose import diagnose, report
-from minimaskformer.evaluate import write_table
-from minimaskformer.evidence import measure
-from minimaskformer.results import draw_run
+from minimaskformer.diagnosis.measurements import measure
+from minimaskformer.diagnosis.run import diagnose, report
+from minimaskformer.evaluation import write_table
 from minimaskformer.targets import panoptic_to_target
 from minimaskformer.train import TrainConfig, train
 

@@ -15,7 +15,7 @@ import torch
 from minimaskformer import ClassTable, Lakeland, MeanIoU, PanopticQuality, load_checkpoint
 from minimaskformer.inference import general_inference, semantic_inference, sure_queries
 from minimaskformer.predict import bilinear, run
-from minimaskformer.sweep import VERDICTS, class_segments, judge_candidates, threshold_grid
+from minimaskformer.studies.thresholds import VERDICTS, class_segments, judge_candidates, threshold_grid
 from minimaskformer.targets import panoptic_to_semantic
 
 RULES = {"semantic": None, "general": 0.0, "general, score > 0.3": 0.3, "general, score > 0.5": 0.5,

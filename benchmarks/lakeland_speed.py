@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from minimaskformer.data.lakeland import Lakeland
-from minimaskformer.data.lakeland_art import LADDER, SPRITES, sprite
+from minimaskformer.data.lakeland_sprites import LADDER, SPRITES, sprite
 
 
 def rate(function, indices, seconds):

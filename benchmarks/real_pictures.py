@@ -15,12 +15,12 @@ import json
 from pathlib import Path
 
 import torch
+from minimaskformer.commands.results import draw_run
 
 from minimaskformer import build_model
-from minimaskformer.data.regroup import Regrouped
-from minimaskformer.data.sources import open_dataset, panoptic_files
-from minimaskformer.evaluate import summary, write_table
-from minimaskformer.results import draw_run
+from minimaskformer.data.catalog import open_dataset, panoptic_files
+from minimaskformer.data.combine import Regrouped
+from minimaskformer.evaluation import summary, write_table
 from minimaskformer.train import TrainConfig, train
 
 GROUPS = {  # our twelve groups -> COCO's supercategories

@@ -1,22 +1,22 @@
 """minimaskformer: MaskFormer (Cheng et al. 2021, arXiv 2107.06278) in code short enough to read in an evening."""
-from .baselines import PerPixelBaseline, PerPixelBaselinePlus
-from .checkpoint import load_checkpoint, save_checkpoint
-from .classes import ClassTable
 from .config import MaskFormerConfig
-from .data.coco import CocoPanoptic
-from .data.coco_instance import CocoInstance
-from .data.instances import InstanceFolder
+from .data.classes import ClassTable
 from .data.lakeland import Lakeland
-from .data.semantic import SemanticFolder
-from .evaluate import evaluate
+from .data.readers.coco_instance import CocoInstance
+from .data.readers.coco_panoptic import CocoPanoptic
+from .data.readers.instances import InstanceFolder
+from .data.readers.semantic import SemanticFolder
+from .evaluation import evaluate
 from .inference import general_inference, instance_inference, panoptic_inference, semantic_inference, semantic_scores
 from .losses import SetCriterion, classification_loss, dice_loss, sigmoid_focal_loss
 from .mask_ap import MaskAP
 from .matching import hungarian_match, pairwise_cost
 from .metrics import MeanIoU, PanopticQuality
 from .model import MaskFormer, build_model
+from .studies.baselines import PerPixelBaseline, PerPixelBaselinePlus
 from .targets import panoptic_to_target, semantic_to_target, target_to_panoptic
 from .tta import predict_semantic_tta
+from .weights.checkpoint import load_checkpoint, save_checkpoint
 
 __version__ = "0.1.0"
 

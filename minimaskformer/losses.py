@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .distributed import sum_over_processes, world_size
 from .matching import fixed_match, match_layers
+from .system.distributed import sum_over_processes, world_size
 from .targets import check_labels, on_one_canvas
 
 MATCHINGS = ("bipartite", "fixed")

@@ -10,7 +10,7 @@ from torchvision.models import get_model, get_model_weights, list_models
 
 from .backbone import MOBILENETS, RESNETS
 from .swin import SWINS
-from .zoo import read_torch
+from .weights.zoo import read_torch
 
 HEADS = ("fc.", "classifier.", "head.")
 

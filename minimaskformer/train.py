@@ -22,16 +22,16 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from .blame import bad_parameters, blame_gradient, finite_losses, gradient_message
-from .checkpoint import save_checkpoint
 from .data.transforms import TrainingViews, collate
-from .distributed import any_process, mean_over_processes, rank, world_size
-from .evaluate import evaluate, score, summary
+from .evaluation import evaluate, score, summary
 from .losses import SetCriterion
-from .optim import parameter_groups, set_learning_rate
-from .order import Order, Pieces
-from .recipes import TrainConfig  # noqa: F401  found here too
-from .resume import (
+from .system.distributed import any_process, mean_over_processes, rank, world_size
+from .training.batches import Order, Pieces
+from .training.log import RunLog, Speed, writer_class
+from .training.not_finite import bad_parameters, blame_gradient, finite_losses, gradient_message
+from .training.optim import parameter_groups, set_learning_rate
+from .training.recipes import TrainConfig  # noqa: F401  found here too
+from .training.resume import (
     Progress,
     StopSignals,
     ending_workers,
@@ -44,7 +44,7 @@ from .resume import (
     set_aside,
     state_files,
 )
-from .runlog import RunLog, Speed, writer_class
+from .weights.checkpoint import save_checkpoint
 
 SMALLEST_SCALE = 1.0  # an fp16 gradient that overflows even at this loss scale is no overflow but a fault
 

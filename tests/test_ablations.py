@@ -10,11 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minimaskformer import ablations, baselines, build_model, seeds
-from minimaskformer.ablations import SETTINGS, Budget, Setting
+from minimaskformer import build_model
 from minimaskformer.data.lakeland import LAKELAND_CLASSES, Lakeland
 from minimaskformer.inference import semantic_scores
 from minimaskformer.model import Output
+from minimaskformer.studies import ablations, baselines
+from minimaskformer.studies import error_bars as seeds
+from minimaskformer.studies.ablations import SETTINGS, Budget, Setting
 from minimaskformer.targets import semantic_to_target
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -7,8 +7,14 @@ import torch
 import torch.nn.functional as F
 
 from minimaskformer import Lakeland, build_model
-from minimaskformer.baselines import PerPixelBaseline, PerPixelBaselinePlus, PixelOutput, label_map, per_pixel_loss
 from minimaskformer.config import get_config
+from minimaskformer.studies.baselines import (
+    PerPixelBaseline,
+    PerPixelBaselinePlus,
+    PixelOutput,
+    label_map,
+    per_pixel_loss,
+)
 from minimaskformer.targets import panoptic_to_semantic, semantic_to_target
 from minimaskformer.train import TrainConfig, parameter_groups
 

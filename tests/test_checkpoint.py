@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import minimaskformer.checkpoint as checkpoint
+import minimaskformer.weights.checkpoint as checkpoint
 from minimaskformer import build_model, load_checkpoint, save_checkpoint
 
 

@@ -4,14 +4,14 @@ import multiprocessing
 from dataclasses import replace
 from importlib.util import find_spec
 
+import minimaskformer.commands.cli as cli
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-import minimaskformer.cli as cli
 from minimaskformer import Lakeland, build_model, load_checkpoint, save_checkpoint
-from minimaskformer.data.coco import decode_ids
+from minimaskformer.data.readers.coco_panoptic import decode_ids
 
 QUICK = ["--steps", "2", "--batch-size", "2", "--size", "64", "--log-every", "1", "--evaluate-images", "2", "--queries", "8"]
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from minimaskformer.classes import ClassTable
-from minimaskformer.data.coco import CocoPanoptic, decode_ids, encode_ids, write_panoptic
+from minimaskformer.data.classes import ClassTable
 from minimaskformer.data.images import read_image
+from minimaskformer.data.readers.coco_panoptic import CocoPanoptic, decode_ids, encode_ids, write_panoptic
 from minimaskformer.targets import panoptic_to_target
 
 CLASSES = ClassTable(names=("sky", "sheep", "grass"), isthing=(False, True, False), ids=(187, 20, 193))

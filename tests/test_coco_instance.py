@@ -13,10 +13,10 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from minimaskformer import CocoInstance
-from minimaskformer.data.scan import scan_labels
-from minimaskformer.data.sources import open_dataset
+from minimaskformer.data.catalog import open_dataset
+from minimaskformer.data.checks import scan_labels
 from minimaskformer.data.transforms import view
-from minimaskformer.inspect_data import inspect, report
+from minimaskformer.diagnosis.dataset import inspect, report
 from minimaskformer.metrics import MaskAP
 
 H, W = 40, 60

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from minimaskformer import build_model
-from minimaskformer.cost import PARTS, Cost, cost_by_part
+from minimaskformer.studies.cost import PARTS, Cost, cost_by_part
 
 # Parameters and GFLOPs at 512 x 512 that the reference code's own counter gives. It counts the semantic readout too
 # (N x K x H x W, the model's last step in that code) and about 0.4 for norms and resizing, which we leave out.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minimaskformer.data.sources import open_dataset
+from minimaskformer.data.catalog import open_dataset
 
 SCRIPTS = re.findall(r"```python\n(.*?)```", (Path(__file__).parent.parent / "data" / "README.md").read_text("utf-8"), re.S)
 

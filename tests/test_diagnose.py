@@ -5,11 +5,11 @@ import re
 import pytest
 import torch
 
-from minimaskformer.checkpoint import load_checkpoint
-from minimaskformer.classes import ClassTable
+from minimaskformer.data.classes import ClassTable
 from minimaskformer.data.lakeland import Lakeland
-from minimaskformer.diagnose import CAUSES, diagnose, read_run, report
-from minimaskformer.evidence import VoidCount, agreement, measure, twins
+from minimaskformer.diagnosis.measurements import VoidCount, agreement, measure, twins
+from minimaskformer.diagnosis.run import CAUSES, diagnose, read_run, report
+from minimaskformer.weights.checkpoint import load_checkpoint
 
 DATA = Lakeland("val", 128, 0.5, 24)
 

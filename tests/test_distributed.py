@@ -11,8 +11,8 @@ import torch
 from training_runs import SHARED, frozen_model, losses_and_gradients
 
 from minimaskformer import Lakeland, SetCriterion, evaluate, load_checkpoint
-from minimaskformer.order import Order, Pieces
 from minimaskformer.train import train
+from minimaskformer.training.batches import Order, Pieces
 
 ROOT = Path(__file__).resolve().parent.parent
 

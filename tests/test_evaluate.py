@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from minimaskformer import Lakeland, build_model
-from minimaskformer.evaluate import evaluate, score, share
+from minimaskformer.evaluation import evaluate, score, share
 
 LAKELAND = Lakeland.classes
-evaluate_module = sys.modules["minimaskformer.evaluate"]  # the package's attribute of that name is the function
+evaluate_module = sys.modules["minimaskformer.evaluation"]  # the package's attribute of that name is the function
 
 
 def be_process(monkeypatch, rank, world_size):

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 
 from minimaskformer import exercises, losses, matching
-from minimaskformer.exercises import core, record, values
+from minimaskformer.exercises import answers as values
+from minimaskformer.exercises import core
+from minimaskformer.exercises import progress_file as record
 
 ALL = [e for module in core.lessons().values() for e in module.EXERCISES]
 BY_ID = {e.id: e for e in ALL}

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from minimaskformer import Lakeland, general_inference
-from minimaskformer.exercises import core, lesson00
+from minimaskformer.exercises import core
+from minimaskformer.exercises.lessons import lesson00
 
 BY_ID = {e.id: e for e in lesson00.EXERCISES}
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from minimaskformer import Lakeland, semantic_scores, targets
-from minimaskformer.classes import ClassTable
-from minimaskformer.exercises import core, lesson01
+from minimaskformer.data.classes import ClassTable
+from minimaskformer.exercises import core
+from minimaskformer.exercises.lessons import lesson01
 
 BY_ID = {e.id: e for e in lesson01.EXERCISES}
 

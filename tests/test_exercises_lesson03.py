@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from minimaskformer import losses
-from minimaskformer.exercises import core, lesson03
-from minimaskformer.exercises.lesson03_dice import dice_with
-from minimaskformer.exercises.lesson03_masks import focal_with
+from minimaskformer.exercises import core
+from minimaskformer.exercises.lessons import lesson03
+from minimaskformer.exercises.lessons.lesson03_dice import dice_with
+from minimaskformer.exercises.lessons.lesson03_masks import focal_with
 
 BY_ID = {e.id: e for e in lesson03.EXERCISES}
 ids = pytest.mark.parametrize("exercise_id", sorted(BY_ID))

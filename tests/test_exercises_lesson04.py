@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from minimaskformer import Lakeland, SetCriterion, hungarian_match
-from minimaskformer.exercises import core, lesson04
+from minimaskformer.exercises import core
+from minimaskformer.exercises.lessons import lesson04
 from minimaskformer.losses import classification_loss, dice_loss, sigmoid_focal_loss
 from minimaskformer.model import Output
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from minimaskformer import load_checkpoint
 from minimaskformer.backbone import Backbone
-from minimaskformer.exercises import core, lesson05
+from minimaskformer.exercises import core
+from minimaskformer.exercises.lessons import lesson05
 from minimaskformer.pixel_decoder import FPN
 
 BY_ID = {e.id: e for e in lesson05.EXERCISES}

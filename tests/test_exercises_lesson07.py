@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 
 from minimaskformer import build_model
-from minimaskformer.cost import cost_by_part
-from minimaskformer.exercises import lesson07
-from minimaskformer.exercises.lesson07_count import count_with
-from minimaskformer.exercises.lesson07_heads import answers_with, masks_with, wired
-from minimaskformer.exercises.lesson07_pictures import batch_with, picture_with
+from minimaskformer.exercises.lessons import lesson07
+from minimaskformer.exercises.lessons.lesson07_count import count_with
+from minimaskformer.exercises.lessons.lesson07_heads import answers_with, masks_with, wired
+from minimaskformer.exercises.lessons.lesson07_pictures import batch_with, picture_with
 from minimaskformer.predict import bilinear, to_input_size
+from minimaskformer.studies.cost import cost_by_part
 
 BY_ID = {e.id: e for e in lesson07.EXERCISES}
 ids = pytest.mark.parametrize("exercise_id", BY_ID)

@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 
 from minimaskformer import inference
-from minimaskformer.exercises import core, lesson08
-from minimaskformer.exercises.lesson08_map import _map
-from minimaskformer.exercises.lesson08_panoptic import _ids, _survive
-from minimaskformer.exercises.lesson08_pixels import _general, _semantic, upsample
-from minimaskformer.exercises.lesson08_stack import _stack
+from minimaskformer.exercises import core
+from minimaskformer.exercises.lessons import lesson08
+from minimaskformer.exercises.lessons.lesson08_map import _map
+from minimaskformer.exercises.lessons.lesson08_panoptic import _ids, _survive
+from minimaskformer.exercises.lessons.lesson08_pixels import _general, _semantic, upsample
+from minimaskformer.exercises.lessons.lesson08_stack import _stack
 
 BY_ID = {e.id: e for e in lesson08.EXERCISES}
 ids = pytest.mark.parametrize("exercise_id", sorted(BY_ID))

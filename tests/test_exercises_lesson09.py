@@ -8,10 +8,10 @@ import torch
 from test_metrics import CLASSES, random_labels, random_panoptic
 
 from minimaskformer import metrics
-from minimaskformer.exercises import lesson09
-from minimaskformer.exercises.lesson09_iou import _count, _iou
-from minimaskformer.exercises.lesson09_panoptic import _missed, errors_with, match_with
-from minimaskformer.exercises.lesson09_quality import ap_with, quality_with
+from minimaskformer.exercises.lessons import lesson09
+from minimaskformer.exercises.lessons.lesson09_iou import _count, _iou
+from minimaskformer.exercises.lessons.lesson09_panoptic import _missed, errors_with, match_with
+from minimaskformer.exercises.lessons.lesson09_quality import ap_with, quality_with
 
 BY_ID = {e.id: e for e in lesson09.EXERCISES}
 ids = pytest.mark.parametrize("exercise_id", sorted(BY_ID))

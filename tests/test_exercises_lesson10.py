@@ -8,10 +8,10 @@ import torch
 from banks import all_pass, none_accused
 
 from minimaskformer.exercises import core
-from minimaskformer.exercises.lesson10 import ANSWERS, learning_rate, which_mistake
-from minimaskformer.exercises.lesson10_signs import best_shift, objects_per_image
-from minimaskformer.optim import set_learning_rate
-from minimaskformer.recipes import TrainConfig
+from minimaskformer.exercises.lessons.lesson10 import ANSWERS, learning_rate, which_mistake
+from minimaskformer.exercises.lessons.lesson10_signs import best_shift, objects_per_image
+from minimaskformer.training.optim import set_learning_rate
+from minimaskformer.training.recipes import TrainConfig
 
 SHIPPED = Path(__file__).resolve().parent.parent / "data" / "broken_runs"
 

@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from minimaskformer import ablations, baselines, matching
+from minimaskformer import matching
 from minimaskformer.data.lakeland import LAKELAND_CLASSES
-from minimaskformer.exercises import core, lesson11
-from minimaskformer.exercises.lesson11 import difference_with, error_with
-from minimaskformer.exercises.lesson11_scores import likelihood_with, share_with
-from minimaskformer.exercises.lesson11_sets import fixed_with, pq_with
+from minimaskformer.exercises import core
+from minimaskformer.exercises.lessons import lesson11
+from minimaskformer.exercises.lessons.lesson11 import difference_with, error_with
+from minimaskformer.exercises.lessons.lesson11_scores import likelihood_with, share_with
+from minimaskformer.exercises.lessons.lesson11_sets import fixed_with, pq_with
+from minimaskformer.studies import ablations, baselines
 from minimaskformer.targets import semantic_to_target, target_to_panoptic
 
 BY_ID = {e.id: e for e in lesson11.EXERCISES}

@@ -7,7 +7,7 @@ from banks import all_pass, none_accused
 from torch import nn
 
 from minimaskformer.exercises import core
-from minimaskformer.exercises.lesson12 import clip_gradients
+from minimaskformer.exercises.lessons.lesson12 import clip_gradients
 
 
 def attention_loop(mask_logits, size):

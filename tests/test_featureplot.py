@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from minimaskformer import featureplot
+from minimaskformer.draw import features as featureplot
 
 
 def picture(ax):

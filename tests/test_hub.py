@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from minimaskformer import build_model, hub, load_checkpoint, zoo
-from minimaskformer.checkpoint import load_tensors
+from minimaskformer import build_model, load_checkpoint
 from minimaskformer.config import get_config
+from minimaskformer.weights import hub, zoo
+from minimaskformer.weights.checkpoint import load_tensors
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))

@@ -4,8 +4,9 @@ import torch
 from matplotlib.figure import Figure
 from test_sweep import CLASSES, TRUTH, queries
 
-from minimaskformer import general_inference, inferplot
-from minimaskformer.sweep import VERDICTS, judge_candidates, threshold_grid
+from minimaskformer import general_inference
+from minimaskformer.draw import candidates as inferplot
+from minimaskformer.studies.thresholds import VERDICTS, judge_candidates, threshold_grid
 
 ROWS = [(0, 0.95, range(3)), (0, 0.7, range(3)), (0, 0.75, (3, 4)), (2, 0.9, (5, 6, 7, 8)), (1, 0.6, (0, 1)),
         (1, 0.9, (9,)), (3, 0.9, range(10)), (2, 0.85, (3, 5, 6, 7))]

@@ -6,12 +6,14 @@ import re
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from minimaskformer.draw.thumbnails import DPI, caption, choose, class_names, fit_captions, shortened
 from PIL import Image
 
-from minimaskformer import CocoInstance, Lakeland, cli, draw, sheet
-from minimaskformer.data.sources import open_dataset
-from minimaskformer.inspect_data import DRAWN, duplicates, inspect, report, write_report
-from minimaskformer.sheet import DPI, caption, choose, class_names, fit_captions, shortened
+from minimaskformer import CocoInstance, Lakeland, draw
+from minimaskformer.commands import cli
+from minimaskformer.data.catalog import open_dataset
+from minimaskformer.diagnosis.dataset import DRAWN, duplicates, inspect, report, write_report
+from minimaskformer.draw import thumbnails as sheet
 
 H, W = 40, 50
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from minimaskformer.data.instances import InstanceFolder
+from minimaskformer.data.readers.instances import InstanceFolder
 
 LABELS = np.array([[0, 0, 5, 5], [1, 0, 5, 261], [1, 1, 0, 261]])  # 261 is 5 in 8 bits
 

@@ -9,9 +9,9 @@ from PIL import Image
 from torchvision import datasets
 from torchvision.models.segmentation import DeepLabV3_ResNet50_Weights
 
-from minimaskformer.data.layouts import CITYSCAPES, VOC, ade20k, cityscapes, pets, voc
-from minimaskformer.data.scan import scan_labels
-from minimaskformer.data.sources import open_dataset
+from minimaskformer.data.catalog import open_dataset
+from minimaskformer.data.checks import scan_labels
+from minimaskformer.data.public import CITYSCAPES, VOC, ade20k, cityscapes, pets, voc
 from minimaskformer.targets import panoptic_to_semantic
 
 H, W = 6, 9

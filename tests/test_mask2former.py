@@ -3,7 +3,13 @@ import pytest
 import torch
 from torch import nn
 
-from minimaskformer.mask2former import MaskedDecoder, attention_mask, choose_points, most_uncertain, sample_points
+from minimaskformer.studies.mask2former import (
+    MaskedDecoder,
+    attention_mask,
+    choose_points,
+    most_uncertain,
+    sample_points,
+)
 
 
 def test_attention_mask_at_equal_size_is_the_mask_turned_round():

@@ -3,8 +3,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from minimaskformer import metricplot
-from minimaskformer.classes import ClassTable
+from minimaskformer.data.classes import ClassTable
+from minimaskformer.draw import metrics as metricplot
 
 CLASSES = ClassTable(("sky", "duck", "boat"), (False, True, True), (1, 2, 3))
 

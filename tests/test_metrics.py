@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from minimaskformer.classes import ClassTable
+from minimaskformer.data.classes import ClassTable
 from minimaskformer.mask_ap import average_precision, claim
 from minimaskformer.metrics import MaskAP, MeanIoU, PanopticQuality
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from minimaskformer.draw.wiring import amount, draw_answers, draw_costs, draw_model, read_answer, trace
 
 from minimaskformer import Lakeland, build_model
-from minimaskformer.cost import Cost, ModelCost, cost_by_part
 from minimaskformer.model import Output
-from minimaskformer.modelplot import amount, draw_answers, draw_costs, draw_model, read_answer, trace
+from minimaskformer.studies.cost import Cost, ModelCost, cost_by_part
 
 MODELS = {"mini": ("mini", {}), "res3": ("mini", {"memory": "res3", "encoder_layers": 0}), "panoptic": ("r50_panoptic", {}),
           "swin": ("swin_t", {})}

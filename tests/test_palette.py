@@ -1,9 +1,7 @@
 """Colours: golden OKLab values; distances in another colour space and another simulation of colour blindness."""
 import numpy as np
 import pytest
-
-from minimaskformer.classes import ClassTable
-from minimaskformer.palette import (
+from minimaskformer.draw.palette import (
     NATURAL,
     class_colors,
     deuteranopia,
@@ -12,6 +10,8 @@ from minimaskformer.palette import (
     rgb_to_oklab,
     shade,
 )
+
+from minimaskformer.data.classes import ClassTable
 
 LAKELAND = ClassTable(tuple(NATURAL), tuple(k >= 5 for k in range(11)), tuple(range(1, 12)))
 

@@ -5,7 +5,7 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from minimaskformer import queryplot
+from minimaskformer.draw import attention as queryplot
 from minimaskformer.model import build_model
 
 SIZES = [(64, 96), (32, 56)]

@@ -1,15 +1,15 @@
 """How a run is set: the paper's recipes by preset, what the command line changes, and what can not be meant."""
 import json
 
+import minimaskformer.commands.cli as cli
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-import minimaskformer.cli as cli
 import minimaskformer.train as train_module
 from minimaskformer.config import PRESETS, get_config
-from minimaskformer.recipes import RECIPES, TrainConfig, learning_rate_note, train_config
+from minimaskformer.training.recipes import RECIPES, TrainConfig, learning_rate_note, train_config
 
 
 def test_the_papers_recipes():
@@ -126,7 +126,7 @@ def test_bad_labels_stop_before_the_first_step_with_a_list_of_files(tmp_path, ca
 def test_seeding():
     import random
 
-    from minimaskformer.resume import generator_states, seed_everything, set_generator_states
+    from minimaskformer.training.resume import generator_states, seed_everything, set_generator_states
     def draw():
         return random.random(), np.random.rand(), torch.rand(1).item()
     seed_everything(5)

@@ -2,8 +2,8 @@
 import pytest
 import torch
 
+from minimaskformer.data.combine import Regrouped
 from minimaskformer.data.lakeland import Lakeland
-from minimaskformer.data.regroup import Regrouped
 from minimaskformer.targets import panoptic_to_semantic
 
 GROUPS = {"animal": ["sheep", "duck"], "made": ["house", "boat", "balloon"], "tree": ["tree"],

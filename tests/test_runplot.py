@@ -2,9 +2,9 @@
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from minimaskformer.draw.canvas import new_figure
 
-from minimaskformer import runplot
-from minimaskformer.canvas import new_figure
+from minimaskformer.draw import runs as runplot
 
 
 def log(n=12, scale=1.0, evaluated=True):

@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minimaskformer.data.coco import write_panoptic
-from minimaskformer.data.instances import InstanceFolder
+from minimaskformer.data.catalog import open_dataset
+from minimaskformer.data.checks import scan_labels, spread
 from minimaskformer.data.lakeland import Lakeland
-from minimaskformer.data.scan import scan_labels, spread
-from minimaskformer.data.sources import open_dataset
+from minimaskformer.data.readers.coco_panoptic import write_panoptic
+from minimaskformer.data.readers.instances import InstanceFolder
 
 
 @pytest.fixture

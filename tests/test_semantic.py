@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 
 from minimaskformer import SemanticFolder, build_model, evaluate
-from minimaskformer.classes import ClassTable
-from minimaskformer.data.class_files import find_class_file, read_class_file
-from minimaskformer.data.label_maps import isolated_share, label_segments, looks_lossy, remap_table, spans
-from minimaskformer.data.scan import scan_labels
+from minimaskformer.data.checks import scan_labels
+from minimaskformer.data.classes import ClassTable
+from minimaskformer.data.readers.class_files import find_class_file, read_class_file
+from minimaskformer.data.readers.label_maps import isolated_share, label_segments, looks_lossy, remap_table, spans
 from minimaskformer.metrics import MeanIoU, PanopticQuality
 from minimaskformer.targets import panoptic_to_semantic, semantic_to_target
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from minimaskformer.classes import ClassTable
-from minimaskformer.data.coco import write_panoptic
+from minimaskformer.data.catalog import KNOWN, READERS, Joined, open_dataset
+from minimaskformer.data.checks import scan_labels
+from minimaskformer.data.classes import ClassTable
 from minimaskformer.data.lakeland import Lakeland
-from minimaskformer.data.scan import scan_labels
-from minimaskformer.data.sources import KNOWN, READERS, Joined, open_dataset
+from minimaskformer.data.readers.coco_panoptic import write_panoptic
 from minimaskformer.data.transforms import TrainingViews
 from minimaskformer.targets import panoptic_to_target
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from minimaskformer import ClassTable, PanopticQuality, panoptic_inference
-from minimaskformer.sweep import class_segments, judge_candidates, threshold_grid
+from minimaskformer.studies.thresholds import class_segments, judge_candidates, threshold_grid
 
 CLASSES = ClassTable(("sheep", "duck", "grass"), (True, True, False), (1, 2, 3))
 

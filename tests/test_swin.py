@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
-from minimaskformer import build_model, load_checkpoint, zoo
-from minimaskformer.checkpoint import load_tensors
+from minimaskformer import build_model, load_checkpoint
 from minimaskformer.config import get_config
 from minimaskformer.swin import Swin, from_windows, relative_position_index, to_windows
 from minimaskformer.train import TrainConfig, parameter_groups
+from minimaskformer.weights import zoo
+from minimaskformer.weights.checkpoint import load_tensors
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from minimaskformer.classes import ClassTable
+from minimaskformer.data.classes import ClassTable
 from minimaskformer.data.lakeland import Lakeland
 from minimaskformer.targets import (
     on_one_canvas,

@@ -12,9 +12,9 @@ import torch
 
 import minimaskformer.train as train_module
 from minimaskformer import Lakeland, build_model, load_checkpoint
-from minimaskformer.evaluate import evaluate, percent, table, write_table
-from minimaskformer.order import Order, Pieces
+from minimaskformer.evaluation import evaluate, percent, table, write_table
 from minimaskformer.train import TrainConfig, parameter_groups, set_learning_rate, train
+from minimaskformer.training.batches import Order, Pieces
 
 TINY = dict(dim=32, mask_dim=32, hidden_dim=32, feedforward=32, decoder_layers=2, encoder_layers=0, num_queries=16, short_side=64)
 CONFIG = TrainConfig(steps=4, batch_size=2, size=64, warmup=2, log_every=2, save_every=2, evaluate_images=4)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.tv_tensors import Image, Mask
 
-from minimaskformer.classes import ClassTable
+from minimaskformer.data.classes import ClassTable
 from minimaskformer.data.lakeland import Lakeland
 from minimaskformer.data.transforms import (
     TrainingViews,

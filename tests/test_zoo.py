@@ -10,9 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minimaskformer import SetCriterion, build_model, hungarian_match, load_checkpoint, save_checkpoint, zoo
+from minimaskformer import SetCriterion, build_model, hungarian_match, load_checkpoint, save_checkpoint
 from minimaskformer.inference import semantic_scores
 from minimaskformer.predict import to_input_size
+from minimaskformer.weights import zoo
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))

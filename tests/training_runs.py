@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import minimaskformer.resume as resume
 import minimaskformer.train as train_module
+import minimaskformer.training.resume as resume
 from minimaskformer import Lakeland, SetCriterion, build_model, evaluate
-from minimaskformer.distributed import finish, mean_over_processes, rank, start, world_size
+from minimaskformer.system.distributed import finish, mean_over_processes, rank, start, world_size
 from minimaskformer.train import TrainConfig, train
 
 TINY = dict(dim=32, mask_dim=32, hidden_dim=32, feedforward=32, decoder_layers=2, encoder_layers=0, num_queries=16, short_side=64)

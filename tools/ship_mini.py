@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from minimaskformer import Lakeland, evaluate, load_checkpoint, save_checkpoint
-from minimaskformer.evaluate import summary, table
+from minimaskformer.evaluation import summary, table
 
 run, images = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 500
 data = Path(__file__).parent.parent / "data"

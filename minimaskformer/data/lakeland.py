@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..classes import ClassTable
 from ..targets import panoptic_to_target
-from .lakeland_art import LADDER, SPRITES, shadow, sprite
+from .classes import ClassTable
 from .lakeland_land import GRASS, PATH, WATER, Landscape, expose, haze
+from .lakeland_sprites import LADDER, SPRITES, shadow, sprite
 
 NAMES = ("sky", "mountain", "water", "grass", "path", "house", "tree", "sheep", "boat", "balloon", "duck")
 LAKELAND_CLASSES = ClassTable(NAMES, tuple(k >= 5 for k in range(11)), tuple(range(1, 12)))

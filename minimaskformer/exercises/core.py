@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from . import record, values
+from . import answers as values
+from . import progress_file as record
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ class Outcome:
 
 def lessons():
     """{lesson number: module} of the lessons that have exercises."""
-    package = importlib.import_module(__package__)
+    package = importlib.import_module(f"{__package__}.lessons")
     names = sorted(m.name for m in pkgutil.iter_modules(package.__path__) if re.fullmatch(r"lesson\d\d", m.name))
-    return {name[-2:]: importlib.import_module(f"{__package__}.{name}") for name in names}
+    return {name[-2:]: importlib.import_module(f"{package.__name__}.{name}") for name in names}
 
 
 def find(exercise_id) -> Exercise:

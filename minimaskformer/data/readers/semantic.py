@@ -1,0 +1,145 @@
+"""Folders of images and label PNGs: semantic labels, and panoptic ones where a second file numbers the instances.
+
+ADE20K, Cityscapes, Pascal VOC, Oxford-IIIT Pet and most home-made data sets are of this kind. They differ in where the
+files lie (layouts.py) and in what the numbers mean (the class table); the reading is the same.
+"""
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ...targets import panoptic_to_target
+from ..checks import map_threads, stop_at_bad
+from ..classes import ClassTable
+from ..images import item_names, read_image, same_size
+from .label_maps import (
+    IMAGE_SUFFIXES,
+    LABEL_SUFFIXES,
+    VOID,
+    by_stem,
+    count_values,
+    label_segments,
+    pair_stems,
+    read_labels,
+    remap_table,
+)
+
+
+class SemanticFolder(Dataset):
+    """Images and label files with the same name before the dot: one (class, mask) for each class in a picture.
+
+    classes: a ClassTable whose ids are the values in the label files, or a list of names for the values 0, 1, 2 ...,
+    or None: the values found in the labels, named "label 7". void: values where nothing is known; by default 255 and
+    65535, where these are no class. instances_dir: files that number the instances (0 is none); then every instance of
+    a thing class is a segment, and pixels of a thing without a number are a crowd. Without instances every class is
+    stuff: a semantic label does not say where one sheep ends and the next begins.
+
+    Label files have one channel of 8 or 16 bits (more than 255 classes are fine) or palette indices. Pixels are taken
+    as stored (no EXIF rotation). Raises FileNotFoundError for a missing folder or partner, ValueError for the rest:
+    coloured labels, values outside the table, sizes that differ. All name the file.
+    """
+
+    def __init__(self, images_dir, labels_dir, classes=None, void=None, instances_dir=None):
+        images, labels = by_stem(images_dir, IMAGE_SUFFIXES), by_stem(labels_dir, LABEL_SUFFIXES)
+        columns, stems = [images, labels], pair_stems(images, labels)
+        if instances_dir is not None:
+            columns.append(by_stem(instances_dir, LABEL_SUFFIXES))
+            pair_stems(images, columns[2], "instance file")
+        items = [tuple(column[stem] for column in columns) for stem in stems]
+        self.open_items(items, classes, void, panoptic=instances_dir is not None)
+
+    @classmethod
+    def from_files(cls, items, classes=None, void=None, decode=None, names=None):
+        """The same data set from a list of (image, label file) or (image, label file, instance file).
+
+        decode: a function from the numbers of a label file to (labels, instances), where one file holds both.
+        names: what to call the items, by default the images' names without suffix.
+        """
+        dataset = cls.__new__(cls)
+        dataset.open_items([tuple(item) for item in items], classes, void, decode, names,
+                           panoptic=decode is not None or any(len(item) > 2 for item in items))
+        return dataset
+
+    def open_items(self, items, classes, void, decode=None, names=None, panoptic=False):
+        """Set up: the files, the class table and what is void."""
+        self.items, self.decode = items, decode
+        self.names = names or item_names([item[0].name for item in items])
+        if classes is not None and not isinstance(classes, ClassTable):
+            names = tuple(str(name) for name in classes)
+            classes = ClassTable(names, (False,) * len(names), tuple(range(len(names))))
+        self.classes = classes or self.find_classes(VOID if void is None else void)
+        self.uncounted = () if panoptic else tuple(self.classes.names[k] for k in self.classes.things)
+        if not panoptic:
+            self.classes = replace(self.classes, isthing=(False,) * len(self.classes))
+        self.void = tuple(v for v in VOID if v not in self.classes.ids) if void is None else tuple(void)
+        both = sorted(set(self.void) & set(self.classes.ids))
+        if both:
+            raise ValueError(f"the label values {both} are both a class and void: decide for one")
+
+    def __len__(self):
+        return len(self.items)
+
+    def name(self, index):
+        """The image's name without its suffix."""
+        return self.names[index]
+
+    def files(self, index):
+        """The image file and the label files of an item."""
+        return self.items[index][0], self.items[index][1:]
+
+    def numbers(self, index):
+        """(labels, instances or None) of an item, int32 [H, W] with the values in the files."""
+        label_files = self.items[index][1:]
+        maps = [read_labels(path) for path in label_files]
+        if len(maps) == 2:
+            same_size(dict(zip(map(str, label_files), (m.shape for m in maps))), self.name(index))
+        return self.decode(maps[0]) if self.decode else (maps[0], maps[1] if len(maps) > 1 else None)
+
+    def read_map(self, index):
+        """(segment_map, segments_info) of an item: its label files read and checked, without its image."""
+        labels, instances = self.numbers(index)
+        segment_map, info = label_segments(labels, self.classes, self.void, instances, str(self.items[index][1]))
+        return torch.from_numpy(segment_map), info
+
+    def __getitem__(self, index):
+        image_file, (label_file, *_) = self.files(index)
+        segment_map, info = self.read_map(index)  # [H, W]
+        image = read_image(image_file)  # [3, H, W]
+        same_size({str(image_file): image.shape[1:], str(label_file): segment_map.shape}, self.name(index))
+        return image, panoptic_to_target(segment_map, info, len(self.classes))
+
+    def remap(self):
+        """How label values become class indices, as text."""
+        note = f"\n  no files number the instances, so these are stuff here: {', '.join(self.uncounted[:8])}"
+        return remap_table(self.classes, self.void) + note * bool(self.uncounted)
+
+    def find_classes(self, void=VOID):
+        """The class table of the values that occur; a class is a thing if any of its pixels has an instance number.
+
+        Reads every label file, so it takes a while; write the names down in a classes file and it is not needed.
+        """
+        things, every = set(), set()
+        found = map_threads(self.values_of, range(len(self)))
+        stop_at_bad([values for values in found if isinstance(values, str)], len(self))
+        for values, numbered in found:
+            every |= values
+            things |= numbered - set(void)
+        seen = every - set(void)
+        if not seen:
+            raise ValueError(f"the labels of {self.items[0][1].parent} are void everywhere ({void}): nothing to learn")
+        if len(seen) == 1 and 255 in every & set(void):
+            raise ValueError(f"the labels of {self.items[0][1].parent} hold {min(seen)} and 255 and nothing else. 255 "
+                             "is void, unless you say otherwise: if it is your object (a black and white mask), write "
+                             "the lines \"0 background\" and \"255 object\" to a classes.txt (in Python: classes=...)")
+        ids = tuple(sorted(seen))
+        return ClassTable(tuple(f"label {v}" for v in ids), tuple(v in things for v in ids), ids)
+
+    def values_of(self, index):
+        """The label values of one item, and those among them that have instance numbers: two sets; or what is wrong."""
+        try:
+            labels, instances = self.numbers(index)
+        except (ValueError, OSError) as error:
+            return str(error)
+        numbered = set() if instances is None else set(np.unique(labels[instances > 0]).tolist())
+        return set(count_values(labels)[0].tolist()), numbered

@@ -1,0 +1,165 @@
+"""What queries read and draw: attention maps layer by layer, and what a query specialises in (lesson 06)."""
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..model import MAPS
+from ..pixel_decoder import resize_mask
+from .canvas import INK, as_array, as_image, grey, outline, show
+from .palette import NATURAL
+from .scenes import draw_mask
+
+LIGHT = np.array([int(NATURAL["duck"][i:i + 2], 16) / 255 for i in (1, 3, 5)])  # where a query looks: yellow
+
+
+class DecoderInput(NamedTuple):
+    """What the decoder is given, and what its answers will be compared with."""
+    memory: torch.Tensor  # [B, D, h, w]
+    image_mask: torch.Tensor  # bool [B, h, w], False is padding
+    pixel_embeddings: torch.Tensor  # [B, C, H/4, W/4]
+
+
+class Reading(NamedTuple):
+    """What N queries of B pictures read and answer, after each of L decoder layers."""
+    attention: torch.Tensor  # [L, B, heads, N, h, w]: softmax over the h*w cells of the memory
+    class_logits: torch.Tensor  # [L, B, N, K+1]
+    mask_logits: torch.Tensor  # [L, B, N, H/4, W/4]
+
+
+@torch.no_grad()
+def decoder_input(model, images, sizes=None):
+    """A MaskFormer's work before its transformer decoder; images and sizes as in `MaskFormer.forward`."""
+    images, image_mask = model.pad(images, sizes)
+    features = model.backbone(images)  # res2 ... res5
+    pixel_embeddings, pyramid, encoded = model.pixel_decoder(features, image_mask)
+    memory = model.input_proj(dict(zip(MAPS, (*features, *pyramid, encoded)))[model.config.memory])  # [B, D, h, w]
+    if model.config.pixel_positions:
+        pixel_embeddings = pixel_embeddings + model.positions(image_mask, pixel_embeddings)
+    if model.config.memory_positions:
+        memory = memory + model.positions(image_mask, memory)
+    return DecoderInput(memory, resize_mask(image_mask, memory), pixel_embeddings)
+
+
+@torch.no_grad()
+def read_queries(model, images, sizes=None):
+    """A `Reading`: the answers after every decoder layer, as `forward` gives them, and what each head has read."""
+    memory, image_mask, pixel_embeddings = decoder_input(model, images, sizes)
+    states, attentions = model.decoder(memory, image_mask, need_weights=True)
+    output = model.heads(states, pixel_embeddings)
+    layers = (*output.aux, output)
+    return Reading(torch.stack(attentions).unflatten(-1, memory.shape[-2:]),
+                   torch.stack([o.class_logits for o in layers]), torch.stack([o.mask_logits for o in layers]))
+
+
+def share_on_mask(attention, mask_logits):
+    """How much of the attention falls on the query's own mask: [..., h, w] and logits [..., H, W] to [...], 0 ... 1."""
+    inside = (mask_logits > 0).float().flatten(0, -3)[:, None]  # [M, 1, H, W]
+    inside = F.interpolate(inside, attention.shape[-2:], mode="area").reshape(attention.shape)  # share of each cell
+    return (attention * inside).sum((-2, -1))
+
+
+def draw_attention(ax, attention, image, title=None):
+    """Weights [h, w] of one query as yellow light on the darkened picture, full at the largest weight.
+
+    Cells are squares, as the query sees them. Raises ValueError for negative weights or another shape.
+    """
+    image, attention = as_image(image), as_array(attention).astype(float)
+    if attention.ndim != 2 or not np.isfinite(attention).all() or attention.min() < 0 or attention.max() == 0:
+        raise ValueError(f"attention is [h, w], 0 or more and somewhere above 0; got shape {list(attention.shape)}")
+    rows, columns = (np.arange(n) * m // n for n, m in zip(image.shape[:2], attention.shape))
+    light = (attention / attention.max())[rows[:, None], columns][..., None]  # [H, W, 1]
+    show(ax, 0.92 * light * LIGHT + (1 - 0.92 * light) * 0.5 * grey(image))
+    ax.set_title(title or "", fontsize=8)
+    return ax
+
+
+def draw_reading(figure, image, reading, queries, names, picture=0):
+    """One row per query, two panels per layer: the cells it reads (mean over heads), and the mask and class it gives.
+
+    names: K class names, then what to call no object. Best 9.5 inches wide and 1.65 per query high. Returns the axes.
+    """
+    layers = len(reading.attention)
+    axes = figure.subplots(len(queries), 2 * layers, squeeze=False)
+    shares = share_on_mask(reading.attention[:, picture].mean(1), reading.mask_logits[:, picture])  # [L, N]
+    for row, i in zip(axes, queries):
+        for layer in range(layers):
+            reads, draws = row[2 * layer:2 * layer + 2]
+            draw_attention(reads, reading.attention[layer, picture, :, i].mean(0), image,
+                           f"layer {layer}: {shares[layer, i]:.0%} inside")
+            probs = reading.class_logits[layer, picture, i].softmax(-1)
+            mask = reading.mask_logits[layer, picture, i].sigmoid()
+            mask = F.interpolate(mask[None, None], as_image(image).shape[:2])[0, 0]
+            draw_mask(draws, mask, image)
+            draws.set_title(f"{names[probs.argmax()]} {probs.max():.2f}", fontsize=8)
+        row[0].set_ylabel(f"query {i}", fontsize=9)
+    return axes
+
+
+def draw_specialisation(ax, counts, scenes, names):
+    """How often each query gave each answer: counts [N, K+1] of so many scenes; a column per query, a row per answer.
+
+    Columns are sorted by the query's favourite class, and within it by how often. Returns the order of the queries.
+    """
+    counts = as_array(counts)
+    if counts.ndim != 2 or counts.shape[1] != len(names) or (counts.sum(1) != scenes).any():
+        raise ValueError(f"counts are [N, K+1] with {len(names)} columns and rows that add up to {scenes} scenes, "
+                         f"got shape {list(counts.shape)}")
+    best = counts[:, :-1].argmax(1)
+    spoke = counts[:, :-1].sum(1)
+    order = np.lexsort((-spoke, np.where(spoke > 0, best, len(names))))
+    picture = counts[order].T / scenes  # [K+1, N]
+    ax.imshow(picture, cmap="Purples", vmin=0, vmax=1, aspect="auto")
+    for c, n in np.ndindex(picture.shape):
+        if picture[c, n] >= 0.01:
+            ax.text(n, c, f"{100 * picture[c, n]:.0f}", ha="center", va="center", fontsize=6.5,
+                    color="white" if picture[c, n] > 0.5 else INK)
+    ax.set_xticks(range(len(order)), order, fontsize=7)
+    ax.set_yticks(range(len(names)), names, fontsize=8)
+    ax.set_xlabel("query", fontsize=8)
+    ax.tick_params(length=0)
+    outline(ax, np.broadcast_to(np.where(spoke > 0, best, -1)[order], picture.shape), color="0.6", width=0.6)
+    return order
+
+
+def mask_centres(mask_logits):
+    """The middle (x, y) of each mask, its pixels above one half, in 0 ... 1 of the picture: [..., H, W] to [..., 2].
+
+    Not a number where a mask is empty.
+    """
+    inside = (mask_logits > 0).float()  # [..., H, W]
+    h, w = inside.shape[-2:]
+    y, x = torch.meshgrid((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w, indexing="ij")
+    return torch.stack([(inside * x).sum((-2, -1)), (inside * y).sum((-2, -1))], -1) / inside.sum((-2, -1))[..., None]
+
+
+def draw_divided_places(ax, centres, speaks, queries, title=None):
+    """Where each of some queries draws, relative to where the others of them draw in the same scene.
+
+    centres [S, N, 2] as from mask_centres, speaks bool [S, N]: which answers count. 0 is the middle of the answers of a
+    scene; down is down in the picture. Scenes in which fewer than two of the queries speak, or all draw at one place
+    (within 0.03), are left out. Large marks are means.
+    """
+    speaks = as_array(speaks)[:, queries] & np.isfinite(as_array(centres)[:, queries]).all(-1)  # [S, M]
+    places = np.where(speaks[..., None], as_array(centres)[:, queries], 0.0)  # [S, M, 2]
+    middle = places.sum(1) / np.maximum(speaks.sum(1), 1)[:, None]  # [S, 2]
+    relative = (places - middle[:, None]) * speaks[..., None]  # [S, M, 2]
+    apart = (speaks.sum(1) >= 2) & (np.linalg.norm(relative, axis=-1).max(1, initial=0) > 0.03)
+    speaks, relative = speaks[apart], relative[apart]
+    for m, (i, color, marker) in enumerate(zip(queries, ("water", "boat", "tree", "balloon"), "osD^")):
+        x, y = relative[speaks[:, m], m].T
+        if not len(x):
+            continue
+        ax.scatter(x, y, 14, NATURAL[color], marker=marker, alpha=0.45, linewidths=0)
+        ax.scatter(x.mean(), y.mean(), 90, NATURAL[color], marker=marker, edgecolors="black", linewidths=1, zorder=4,
+                   label=f"query {i}")
+    ax.axhline(0, color="0.7", linewidth=0.6, zorder=0)
+    ax.axvline(0, color="0.7", linewidth=0.6, zorder=0)
+    ax.set(xlim=(-0.5, 0.5), ylim=(0.3, -0.3), xticks=[-0.4, 0, 0.4], yticks=[-0.2, 0, 0.2])
+    ax.set_xlabel("to the right, in picture widths", fontsize=7)
+    ax.set_ylabel("down, in picture heights", fontsize=7)
+    ax.tick_params(labelsize=7)
+    ax.set_title(title or "", fontsize=9)
+    ax.legend(fontsize=7, loc="upper right", markerscale=0.6, handletextpad=0.2, borderpad=0.3)
+    return ax

@@ -1,0 +1,185 @@
+"""The paper's published comparisons, and pictures that put our small runs beside them (lesson 11).
+
+Published figures are mIoU and PQ_St in percent, ResNet-50, validation images (arXiv 2107.06278v2, Tables 2, 4 and VII).
+Ours are the rows of data/ablations.json, one per run.
+"""
+import base64
+import zlib
+
+import numpy as np
+import torch
+from scipy import stats
+
+from ..data.lakeland import Lakeland
+from ..studies.ablations import VOID, Budget
+from ..studies.error_bars import mean_and_error, paired_difference
+from ..targets import panoptic_to_semantic
+from .canvas import outline
+from .curves import LINES
+from .scenes import draw_image, draw_semantic
+
+METRICS = {"miou": "mIoU", "pq": "PQ_St"}
+COLORS = {"miou": LINES["miou"], "pq": LINES["pq_stuff"]}
+MARKERS = {"miou": "o", "pq": "s"}
+
+# ADE20K-150. Fixed and bipartite matching there with 150 queries, as many as classes.
+LADDER = {"per-pixel": (39.2, 21.6), "per-pixel+": (41.9, 28.3), "fixed": (43.7, 30.3), "bipartite": (44.2, 33.4)}
+QUERIES = {"ADE20K, 150 classes": {20: (42.9, 32.6), 50: (43.9, 32.7), 100: (44.5, 33.4), 150: (44.2, 33.4),
+                                   300: (43.5, 32.3), 1000: (35.4, 26.7)},
+           "COCO-Stuff, 171 classes": {20: (35.0, 27.6), 50: (35.5, 27.9), 100: (37.1, 28.9), 150: (37.0, 28.9),
+                                       300: (36.1, 29.1), 1000: (34.4, 27.6)},
+           "ADE20K-Full, 847 classes": {20: (14.1, 10.8), 50: (15.4, 11.1), 100: (16.0, 11.9), 150: (15.5, 11.5),
+                                        300: (14.2, 10.3), 1000: (8.0, 5.8)}}
+RULES = {"general": (42.4, 34.2), "semantic": (44.5, 33.4)}  # ADE20K-150, general with scores below 0.3 left out
+
+# setting of ours -> (setting it is compared with, what changes, what the paper found for mIoU and PQ_St)
+PAIRS = {"per-pixel+": ("per-pixel", "per-pixel → per-pixel+", (2.7, 6.7)),
+         "fixed": ("per-pixel+", "per-pixel+ → mask, fixed", (1.8, 2.0)),
+         "11 queries": ("fixed", "fixed → bipartite matching", (0.5, 3.1)),
+         "4 queries": ("11 queries", "11 → 4 queries", None),
+         "32 queries": ("11 queries", "11 → 32 queries", None),
+         "100 queries": ("32 queries", "32 → 100 queries", None),
+         "no auxiliary": ("32 queries", "auxiliary losses → none", None),
+         "general 0.3": ("32 queries", "semantic → general inference", (-2.1, 0.8)),
+         "likelihood / all": ("32 queries", "set loss → likelihood / all", None),
+         "likelihood": ("32 queries", "set loss → likelihood", None)}
+
+
+def by_setting(runs, metric, rule="semantic"):
+    """{setting: figures [S]} of one metric, by seed; only seeds that every setting has finished, so that all pair up.
+
+    The general rules of "32 queries" stand beside the settings as "general" and "general 0.3".
+    """
+    rows = {(row["setting"], row["seed"]): row for row in runs}
+    names = list(dict.fromkeys(name for name, _ in rows))
+    seeds = [s for s in sorted({s for _, s in rows}) if all((name, s) in rows for name in names)]
+    out = {name: [rows[name, s][rule][metric] for s in seeds] for name in names if rule in rows[name, seeds[0]]}
+    if rule == "semantic" and "32 queries" in names:
+        out |= {other: [rows["32 queries", s][other][metric] for s in seeds] for other in ("general", "general 0.3")}
+    return out
+
+
+def draw_ladder(axes, runs):
+    """From per-pixel to mask classification in three steps: the paper's figures left, ours with error bars right."""
+    ours = dict(zip(LADDER, ("per-pixel", "per-pixel+", "fixed", "11 queries")))
+    labels = ["per-pixel", "per-pixel+", "mask,\nfixed", "mask,\nbipartite"]
+    for k, (metric, name) in enumerate(METRICS.items()):
+        style = dict(color=COLORS[metric], marker=MARKERS[metric], markersize=5, linewidth=1.4)
+        axes[0].plot(range(4), [LADDER[step][k] for step in LADDER], **style)
+        values = by_setting(runs, metric)
+        mean, error = mean_and_error([values[ours[step]] for step in LADDER])
+        axes[1].errorbar(range(4), mean, error, capsize=3, **style)
+        for x, step in enumerate(LADDER):
+            axes[1].plot([x + 0.14] * len(values[ours[step]]), values[ours[step]], "_", color=COLORS[metric], alpha=0.6)
+        for ax, y in zip(axes, (LADDER["bipartite"][k], mean[-1])):
+            ax.text(3.35, y, subscript(name), color=COLORS[metric], fontsize=8, va="center")
+    for ax, title in zip(axes, ("the paper: ADE20K, 150 classes", "ours: Lakeland, 11 classes")):
+        ax.set_xticks(range(4), labels)
+        ax.set(xlim=(-0.3, 4.1), ylabel="percent")
+        tidy(ax, title)
+
+
+def draw_queries(axes, runs):
+    """Number of queries: how far the paper's three data sets fall below their best mIoU, and what ours reach."""
+    for (title, points), shade, style in zip(QUERIES.items(), ("0.15", "0.45", "0.65"), ("-", "--", ":")):
+        best = max(miou for miou, _ in points.values())
+        axes[0].plot(list(points), [miou - best for miou, _ in points.values()], style, color=shade, marker=".",
+                     label=title)
+    axes[0].set_ylabel("mIoU, points below the best")
+    axes[0].legend(fontsize=7, frameon=False, loc="lower left")
+    ours = {int(name.split()[0]): name for name in ("4 queries", "11 queries", "32 queries", "100 queries")}
+    for metric, name in METRICS.items():
+        values = by_setting(runs, metric)
+        mean, error = mean_and_error([values[setting] for setting in ours.values()])
+        axes[1].errorbar(list(ours), mean, error, color=COLORS[metric], marker=MARKERS[metric], markersize=5, capsize=3,
+                         label=subscript(name))
+        for x, setting in ours.items():
+            axes[1].plot([x] * len(values[setting]), values[setting], "_", color=COLORS[metric], markersize=9)
+    axes[1].axvline(11, color="0.6", linewidth=0.8, linestyle=":")
+    axes[1].set(ylabel="percent", ylim=(0, None))
+    axes[1].legend(fontsize=8, frameon=False)
+    panels = ([20, 50, 100, 300, 1000], "the paper"), (list(ours), "ours (dotted: as many as classes)")
+    for ax, (ticks, title) in zip(axes, panels):
+        ax.set_xscale("log")
+        ax.set_xticks(ticks, map(str, ticks))
+        ax.minorticks_off()
+        ax.set_xlabel("queries")
+        tidy(ax, title)
+
+
+def draw_differences(axes, runs, pairs=PAIRS):
+    """What each change does: paired differences with 95 % intervals, and the paper's figure where it has one.
+
+    The interval is Student's: 4.3 standard errors with three seeds, 1.96 with very many. A bar that crosses zero says:
+    these seeds cannot tell.
+    """
+    names = [name for name in pairs if pairs[name][0] in by_setting(runs, "miou")]
+    for ax, (metric, title) in zip(axes, METRICS.items()):
+        values = by_setting(runs, metric)
+        for y, name in enumerate(reversed(names)):
+            other, _, published = pairs[name]
+            mean, error = (v.item() for v in paired_difference(values[other], values[name]))
+            half = stats.t.ppf(0.975, len(values[name]) - 1) * error
+            ax.errorbar(mean, y, xerr=half, color=COLORS[metric], marker=MARKERS[metric], markersize=5, capsize=3)
+            if published:
+                ax.plot(published[list(METRICS).index(metric)], y, "D", color="black", markerfacecolor="white",
+                        markersize=5, zorder=3)
+        ax.axvline(0, color="0.4", linewidth=0.8)
+        ax.set_yticks(range(len(names)), [pairs[name][1] for name in reversed(names)] if ax is axes[0] else [])
+        ax.set(xlabel="points", xlim=(-95, 50), ylim=(-0.6, len(names) - 0.4))
+        ax.set_xscale("symlog", linthresh=10, linscale=1.5)
+        ax.set_xticks([-40, -10, -5, 0, 5, 10, 40], ["−40", "−10", "−5", "0", "5", "10", "40"])
+        tidy(ax, subscript(title))
+
+
+def draw_answers(axes, shipped, index, settings):
+    """A validation scene, its truth and what the first seed of some settings says about it."""
+    budget, classes = Budget(**shipped["budget"]), Lakeland.classes
+    image, target = Lakeland("val", budget.size, budget.difficulty)[index]
+    truth = panoptic_to_semantic(target["segment_map"], target["segments_info"], VOID)
+    draw_image(axes[0], image, title="the scene")
+    draw_semantic(axes[1], image, truth, classes, labels=False, title="truth")
+    for ax, name in zip(axes[2:], settings):
+        answer = unpack(shipped["pictures"][name][str(index)], budget.size)
+        draw_semantic(ax, image, answer, classes, labels=False, title=name)
+
+
+def unpack(text, size):
+    """A shipped class map, int64 [size, size], from its text in data/ablations.json."""
+    values = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+    return torch.from_numpy(values.astype(np.int64)).reshape(size, size)
+
+
+def subscript(name):
+    """PQ_St as matplotlib writes it."""
+    return name.replace("_St", "$_{St}$")
+
+
+def tidy(ax, title):
+    """Grid, title, spines."""
+    ax.set_title(title, fontsize=9)
+    ax.tick_params(labelsize=8, which="both")
+    ax.xaxis.label.set_size(8)
+    ax.yaxis.label.set_size(8)
+    ax.grid(color="0.92", linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def table(runs):
+    """Mean and standard error of every setting, as lines of text."""
+    scores = {metric: by_setting(runs, metric) for metric in METRICS}
+    lines = [f"{'setting':18}{'mIoU':>12}{'PQ_St':>14}"]
+    for name in scores["miou"]:
+        cells = [mean_and_error(scores[metric][name]) for metric in METRICS]
+        lines.append(f"{name:18}" + "  ".join(f"{mean:5.1f} ± {error:4.1f}" for mean, error in cells))
+    return "\n".join(lines)
+
+
+def draw_push(ax, push, mask, title):
+    """What a loss does to the logits of one mask: red up, blue down (square root, scaled to the largest)."""
+    scaled = push / push.abs().max()
+    ax.imshow(scaled.sign() * scaled.abs().sqrt(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+    outline(ax, mask.numpy())
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(title, fontsize=9)

@@ -1,0 +1,103 @@
+"""The pictures of lesson 09: scenes to count pixels in, the precision-recall curve, a table of classes as dots."""
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from ..mask_ap import average_precision
+from .canvas import INK, as_array
+from .scenes import draw_panoptic
+
+METRICS = {"IoU": ("#3364b8", "s"), "PQ": ("#ac331d", "o"), "AP": ("#dd8934", "D")}  # colour and marker of each
+
+
+def draw_cells(ax, segment_map, segments_info, classes, names, nothing="void", title=None):
+    """A tiny panoptic map with a line around every pixel, each segment with its name and number of pixels.
+
+    names: one per entry, in their order; nothing: what id 0 means in this map. Returns the axes. Raises ValueError for
+    another number of names.
+    """
+    segment_map = as_array(segment_map)
+    if len(names) != len(segments_info):
+        raise ValueError(f"{len(segments_info)} segments need as many names, got {len(names)}")
+    draw_panoptic(ax, None, segment_map, segments_info, classes, labels=False, title=title)
+    height, width = segment_map.shape
+    ax.vlines(np.arange(1, width) - 0.5, -0.5, height - 0.5, color=INK, linewidth=0.4, alpha=0.35)
+    ax.hlines(np.arange(1, height) - 0.5, -0.5, width - 0.5, color=INK, linewidth=0.4, alpha=0.35)
+    for name, i in [*zip(names, (s["id"] for s in segments_info)), (nothing, 0)]:
+        mask = segment_map == i
+        if mask.any():
+            y, x = middle(mask)
+            text = ax.text(x, y, f"{name} {mask.sum()}", ha="center", va="center", fontsize=9, color=INK)
+            text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+    return ax
+
+
+def middle(mask):
+    """The centre of the longest run of pixels in a mask, of such runs the one nearest to the mask's own centre."""
+    runs = []
+    for y, row in enumerate(mask):
+        edges = np.flatnonzero(np.diff(np.r_[0, row.astype(int), 0])).reshape(-1, 2)  # [runs, (start, end)]
+        runs += [(end - start, y, (start + end - 1) / 2) for start, end in edges]
+    longest, center = max(length for length, _, _ in runs), np.argwhere(mask).mean(0)
+    return min(((y, x) for length, y, x in runs if length == longest), key=lambda at: np.hypot(*(at - center)))
+
+
+def draw_precision_recall(ax, scores, right, total, title=None):
+    """The ranked list of one class as a curve: a dot per prediction, filled where it is right, its score beside it.
+
+    Arguments as average_precision takes them; the grey area is what it measures. Returns the axes. Raises ValueError
+    for an empty list.
+    """
+    scores, right = as_array(scores), as_array(right)
+    if len(scores) == 0 or len(scores) != len(right):
+        raise ValueError(f"the curve needs as many scores as verdicts, and at least one; got {len(scores)} and "
+                         f"{len(right)}")
+    order = np.argsort(-scores, kind="stable")
+    scores, right = scores[order], right[order]
+    hits = np.cumsum(right)
+    recall, precision = hits / total, hits / np.arange(1, len(hits) + 1)
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    ax.fill_between([0, *recall], [best[0], *best], step="pre", color="0.85", linewidth=0)
+    ax.plot(recall, precision, color=METRICS["AP"][0], linewidth=1, zorder=2)
+    texts = {}  # place: the scores of the dots there
+    for r, p, score, good in zip(recall.tolist(), precision.tolist(), scores.tolist(), right.tolist()):
+        ax.plot(r, p, "o", color=METRICS["AP"][0], markerfacecolor=METRICS["AP"][0] if good else "white", markersize=6,
+                zorder=3, clip_on=False)
+        texts.setdefault((r, p), []).append(f"{score:.1f}")
+    for (r, p), here in texts.items():
+        side = {"xytext": (6, 7), "ha": "left"} if r < 0.2 else {"xytext": (-6, 3), "ha": "right"}
+        ax.annotate(", ".join(here), (r, p), textcoords="offset points", fontsize=7, va="center", **side)
+    value = average_precision(scores, right, total)
+    ax.set(xlim=(0, 1), ylim=(0, 1.05), xlabel="recall", ylabel="precision")
+    ax.set_title(f"{title + ': ' if title else ''}AP {value:.3f}", fontsize=9)
+    ax.tick_params(labelsize=7)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def draw_class_metrics(ax, results, classes):
+    """IoU, PQ and AP of every class as dots on a line; `results` is what `evaluate` returns. Returns the axes.
+
+    A metric without a value (AP of stuff, a class that did not occur) has no dot.
+    """
+    panoptic, instance = results["panoptic"]["per_class"], results["instance"].get("per_class", {})
+    order = [*classes.stuff, *classes.things]
+    for row, k in enumerate(order):
+        name = classes.names[k]
+        values = {"IoU": results["semantic"]["iou"][k], "PQ": panoptic.get(name, {}).get("pq", np.nan),
+                  "AP": instance.get(name, np.nan)}
+        known = [v for v in values.values() if np.isfinite(v)]
+        ax.plot([min(known, default=0), max(known, default=0)], [row, row], color="0.8", linewidth=2, zorder=1)
+        for metric, value in values.items():
+            color, marker = METRICS[metric]
+            ax.plot(value, row, marker, color=color, markersize=6, zorder=2, clip_on=False)
+    ax.axhline(len(classes.stuff) - 0.5, color="0.5", linewidth=0.8, linestyle=":")
+    ax.set_yticks(range(len(order)), [classes.names[k] for k in order], fontsize=8)
+    ax.set(xlim=(0, 1), ylim=(len(order) - 0.5, -0.5))
+    ax.grid(axis="x", color="0.9", linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.tick_params(length=0, labelsize=8)
+    ax.spines[:].set_visible(False)
+    handles = [Line2D([], [], color=c, marker=m, linestyle="", label=name) for name, (c, m) in METRICS.items()]
+    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=8, frameon=False)
+    return ax

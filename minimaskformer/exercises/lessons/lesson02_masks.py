@@ -1,0 +1,147 @@
+"""Lesson 02: the fixtures of the mask costs, and the ways people get dice and focal wrong."""
+import torch
+import torch.nn.functional as F
+
+from ..core import Fixture, Mistake, Remark, issue
+
+TINNUNCULUS = ("https://github.com/tinnunculus/MaskFormer/blob/37694d45606f9b32bd85250cadf5f4adccb5e854/"
+               "maskformer.ipynb")
+TRANSPOSED = "targets as rows and queries as columns"
+EMPTY = "without any target (T = 0) yours stops with an error. Real images can be empty."
+
+MASK_LOGITS = torch.tensor([[2.5, 1.0, -0.5, -2.0, 0.4, -3.0], [-1.5, 0.7, 2.2, 1.8, -0.9, 0.6],
+                            [0.2, -0.3, -1.1, 3.0, 1.4, 2.0]])  # 3 queries, 6 pixels
+MASKS = torch.tensor([[1.0, 1, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0]])
+KNOWN = torch.ones(1, 6)
+MASK_FIXTURES = (
+    Fixture("3 queries, 2 targets, no void", (MASK_LOGITS, MASKS, KNOWN)),
+    Fixture("the last two pixels void", (MASK_LOGITS[:, [0, 1, 2, 3, 5, 4]], MASKS[:, [2, 3, 4, 1, 5, 5]],
+                                         torch.tensor([[1.0, 1, 1, 1, 0, 0]]))),
+    Fixture("more targets than queries", (MASK_LOGITS[1:2] * 0.5, torch.stack([MASKS[1], 1 - MASKS[0]]), KNOWN)))
+NO_MASK = Remark((MASK_LOGITS, MASKS[:0], KNOWN), EMPTY)
+
+
+def _dice(x, y, v, sigmoid=torch.sigmoid, area=None, two=2, above=1, below=1):
+    """The dice cost with knobs to get wrong."""
+    p, y = sigmoid(x) * v, y * v
+    q = p if area is None else area(x) * v
+    return 1 - (two * p @ y.T + above) / (q.sum(-1)[:, None] + y.sum(-1) + below)
+
+
+def _pooled_dice(x, y, v):
+    p = x.sigmoid() * v
+    return 1 - (2 * p @ y.T + 1) / (p.sum() + y.sum() + 1)
+
+
+def _mean_dice(x, y, v):
+    p, pixels = x.sigmoid() * v, x.shape[1]
+    return 1 - (2 * p @ y.T / pixels + 1) / (p.mean(-1)[:, None] + y.mean(-1) + 1)
+
+
+def _squared_dice(x, y, v):
+    p = x.sigmoid() * v
+    return 1 - (2 * p @ y.T + 1) / ((p ** 2).sum(-1)[:, None] + (y ** 2).sum(-1) + 1)
+
+
+def _iou_cost(x, y, v):
+    p = x.sigmoid() * v
+    overlap = p @ y.T
+    return 1 - (overlap + 1) / (p.sum(-1)[:, None] + y.sum(-1) - overlap + 1)
+
+
+DICE_MISTAKES = (
+    Mistake("no sigmoid", lambda x, y, v: _dice(x, y, v, sigmoid=lambda t: t),
+            "The arguments are logits, and an area must be a sum of probabilities."),
+    Mistake("sigmoid applied twice", lambda x, y, v: _dice(x, y, v, sigmoid=lambda t: t.sigmoid().sigmoid()),
+            "A second sigmoid squeezes every pixel between 0.5 and 0.73.", TINNUNCULUS),
+    Mistake("the sigmoid missing in the area of the prediction", lambda x, y, v: _dice(x, y, v, area=lambda t: t),
+            "Overlap and areas must speak of the same probabilities.", issue("samvanstroud/hepattn", 44)),
+    Mistake("masks cut at 0.5", lambda x, y, v: _dice(x, y, v, sigmoid=lambda t: (t > 0).to(t.dtype)),
+            "The soft overlap uses the probabilities themselves; a hard mask forgets how sure each pixel was."),
+    Mistake("no +1 in numerator and denominator", lambda x, y, v: _dice(x, y, v, above=0, below=0),
+            "The +1 keeps an empty pair from 0 / 0, and small masks calm."),
+    Mistake("+1 only in the denominator", lambda x, y, v: _dice(x, y, v, above=0),
+            "With +1 on both sides two empty masks cost 0; with one, they cost 1."),
+    Mistake("+1 only in the numerator", lambda x, y, v: _dice(x, y, v, below=0),
+            "With +1 on both sides two empty masks cost 0; with one, they are divided by zero."),
+    Mistake("means instead of sums", _mean_dice,
+            "The +1 is one pixel; beside means, which are below 1, it would drown both masks."),
+    Mistake("the factor 2 missing", lambda x, y, v: _dice(x, y, v, two=1),
+            "Both areas contain the overlap, so it counts twice: a perfect prediction must cost 0."),
+    Mistake("squared areas", _squared_dice,
+            "V-Net squares in the denominator; MaskFormer's dice adds plain areas. On soft masks they differ."),
+    Mistake("areas summed over all masks", _pooled_dice,
+            "Each pair has its own two areas: sum over the pixels only."),
+    Mistake("IoU instead of dice", _iou_cost,
+            "Dice divides twice the overlap by the sum of both areas, not the union."),
+    Mistake("the similarity instead of the cost (no 1 - ...)", lambda x, y, v: 1 - _dice(x, y, v),
+            "The best pair must be the cheapest."),
+    Mistake("the negative similarity", lambda x, y, v: _dice(x, y, v) - 1,
+            "It gives the same match; here the cost of a perfect pair is 0, as in the loss."),
+    Mistake("void pixels counted", lambda x, y, v: _dice(x, y, torch.ones_like(v)),
+            "Where valid is 0 nobody knows the answer: those pixels may add to no area.",
+            issue("facebookresearch/MaskFormer", 57)),
+    Mistake(TRANSPOSED, lambda x, y, v: _dice(x, y, v).T,
+            "The cost is [N, T]: a row per query.", issue("Visual-Behavior/detr-tensorflow", 14)),
+)
+
+
+def _focal(x, y, v, alpha=(0.25, 0.75), weight=lambda p_t, p: (1 - p_t) ** 2, mean=True):
+    """The focal cost pair by pair, with knobs to get wrong: alpha is (positives, negatives)."""
+    x, y, v = x[:, None], y[None], v[None]  # [N, 1, P], [1, T, P], [1, 1, P]
+    p = x.sigmoid()
+    p_t = p * y + (1 - p) * (1 - y)
+    alpha_t = alpha[0] * y + alpha[1] * (1 - y)
+    total = (alpha_t * weight(p_t, p) * (F.softplus(-x) * y + F.softplus(x) * (1 - y)) * v).sum(-1)  # [N, T]
+    return total / v.sum(-1) if mean else total
+
+
+def _focal_of_probabilities(x, y, v):
+    p, y = torch.broadcast_tensors(x.sigmoid()[:, None], y[None])
+    p_t = p * y + (1 - p) * (1 - y)
+    loss = (0.25 * y + 0.75 * (1 - y)) * (1 - p_t) ** 2 * F.binary_cross_entropy_with_logits(p, y, reduction="none")
+    return (loss * v).sum(-1) / v.sum()
+
+
+FOCAL_MISTAKES = (
+    Mistake("alpha on the wrong side", lambda x, y, v: _focal(x, y, v, (0.75, 0.25)),
+            "Positives get alpha = 0.25, negatives 0.75: gamma already quiets the many easy negatives.",
+            issue("yatengLG/Focal-Loss-Pytorch", 4)),
+    Mistake("alpha for positives and negatives alike", lambda x, y, v: _focal(x, y, v, (0.25, 0.25)),
+            "Negatives get 1 - alpha.", issue("liuyuisanai/Focal-Loss", 4)),
+    Mistake("alpha left out", lambda x, y, v: _focal(x, y, v, (1, 1)),
+            "Positives get the weight alpha, negatives 1 - alpha."),
+    Mistake("gamma on the wrong side: p_t ** gamma", lambda x, y, v: _focal(x, y, v, weight=lambda p_t, p: p_t ** 2),
+            "That keeps the easy pixels and quiets the hard ones. The factor is (1 - p_t) ** gamma.",
+            issue("open-mmlab/mmdetection", 2309)),
+    Mistake("(1 - p) ** gamma on negatives too", lambda x, y, v: _focal(x, y, v, weight=lambda p_t, p: (1 - p) ** 2),
+            "On a negative pixel p_t is 1 - p, so the factor there is p ** gamma.", issue("yqyao/SSD_Pytorch", 32)),
+    Mistake("no focal factor: plain cross-entropy with alpha",
+            lambda x, y, v: _focal(x, y, v, weight=lambda p_t, p: torch.ones_like(p_t)),
+            "Multiply each pixel by (1 - p_t) ** gamma."),
+    Mistake("plain cross-entropy, without alpha and gamma",
+            lambda x, y, v: _focal(x, y, v, (1, 1), lambda p_t, p: torch.ones_like(p_t)),
+            "The focal cost is this with two weights: alpha_t and (1 - p_t) ** gamma."),
+    Mistake("gamma 1 instead of 2", lambda x, y, v: _focal(x, y, v, weight=lambda p_t, p: 1 - p_t),
+            "The factor is raised to the power gamma, here 2."),
+    Mistake("the focal factor made from logits",
+            lambda x, y, v: _focal(x, y, v, weight=lambda _, p: (
+                1 - (p.logit() * y + (1 - p.logit()) * (1 - y))) ** 2),
+            "p_t is a probability: take the sigmoid first.", TINNUNCULUS),
+    Mistake("sigmoid applied twice", lambda x, y, v: _focal(x.sigmoid(), y, v),
+            "The cross-entropy with logits applies the sigmoid itself; give it logits.", TINNUNCULUS),
+    Mistake("the cross-entropy with logits was given probabilities", _focal_of_probabilities,
+            "binary_cross_entropy_with_logits applies the sigmoid itself; only the focal factor needs probabilities.",
+            TINNUNCULUS),
+    Mistake("a sum over pixels instead of the mean", lambda x, y, v: _focal(x, y, v, mean=False),
+            "A large image would cost more than a small one, and the weight 20 would mean nothing."),
+    Mistake("the mean over all pixels, void included in the count", lambda x, y, v: _focal(x, y, v) * v.mean(),
+            "Divide by the number of valid pixels."),
+    Mistake("void pixels counted", lambda x, y, v: _focal(x, y, torch.ones_like(v)),
+            "Where valid is 0 nobody knows the answer: those pixels cost nothing.",
+            issue("facebookresearch/MaskFormer", 57)),
+    Mistake("only the pixels of the target", lambda x, y, v: _focal(x, y, v, (0.25, 0)),
+            "Pixels outside the target cost too, or a mask of the whole image would be free."),
+    Mistake(TRANSPOSED, lambda x, y, v: _focal(x, y, v).T,
+            "The cost is [N, T]: a row per query.", issue("Visual-Behavior/detr-tensorflow", 14)),
+)

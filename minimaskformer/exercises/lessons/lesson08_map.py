@@ -1,0 +1,161 @@
+"""Lesson 08: fixtures of the whole panoptic rule, and the ways people get it wrong."""
+import torch
+
+from ..core import Fixture, Mistake, issue
+from .lesson02_masks import TINNUNCULUS
+from .lesson08_panoptic import COLLIDE, _ids, _survive, ids_with
+from .lesson08_pixels import halves
+
+
+def _predictions(seed, K, *rows):
+    """Queries from rows (class, logit, first pixel, last pixel + 1) on 4 x 6 pixels, with a runner-up class, and noise.
+
+    The mask is about +2.5 on the pixels of the span and about -3 elsewhere; two pixels in the corner nobody wants.
+    """
+    class_logits, mask_logits = torch.zeros(len(rows), K + 1), halves(seed, len(rows), 4, 6, top=3) - 3
+    for i, (c, logit, first, last) in enumerate(rows):
+        class_logits[i, (c + 1) % (K + 1)] = 0.5
+        class_logits[i, c] = logit
+        mask_logits[i].view(-1)[first:last] += 5.5
+    return class_logits, mask_logits
+
+
+# Classes 0 and 1 are stuff (1 comes twice), 2 and 3 things, 4 is no object. In query order: a sure thing; stuff; no
+# object over everything; a thing that loses most of its mask; the same stuff again; a thing that is not sure; a query
+# torn between nothing and stuff; things. The seeds were searched for: they keep all mistakes apart.
+_MEADOW = _predictions(46, 4, (2, 5.0, 0, 4), (1, 4.5, 4, 8), (4, 6.0, 0, 24), (3, 3.6, 6, 11), (1, 4.0, 8, 11),
+                       (2, 1.9, 12, 15), (4, 4.0, 14, 18), (3, 5.5, 15, 19), (0, 3.4, 14, 15), (2, 3.8, 18, 22))
+_MEADOW[0][6, 0] = 3.9
+_LAKE = _predictions(56, 4, (0, 4.2, 0, 6), (3, 3.1, 5, 9), (2, 2.3, 9, 12), (0, 3.7, 12, 14), (3, 2.8, 8, 12),
+                     (4, 1.5, 13, 17), (1, 2.0, 16, 20), (3, 4.4, 18, 22), (0, 2.2, 3, 8))
+# The second query's mask reaches one half nowhere, and it wins the last two pixels all the same.
+_RIDGE = (torch.tensor([[0.0, 0, 4, 0, 0], [4, 0, 0, 0, 0], [0, 0, 0, 4.5, 0], [0, 0, 0, 0, 5]]),
+          torch.tensor([[3.0] * 4 + [-3] * 4, [-5] * 6 + [-0.7] * 2, [-3.5] * 4 + [3] * 2 + [-4] * 2,
+                        [2] * 8]).view(4, 2, 4))
+MAP_FIXTURES = (
+    Fixture("10 queries, thresholds 0.8 and 0.75", (*_MEADOW, (2, 3), 0.8, 0.75)),
+    Fixture("9 queries, thresholds 0.5 and 0.6", (*_LAKE, (2, 3), 0.5, 0.6)),
+    Fixture("the first with thresholds 0.4 and 0.3", (*_MEADOW, (2, 3), 0.4, 0.3)),
+    Fixture("nobody is sure enough", (*_LAKE, (2, 3), 0.99, 0.5)),
+    Fixture("4 queries, one with an empty mask", (*_RIDGE, (2, 3), 0.6, 0.5)))
+
+
+def _read(x):
+    return x.softmax(-1).max(-1)
+
+
+def _map(x, m, things, score_threshold, overlap_threshold, read=_read, keep=lambda s, c, K, t: (c != K) & (s > t),
+         probs=torch.sigmoid, test=None, turn=lambda passed: passed, ids=_ids, numbers=None, runner_up=False,
+         floor=False, late=None, void=0, paint=False, weigh=lambda s, m: s[:, None, None] * m):
+    """The panoptic rule with knobs to get wrong."""
+    scores, classes = read(x)
+    K, p = x.shape[1] - 1, probs(m)
+    kept = keep(scores, classes, K, score_threshold).nonzero().flatten()
+    if len(kept) == 0:
+        return torch.full(m.shape[1:], void)
+    s, c, p = scores[kept], classes[kept], p[kept]
+    stays = turn(_survive(s, p, overlap_threshold, weigh=weigh, **test or {}))
+    if late is not None:
+        stays = stays & late(s, c, K, score_threshold)
+    if numbers is None:
+        queue = iter(ids(c[stays].tolist(), things))
+        names = [next(queue) if stay else void for stay in stays.tolist()]
+    else:
+        names = [n if stay else void for n, stay in zip(numbers(kept.tolist(), c.tolist(), things), stays.tolist())]
+    products = weigh(s, p)
+    if runner_up:
+        products = torch.where(stays[:, None, None], products, -1.0)
+    winner = products.argmax(0)  # [H, W]
+    segment_map = torch.tensor(names)[winner]
+    if floor:
+        segment_map = segment_map.masked_fill(p.gather(0, winner[None])[0] < 0.5, void)
+    if paint:
+        segment_map = torch.full_like(segment_map, void)
+        for name, mask in zip(names, p >= 0.5):
+            segment_map[mask] = name
+    return segment_map
+
+
+def map_with(**knobs):
+    return lambda *args: _map(*args, **knobs)
+
+
+def _by_score(x, m, *rest):
+    order = _read(x)[0].argsort(descending=True)
+    return _map(x[order], m[order], *rest)
+
+
+_NO_TEST = "Step 3 drops a query that won too little of its own mask."
+MAP_MISTAKES = (
+    Mistake("queries that say no object take part", map_with(keep=lambda s, c, K, t: s > t),
+            "A query may be very sure to see *nothing*: sure is not enough, its answer must be a class."),
+    Mistake("no object crossed out, so every query has an object class",
+            map_with(read=lambda x: x.softmax(-1)[:, :-1].max(-1), keep=lambda s, c, K, t: s > t),
+            "First the most likely of all K + 1 answers. If that is \"no object\" the query is out, even where its "
+            "second answer passes the threshold."),
+    Mistake("no object dropped before the softmax",
+            map_with(read=lambda x: x[:, :-1].softmax(-1).max(-1), keep=lambda s, c, K, t: s > t),
+            "Renormalising turns \"probably nothing\" into a sure sheep. Softmax over all K + 1 answers."),
+    Mistake("the score threshold the wrong way round", map_with(keep=lambda s, c, K, t: (c != K) & (s <= t)),
+            "Kept are the queries *above* the threshold."),
+    Mistake("no score threshold", map_with(keep=lambda s, c, K, t: c != K), "Step 1: p_i(c_i) > score_threshold."),
+    Mistake("unsure queries removed after the competition", map_with(keep=lambda s, c, K, t: c != K,
+                                                                     late=lambda s, c, K, t: s > t),
+            "They must not win pixels from the others: remove them before the argmax."),
+    Mistake("no-object queries removed after the competition", map_with(keep=lambda s, c, K, t: s > t,
+                                                                        late=lambda s, c, K, t: c != K),
+            "They must not win pixels from the others: remove them before the argmax."),
+    Mistake("score times mask in the overlap test",
+            map_with(test={"own": lambda s, m: s[:, None, None] * m >= 0.5}),
+            "The own mask is m_i >= 0.5, whatever the score: with the product it looks smaller, and the filter "
+            "becomes more lenient."),
+    Mistake("no overlap test", map_with(turn=torch.ones_like), _NO_TEST),
+    Mistake("no overlap test", map_with(test={"passes": lambda r, t: r >= 0}), _NO_TEST),
+    Mistake("the overlap test the wrong way round", map_with(turn=torch.logical_not),
+            "Dropped is what won *less* than the threshold."),
+    Mistake("more than the overlap threshold instead of at least", map_with(test={"passes": lambda r, t: r > t}),
+            "Dropped is what keeps *less* than the threshold: exactly 0.75 of the mask is enough for 0.75."),
+    Mistake("queries with an empty own mask kept", map_with(test={"nonempty": lambda won, own: won.any(-1).any(-1)}),
+            "A query whose mask reaches one half nowhere claims nothing. It is dropped, whatever it won."),
+    Mistake("only won pixels inside the own mask counted",
+            map_with(test={"won": lambda won, own, m: won & own}),
+            "A query keeps every pixel it won, also where its mask is below one half.",
+            issue("facebookresearch/MaskFormer", 54)),
+    Mistake("the pixels of a dropped segment given to the runner-up", map_with(runner_up=True),
+            "They become void: the best answer for them has just been found too weak, and the second best is weaker."),
+    Mistake("pixels where the winner's mask is below one half void", map_with(floor=True),
+            "The largest score times mask wins the pixel, even where every mask is below one half."),
+    Mistake("masks painted one after the other", map_with(paint=True),
+            "Pixels go to the largest score times mask, not to the last query."),
+    Mistake("the scores not used in the competition", map_with(weigh=lambda s, m: m),
+            "Pixels go to the largest score times mask."),
+    Mistake("stuff never merged", map_with(ids=ids_with(merges=lambda c, things, previous: False)),
+            "Stuff of one class is one segment."),
+    Mistake("things merged too", map_with(ids=ids_with(merges=lambda c, things, previous: True)),
+            "Two sheep are two segments. Only stuff is merged."),
+    Mistake("things merged and stuff not", map_with(ids=ids_with(merges=lambda c, things, previous: c in things)),
+            "The other way round: `things` are the classes that are never merged."),
+    Mistake("the counter is set back by a merge", map_with(ids=ids_with(step=lambda count, merged: merged)),
+            "After a merge the counter must go on where it was, or two segments share an id.", COLLIDE),
+    Mistake("ids from 0", map_with(ids=ids_with(start=0)), "0 is void. The first segment is 1."),
+    Mistake("dropped segments use up numbers", map_with(numbers=lambda kept, c, things: _ids(c, things)),
+            "Count only the segments that stay: ids have no gaps."),
+    Mistake("numbered from the surest query down", _by_score,
+            "Number in query order. (Any order would be a panoptic map, but the check wants this one.)"),
+    Mistake("the query number + 1 as id", map_with(numbers=lambda kept, c, things: [i + 1 for i in kept]),
+            "Ids count the segments, and stuff of one class shares one."),
+    Mistake("the class + 1 as id", map_with(numbers=lambda kept, c, things: [k + 1 for k in c]),
+            "That is a semantic map: two sheep would be one segment."),
+    Mistake("void as -1", map_with(void=-1), "Void is 0."),
+    Mistake("the score threshold fixed at 0.8", lambda x, m, things, s, o: _map(x, m, things, 0.8, o),
+            "Use score_threshold."),
+    Mistake("the overlap threshold fixed at 0.8", lambda x, m, things, s, o: _map(x, m, things, s, 0.8),
+            "Use overlap_threshold."),
+    Mistake("both thresholds fixed at 0.8", lambda x, m, things, s, o: _map(x, m, things, 0.8, 0.8),
+            "Use score_threshold and overlap_threshold."),
+    Mistake("the two thresholds exchanged", lambda x, m, things, s, o: _map(x, m, things, o, s),
+            "score_threshold is about the class, overlap_threshold about the mask."),
+    Mistake("sigmoid applied twice", map_with(probs=lambda m: m.sigmoid().sigmoid()), "One sigmoid.", TINNUNCULUS),
+    Mistake("mask logits taken for probabilities", map_with(probs=lambda m: m),
+            "m_i is the sigmoid of the mask logits."),
+)

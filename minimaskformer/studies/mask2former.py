@@ -1,0 +1,103 @@
+"""Where the field went next: the three changes of Mask2Former (Cheng et al. 2022, arXiv 2112.01527), sketched.
+
+    masked attention   a query reads only where the layer before it has drawn its mask   (section 3.2.1)
+    multi-scale        layers take turns: memory at stride 32, 16, 8, 32, ...             (section 3.2.2)
+    point losses       the mask losses look at some points, most of them uncertain        (section 3.3)
+
+A sketch to read and run on this library's pieces, not a reproduction: no deformable attention, no weights to load.
+"""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..model import Output
+from ..transformer import DecoderLayer, sine_positions
+
+
+def attention_mask(mask_logits, size):
+    """What each query must not read: bool [..., N, h*w] from the mask logits [..., N, H, W] of the layer before.
+
+    True where the mask, resized to the memory's `size` (h, w) bilinearly as logits, is below probability 0.5 (Eq. 2
+    there). A query whose mask is empty at that size reads everything: softmax over nothing would be nan.
+    """
+    lead = mask_logits.shape[:-2]
+    resized = F.interpolate(mask_logits.reshape(1, -1, *mask_logits.shape[-2:]), size=size, mode="bilinear",
+                            align_corners=False)  # [1, n, h, w]
+    forbidden = (resized.reshape(*lead, -1) < 0).detach()  # logit 0 is probability 0.5
+    return forbidden & ~forbidden.all(-1, keepdim=True)  # [..., N, h*w]
+
+
+def sample_points(maps, points):
+    """Values [M, P] of maps [M, H, W] at points [M, P, 2], (x, y) in 0 ... 1 over the picture, bilinear between pixels.
+
+    Pixel centres lie at (j + 0.5) / W; outside the outermost centres the nearest pixel counts. (The reference code
+    mixes in zeros there, which makes the border of every picture look uncertain.)
+    """
+    grid = 2 * points[:, None] - 1  # [M, 1, P, 2] in -1 ... 1, as grid_sample wants it
+    return F.grid_sample(maps[:, None], grid, padding_mode="border", align_corners=False)[:, 0, 0]
+
+
+def choose_points(mask_logits, num_points, oversample=3, importance=0.75, generator=None):
+    """Points [M, num_points, 2] to compare masks at: `importance` of them the most uncertain, the others anywhere.
+
+    mask_logits [M, H, W]. Draws oversample * num_points points, keeps those with the smallest |logit|: where a mask
+    can still change its mind, its edges above all (PointRend, Kirillov et al. 2020).
+    """
+    M = len(mask_logits)
+    candidates = torch.rand(M, oversample * num_points, 2, generator=generator)
+    uncertain = most_uncertain(sample_points(mask_logits, candidates), int(importance * num_points))  # [M, P']
+    chosen = candidates.gather(1, uncertain[..., None].expand(-1, -1, 2))  # [M, P', 2]
+    anywhere = torch.rand(M, num_points - chosen.shape[1], 2, generator=generator)
+    return torch.cat([chosen, anywhere], 1)  # [M, num_points, 2]
+
+
+def most_uncertain(logits, count):
+    """Indices [M, count] of the `count` logits [M, P] nearest to 0 of each mask, the nearest first."""
+    return logits.abs().topk(count, dim=1, largest=False).indices
+
+
+class MaskedDecoder(nn.Module):
+    """A decoder with masked attention that reads three scales in turn; each layer first reads, then talks.
+
+    The heads are the model's own, and answer after every layer, and *before* the first: its answer is the first mask.
+    """
+
+    def __init__(self, dim, num_queries, num_layers=9, num_heads=8, feedforward=2048, levels=3):
+        super().__init__()
+        self.query_features = nn.Embedding(num_queries, dim)  # learned, not zero: they draw the first masks
+        self.query_positions = nn.Embedding(num_queries, dim)
+        self.level_embedding = nn.Embedding(levels, dim)
+        self.layers = nn.ModuleList([DecoderLayer(dim, num_heads, feedforward, 0.0) for _ in range(num_layers)])
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, memories, pixel_embeddings, class_head, mask_head):
+        """memories: maps [B, C, h, w], coarse to fine; pixel_embeddings [B, E, H/4, W/4]. Returns an `Output`."""
+        B = len(pixel_embeddings)
+        keys, values = zip(*(self.flat(level, memory) for level, memory in enumerate(memories)))
+        query_positions = self.query_positions.weight.expand(B, -1, -1)  # [B, N, C]
+        x = self.query_features.weight.expand(B, -1, -1)  # [B, N, C]
+        answers = [self.answer(x, pixel_embeddings, class_head, mask_head)]
+        for i, layer in enumerate(self.layers):
+            level = i % len(memories)
+            forbidden = attention_mask(answers[-1].mask_logits, memories[level].shape[-2:])  # [B, N, P]
+            forbidden = forbidden.repeat_interleave(layer.cross_attn.num_heads, 0)  # [B * heads, N, P]
+            read = layer.cross_attn(x + query_positions, keys[level], values[level], attn_mask=forbidden,
+                                    need_weights=False)[0]
+            x = layer.norm2(x + read)
+            q = k = x + query_positions
+            x = layer.norm1(x + layer.self_attn(q, k, x, need_weights=False)[0])
+            x = layer.norm3(x + layer.mlp(x))
+            answers.append(self.answer(x, pixel_embeddings, class_head, mask_head))
+        return answers[-1]._replace(aux=tuple(answers[:-1]))
+
+    def flat(self, level, memory):
+        """Keys (with positions) and values of one scale, [B, P, C] each; a learned vector says which scale it is."""
+        image_mask = torch.ones(memory.shape[0], *memory.shape[-2:], dtype=torch.bool, device=memory.device)
+        positions = sine_positions(image_mask, memory.shape[1]).flatten(2).mT  # [B, P, C]
+        values = memory.flatten(2).mT + self.level_embedding.weight[level]  # [B, P, C]
+        return values + positions, values
+
+    def answer(self, x, pixel_embeddings, class_head, mask_head):
+        """Class and mask logits of the present states, as an `Output` without auxiliary layers."""
+        states = self.norm(x)  # [B, N, C]
+        return Output(class_head(states), torch.einsum("bnc,bchw->bnhw", mask_head(states), pixel_embeddings))

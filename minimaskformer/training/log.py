@@ -1,0 +1,114 @@
+"""What a run leaves to read: log.jsonl, TensorBoard's files on request, and how fast it went."""
+import json
+import sys
+import time
+
+import torch
+
+from ..evaluation import without_nan
+from ..weights.checkpoint import replacing
+
+
+class RunLog:
+    """log.jsonl of a folder, one dict per line; `rows` lines of an earlier part of the run are kept, later ones cut.
+
+    folder None: a log that writes nothing, for all processes but the first. Raises ValueError if TensorBoard is asked
+    for and not installed.
+    """
+
+    def __init__(self, folder, rows=0, tensorboard=False, step=0):
+        self.file = self.board = None
+        if folder is None:
+            return
+        path = folder / "log.jsonl"
+        kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:rows] if path.exists() else []
+        with replacing(path) as temporary:
+            temporary.write_text("".join(kept), encoding="utf-8")
+        if tensorboard:
+            # what an interrupted run wrote after `step` is hidden
+            self.board = writer_class()(folder / "tensorboard", purge_step=step + 1)
+        self.file = open(path, "a", encoding="utf-8")
+
+    def write(self, row):
+        """One line of JSON, out of our hands at once (a kill loses nothing, a power cut may)."""
+        if self.file is None:
+            return
+        row = {name: float(f"{value:.7g}") if isinstance(value, float) else value for name, value in row.items()}
+        self.file.write(json.dumps(without_nan(row)) + "\n")
+        self.file.flush()
+        if self.board is not None:
+            for name, value in row.items():
+                if name != "step" and value is not None:
+                    self.board.add_scalar(name, value, row["step"])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        for file in (self.file, self.board):
+            if file is not None:
+                file.close()
+
+
+def writer_class():
+    """TensorBoard's writer; ValueError if it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("TensorBoard's files need the package tensorboard (pip install tensorboard); log.jsonl is "
+                         "written without it") from error
+    return SummaryWriter
+
+
+class Speed:
+    """Images per second, the share of the time spent waiting for the loader, and memory, between two log rows.
+
+    Only steps count, not evaluations and checkpoints.
+    """
+
+    def __init__(self, device):
+        self.device = device
+        self.reset()
+
+    def reset(self):
+        """Start the next row."""
+        self.images, self.waited, self.spent = 0, 0.0, 0.0
+
+    def fetch(self, batches, count):
+        """The next `count` items of an iterator; a step begins here."""
+        self.begun = time.perf_counter()
+        try:
+            items = [next(batches) for _ in range(count)]
+        except (ValueError, OSError) as error:
+            raise as_raised(error) from error
+        self.waited += time.perf_counter() - self.begun
+        return items
+
+    def step_done(self, images):
+        """A step of so many images ends here."""
+        self.spent += time.perf_counter() - self.begun
+        self.images += images
+
+    def row(self):
+        """The figures since the last row, and a new start."""
+        figures = {"images_per_second": self.images / self.spent, "data_wait": self.waited / self.spent,
+                   "memory_gb": peak_memory(self.device) / 1e9}
+        self.reset()
+        return figures
+
+
+def as_raised(error):
+    """The error as a loader's process raised it: PyTorch puts that process's traceback into the text, before it."""
+    before, mark, message = str(error).rpartition(f"\n{type(error).__name__}: ")
+    return type(error)(message.rstrip()) if mark and "Original Traceback" in before else error
+
+
+def peak_memory(device):
+    """Most bytes held so far: of the GPU by PyTorch, or of the main memory by this process (0 where unknown)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

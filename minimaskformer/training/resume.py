@@ -1,0 +1,222 @@
+"""A run that stops can go on: training checkpoints, and stopping cleanly (lesson 10).
+
+A training checkpoint holds everything that decides what comes next: weights, optimizer, gradient scaler, the state of
+every random number generator, how far the run is, and the sums of the log row it was in the middle of. The order of
+the pictures and the learning rate are functions of the step, so nothing of them needs keeping. On a CPU a resumed run
+ends with the same bits as an uninterrupted one.
+"""
+import json
+import os
+import pickle
+import random
+import shutil
+import signal
+import threading
+import warnings
+import zlib
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+
+from ..system.distributed import gather, mean_over_processes, rank, world_size
+from ..weights.checkpoint import replacing
+from .recipes import free_fields
+
+KEPT = 2  # if the newest is damaged there is one before it
+RESULTS = ("model.safetensors", "best.safetensors", "log.jsonl", "config.json", "metrics.md", "metrics.json",
+           "curves.png", "scenes.png", "evidence.json")  # what a finished run leaves
+DAMAGED = (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError)
+
+
+@dataclass
+class Progress:
+    """How far a run is."""
+    step: int = 0
+    seconds: float = 0.0
+    rows: int = 0  # lines of log.jsonl
+    best: float | None = None  # score of best.safetensors
+    averages: dict = field(default_factory=dict)  # of the log row being collected
+
+
+def save_state(folder, parts, progress, facts):
+    """Write a training checkpoint of the current step, whole or not at all, and keep the one before it too.
+
+    parts: {name: anything with a state_dict}; facts: see `run_facts`. Every process must call it; process 0 writes.
+    """
+    progress.averages = mean_over_processes(progress.averages)
+    generators = gather(generator_states())
+    if rank() != 0:
+        return
+    path = state_folder(folder) / f"step_{progress.step:08d}.pt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        torch.save({"facts": json.dumps(facts), "progress": asdict(progress), "generators": generators,
+                    "parts": {name: part.state_dict() for name, part in parts.items()}}, temporary)
+    others = [other for other in state_files(folder) if other != path]
+    before = [other for other in others if other < path][-(KEPT - 1):]
+    for other in others:
+        if other not in before:  # too old, or left over from a future that was never reached again
+            other.unlink()
+
+
+def load_state(folder, parts, progress, facts):
+    """Put model, optimizer and all else back where the newest whole checkpoint of a folder was; False if there is none.
+
+    A damaged file gives a warning, and the one before it is taken. Raises ValueError if the run was started with other
+    settings, listing them.
+    """
+    for path in reversed(state_files(folder)):
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            break
+        except DAMAGED as error:
+            warnings.warn(f"{path} can not be read ({str(error).splitlines()[0]}); trying the checkpoint before it",
+                          stacklevel=3)
+    else:
+        if state_files(folder):
+            raise ValueError(f"none of the training checkpoints in {state_folder(folder)} can be read; start again in "
+                             f"another folder, with --start-from {folder}/model.safetensors if that file is whole")
+        return False
+    check_facts(folder, json.loads(state["facts"]), facts)
+    for name, part in parts.items():
+        part.load_state_dict(state["parts"][name])
+    device = next(parts["model"].parameters()).device
+    for name, value in state["progress"].items():
+        setattr(progress, name, value)
+    progress.averages = {name: value.to(device) for name, value in progress.averages.items()}
+    if len(state["generators"]) == world_size():
+        set_generator_states(state["generators"][rank()])
+    elif rank() == 0:
+        warnings.warn(f"the run was interrupted with {len(state['generators'])} processes and goes on with "
+                      f"{world_size()}: pictures, learning rate and optimizer continue, but dropout draws other "
+                      f"numbers", stacklevel=3)
+    return True
+
+
+def run_facts(model, dataset, config):
+    """What must be the same for a run to go on: the model, the training options, the data. A dict of plain values."""
+    options = {name: value for name, value in asdict(config).items() if name not in free_fields()}
+    image, _ = dataset[0]
+    data = {"images": len(dataset), "classes": dataset.classes.names,
+            "first image": zlib.crc32(image.contiguous().numpy())}
+    return json.loads(json.dumps({"model": asdict(model.config), "train": options, "data": data}))
+
+
+def check_facts(folder, then, now):
+    """Raise ValueError listing what differs between a run's facts then and now."""
+    lines = [f"  {group} {name}: {then.get(group, {}).get(name)} then, {now[group].get(name)} now"
+             for group in now for name in sorted(now[group].keys() | then.get(group, {}).keys())
+             if then.get(group, {}).get(name) != now[group].get(name)]
+    if lines:
+        raise ValueError(f"the run in {folder} was started otherwise, and going on would be another run:\n"
+                         + "\n".join(lines) + "\nResume with the options it was started with")
+
+
+def state_folder(folder):
+    """Where a run's training checkpoints are."""
+    return folder / "checkpoints"
+
+
+def state_files(folder):
+    """A run's training checkpoints, the oldest first."""
+    return sorted(state_folder(folder).glob("step_*.pt"))
+
+
+def set_aside(folder):
+    """Move what an earlier run left in a folder to previous/, so that nothing of two runs stands side by side.
+
+    One such run is kept, the last that had a model; of a run that ended before its first save nothing is.
+    """
+    found = [folder / name for name in RESULTS if (folder / name).exists()]
+    keep = (folder / "model.safetensors").exists()
+    if keep:
+        shutil.rmtree(folder / "previous", ignore_errors=True)
+        (folder / "previous").mkdir()
+    for path in found:
+        if keep:
+            os.replace(path, folder / "previous" / path.name)
+        else:
+            path.unlink()
+
+
+def remove_states(folder):
+    """Remove the training checkpoints of a finished run, and what a kill has left half written."""
+    if rank() == 0 and state_folder(folder).is_dir():
+        for path in (*state_files(folder), *state_folder(folder).glob("*.tmp")):
+            path.unlink()
+        if not any(state_folder(folder).iterdir()):
+            state_folder(folder).rmdir()
+
+
+def seed_everything(seed):
+    """Seed Python's, NumPy's and PyTorch's generators; each process of a group draws other numbers."""
+    random.seed(seed + rank())
+    np.random.seed((seed + rank()) % 2**32)
+    torch.manual_seed(seed + rank())
+
+
+def generator_states():
+    """The states of all random number generators that training may use, as plain values."""
+    name, keys, *rest = np.random.get_state()
+    return {"python": random.getstate(), "numpy": [name, keys.tolist(), *rest], "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None}
+
+
+def set_generator_states(states):
+    """Put the generators where `generator_states` saw them."""
+    random.setstate(states["python"])
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+class StopSignals:
+    """While it is entered, Ctrl-C and SIGTERM set `asked`, and the loop ends after its step, with a checkpoint.
+
+    Where `at_once` is set, and at a second Ctrl-C, they interrupt at once. (Not at a second one under torchrun, which
+    passes on what the terminal has sent already.)
+    """
+
+    def __init__(self):
+        self.asked, self.at_once, self.before = False, False, {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():  # only there Python allows it
+            self.before = {s: signal.signal(s, self.handle) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def handle(self, number, frame):
+        """What happens on a signal."""
+        if self.at_once or (self.asked and number == signal.SIGINT and world_size() == 1):
+            raise KeyboardInterrupt
+        if not self.asked and rank() == 0:  # os.write, because print may be what has been interrupted
+            os.write(2, b"\nstopping after this step, with a checkpoint; Ctrl-C again: at once, without\n")
+        self.asked = True
+
+
+def leave_signals_to_the_loop(worker):
+    """For processes that load data: a Ctrl-C reaches them too, and their death would end the run before its step."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def ending_workers(batches):
+    """The iterator of a DataLoader, whose processes end with the block, however it ends.
+
+    An error's traceback keeps the iterator alive. At Python's exit its processes would be asked to stop with SIGTERM,
+    which they ignore (`leave_signals_to_the_loop`), and Python would wait for them for ever.
+    """
+    try:
+        yield batches
+    finally:
+        if hasattr(batches, "_shutdown_workers"):  # not public, but there is no other way; without workers not there
+            batches._shutdown_workers()

@@ -1,0 +1,145 @@
+"""Checkpoints: ours, weights and configuration in one safetensors file; the reference zoo's; the hub's.
+
+No code inside a file is ever run: safetensors holds none, and zoo.py reads pickles with a restricted unpickler.
+"""
+import contextlib
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..config import MaskFormerConfig
+from ..model import MaskFormer
+from . import hub, zoo
+
+os.umask(UMASK := os.umask(0o077))  # there is no other way to read it
+SHIPPED = {"mini": "mini.safetensors"}  # trained models that come with the package
+
+
+def save_checkpoint(model, path, dtype=None, extra=None):
+    """Write weights and config to a safetensors file, atomically: an interrupted write leaves the old file whole.
+
+    dtype (for example torch.float16) stores floating tensors smaller; they are read back as float32. extra: a dict of
+    strings to keep in the file's header.
+    """
+    path = Path(path)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if dtype is not None:
+        tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    header = {"format": "minimaskformer", "config": json.dumps(dataclasses.asdict(model.config)), **(extra or {})}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, header)
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Write a file by way of a temporary one that takes its place when it is whole and on the disk.
+
+    So a kill, a power cut or a full disk leaves the old file. Raises OSError naming the path if writing fails.
+    """
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~UMASK)  # safetensors makes files that only their owner can read
+        os.replace(temporary, path)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
+        kept = "; the file of that name from before is whole" if path.exists() else ""
+        raise OSError(f"could not write {path}: {error}{kept}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    if hasattr(os, "O_DIRECTORY"):  # the name itself must be on the disk too; Windows does that by itself
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def load_checkpoint(path):
+    """A MaskFormer in eval mode, from one of these, told by what is in the file:
+
+    - a file of `save_checkpoint`, or a shipped name ("mini");
+    - a file of the reference zoo (.pkl, .pth, both name versions; R50, R101, Swin);
+    - a MaskFormer of the hub: its folder, or model.safetensors or pytorch_model.bin with config.json beside it.
+
+    The configuration of the last two is read off names and shapes (and config.json). Raises FileNotFoundError, or
+    ValueError if a file is truncated, of another kind, or does not fit its configuration (every missing, unexpected or
+    misshapen tensor is listed).
+    """
+    path = shipped_checkpoint(path) if str(path) in SHIPPED else Path(path)
+    if path.is_dir():
+        path = hub.weights_file(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}; shipped ones go by name: {', '.join(SHIPPED)}")
+    if path.parent.name == "checkpoints" and path.match("step_*.pt"):
+        raise ValueError(f"{path} is a training checkpoint, for --resume; the model is model.safetensors in the run's "
+                         f"folder")
+    tensors, header = read_tensors(path)
+    if header is not None and "config" in header:
+        config = _config(header["config"], path)
+    elif hub.is_hub(tensors):
+        tensors = hub.convert(tensors)
+        config = hub.read_config(path.parent, tensors)
+    elif header is None:
+        tensors = zoo.convert(tensors)
+        config = zoo.guess_config(tensors)
+    else:
+        raise ValueError(f"{path} is a safetensors file without a minimaskformer config in its header, and no "
+                         f"MaskFormer of the hub")
+    model = MaskFormer(config)
+    load_tensors(model, tensors, path)
+    return model.eval()
+
+
+def read_tensors(path):
+    """The {name: tensor} of a file of any kind, and the header of a safetensors file (None for the other kinds)."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    if start[:2] == b"PK":
+        return zoo.read_torch(path), None
+    if start[:1] == b"\x80" and start[8:] != b"{":  # a pickle; safetensors has a length of 8 bytes, then {
+        return zoo.read_pickle(path), None
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); it may be truncated: copy it or train "
+                         f"it again") from None
+
+
+def load_tensors(model, tensors, where="checkpoint"):
+    """Copy tensors into a model by name; ValueError lists every missing, unexpected or misshapen one; then none is."""
+    own = model.state_dict()
+    problems = [f"missing: {name}" for name in own if name not in tensors]
+    problems += [f"unexpected: {name}" for name in tensors if name not in own]
+    problems += [f"shape of {name}: {tuple(tensors[name].shape)} in the file, {tuple(own[name].shape)} in the model"
+                 for name in own if name in tensors and tensors[name].shape != own[name].shape]
+    if problems:
+        raise ValueError(f"{where} does not fit the model:\n  " + "\n  ".join(problems))
+    model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
+
+
+def shipped_checkpoint(name):
+    """Where a shipped checkpoint lies: data/ of a checkout, or inside the installed package."""
+    package = Path(__file__).parent.parent
+    places = [package.parent / "data" / SHIPPED[name], package / "_shipped" / SHIPPED[name]]
+    for place in places:
+        if place.is_file():
+            return place
+    raise FileNotFoundError(f"the shipped checkpoint {name!r} is in none of: {', '.join(map(str, places))}")
+
+
+def _config(text, path):
+    fields = {field.name for field in dataclasses.fields(MaskFormerConfig)}
+    values = json.loads(text)
+    unknown = sorted(set(values) - fields)
+    if unknown:
+        raise ValueError(f"{path} was written by another version: unknown configuration fields {unknown}")
+    return MaskFormerConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

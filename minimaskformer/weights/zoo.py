@@ -1,0 +1,137 @@
+"""The reference zoo's weights under our names: one table of renamings, and a reader that trusts no pickle.
+
+The zoo's files are detectron2's: a pickle (.pkl) or torch file (.pth) with {"model": {name: array}}. Names come in two
+versions; version 1 lacks the part `pixel_decoder.` (reference code, MaskFormerHead._load_from_state_dict).
+"""
+import codecs
+import math
+import pickle
+import re
+from collections import OrderedDict
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ..config import PRESETS
+from ..swin import SWINS
+
+RENAMES = [  # applied in order; \1 ... are the parts in brackets
+    (r"^backbone\.stem\.conv1\.norm\.", "backbone.stem.1."),
+    (r"^backbone\.stem\.conv1\.", "backbone.stem.0."),
+    (r"^backbone\.res(\d)\.(\d+)\.shortcut\.norm\.", r"backbone.stages.<\1>.\2.downsample.1."),
+    (r"^backbone\.res(\d)\.(\d+)\.shortcut\.", r"backbone.stages.<\1>.\2.downsample.0."),
+    (r"^backbone\.res(\d)\.(\d+)\.conv(\d)\.norm\.", r"backbone.stages.<\1>.\2.bn\3."),
+    (r"^backbone\.res(\d)\.(\d+)\.conv(\d)\.", r"backbone.stages.<\1>.\2.conv\3."),
+    (r"^backbone\.patch_embed\.proj\.", "backbone.stem.0."),
+    (r"^backbone\.patch_embed\.norm\.", "backbone.stem.2."),
+    (r"^backbone\.layers\.(\d)\.downsample\.", r"backbone.merges.\1."),
+    (r"^backbone\.layers\.(\d)\.blocks\.", r"backbone.stages.\1."),
+    (r"^(backbone\.stages\..*)\.mlp\.fc1\.", r"\1.mlp.0."),
+    (r"^(backbone\.stages\..*)\.mlp\.fc2\.", r"\1.mlp.3."),
+    (r"^backbone\.norm(\d)\.", r"backbone.norms.\1."),
+    (r"^sem_seg_head\.(?!predictor\.|pixel_decoder\.)", "sem_seg_head.pixel_decoder."),  # version 1
+    (r"^sem_seg_head\.", ""),
+    (r"^pixel_decoder\.adapter_(\d)\.norm\.", r"pixel_decoder.laterals.[\1].1."),
+    (r"^pixel_decoder\.adapter_(\d)\.", r"pixel_decoder.laterals.[\1].0."),
+    (r"^pixel_decoder\.layer_(\d)\.norm\.", r"pixel_decoder.outputs.[\1].0.1."),
+    (r"^pixel_decoder\.layer_(\d)\.", r"pixel_decoder.outputs.[\1].0.0."),
+    (r"^pixel_decoder\.input_proj\.", "pixel_decoder.encoder_proj."),
+    (r"^pixel_decoder\.transformer\.encoder\.", "pixel_decoder.encoder."),
+    (r"^predictor\.transformer\.", ""),
+    (r"^predictor\.query_embed\.", "decoder.query_positions."),
+    (r"^predictor\.class_embed\.", "class_head."),
+    (r"^predictor\.", ""),
+    (r"^mask_embed\.layers\.(\d)\.", r"mask_head.{\1}."),  # the ReLUs between them have numbers too
+    (r"\.multihead_attn\.", ".cross_attn."),
+    (r"^((?:decoder|pixel_decoder\.encoder)\..*)\.linear1\.", r"\1.mlp.0."),
+    (r"^((?:decoder|pixel_decoder\.encoder)\..*)\.linear2\.", r"\1.mlp.3."),
+]
+
+
+def our_name(name):
+    """The name a tensor of the zoo has here."""
+    for pattern, new in RENAMES:
+        name = re.sub(pattern, new, name)
+    name = re.sub(r"<(\d)>", lambda m: str(int(m[1]) - 2), name)  # res2 is stage 0
+    name = re.sub(r"\[(\d)\]", lambda m: str(int(m[1]) - 1), name)  # the zoo counts from 1
+    return re.sub(r"\{(\d)\}", lambda m: str(2 * int(m[1])), name)
+
+
+def convert(tensors):
+    """The zoo's {name: tensor} under our names, without its constants (class weights, pixel mean, Swin's indices)."""
+    return {our_name(name): torch.as_tensor(value) for name, value in tensors.items()
+            if not name.startswith("criterion.") and name not in ("pixel_mean", "pixel_std")
+            and not name.endswith(".attn.relative_position_index")}
+
+
+def guess_config(tensors):
+    """The configuration that fits converted tensors, from their names and shapes; ValueError if no preset is near.
+
+    What a missing tensor would have told is the preset's: so the caller can list it, instead of failing here.
+    """
+    def size(*names):  # length of the first of these that is there
+        return next((tensors[name].shape[0] for name in names if name in tensors and tensors[name].ndim), None)
+
+    def count(prefix):  # how many numbers follow a prefix
+        return len({name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)})
+
+    blocks = count("backbone.stages.2.")
+    width = size("backbone.stem.0.weight", "backbone.stages.0.0.conv1.weight", "backbone.stages.0.0.norm1.weight")
+    known = {(64, 6): "r50", (64, 23): "r101"} | {(w, depths[2]): name for name, (w, depths) in SWINS.items()}
+    if (width, blocks) not in known:
+        raise ValueError(f"these weights are none that we know how to read: {blocks} blocks in res4 (R50 has 6, R101 "
+                         f"23, Swin 6 or 18), {width} channels in the stem, first names {sorted(tensors)[:3]}")
+    backbone = known[width, blocks]
+    classes = size("class_head.weight", "class_head.bias")  # K + 1
+    encoder = count("pixel_decoder.encoder.")
+    config = PRESETS[backbone + ("_panoptic" if encoder or classes == 134 and backbone in SWINS else "")]
+    table = size("backbone.stages.0.0.attn.relative_position_bias_table")  # (2 w - 1)^2 of a Swin
+    num_classes = classes - 1 if classes else config.num_classes
+    return replace(config, num_classes=num_classes, window=(math.isqrt(table) + 1) // 2 if table else config.window,
+                   num_queries=size("decoder.query_positions.weight") or config.num_queries,
+                   decoder_layers=count("decoder.layers.") or config.decoder_layers,
+                   things=config.things if num_classes == config.num_classes else ())
+
+
+class ArraysOnly(pickle.Unpickler):
+    """An unpickler that builds NumPy arrays and plain containers, and refuses everything else before it can run."""
+    ALLOWED = {("collections", "OrderedDict"): OrderedDict, ("_codecs", "encode"): codecs.encode,
+               ("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
+    MULTIARRAY = {f"{package}.multiarray" for package in ("numpy.core", "numpy._core")}
+
+    def find_class(self, module, name):
+        if module in self.MULTIARRAY and name in ("_reconstruct", "scalar"):
+            return getattr(np._core.multiarray if hasattr(np, "_core") else np.core.multiarray, name)
+        if (module, name) in self.ALLOWED:
+            return self.ALLOWED[module, name]
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array: refused, nothing was run")
+
+
+def read_pickle(path):
+    """The tensors of a zoo .pkl, by a restricted unpickler; raises ValueError for anything else than arrays."""
+    try:
+        with open(path, "rb") as file:
+            content = ArraysOnly(file, encoding="latin1").load()
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, ImportError) as error:
+        raise ValueError(f"{path} can not be read as a pickle of arrays: {error}") from None
+    return model_part(content, path)
+
+
+def read_torch(path):
+    """The tensors of a .pth, with torch's own weights-only reader."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for broken or refused files
+        raise ValueError(f"{path} can not be read: it is not a file of tensors only: {str(error)[:300]}") from None
+    return model_part(content, path)
+
+
+def model_part(content, path):
+    """The {name: array} inside a checkpoint: itself, or under "model" or "state_dict"."""
+    for key in ("model", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path} holds no state dict (names and tensors), but {type(content).__name__}")
+    return {name: torch.as_tensor(value) for name, value in content.items() if hasattr(value, "shape")}
