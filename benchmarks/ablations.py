@@ -18,9 +18,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from minimaskformer.draw.comparisons import table
 
 from minimaskformer.studies.ablations import SETTINGS, Budget, build, class_map, draw_scenes, habits, predict, run
+from minimaskformer.studies.published import table
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "runs" / "ablations"

@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from minimaskformer.commands.results import draw_run
 from torch.utils.data import Dataset
 
 from minimaskformer import Lakeland, build_model
 from minimaskformer.diagnosis.measurements import measure
 from minimaskformer.diagnosis.run import diagnose, report
+from minimaskformer.draw.runs import draw_run
 from minimaskformer.evaluation import write_table
 from minimaskformer.targets import panoptic_to_target
 from minimaskformer.train import TrainConfig, train

@@ -15,11 +15,12 @@ import json
 from pathlib import Path
 
 import torch
-from minimaskformer.commands.results import draw_run
 
 from minimaskformer import build_model
-from minimaskformer.data.catalog import open_dataset, panoptic_files
+from minimaskformer.data.catalog import open_dataset
 from minimaskformer.data.combine import Regrouped
+from minimaskformer.data.folders import panoptic_files
+from minimaskformer.draw.runs import draw_run
 from minimaskformer.evaluation import summary, write_table
 from minimaskformer.train import TrainConfig, train
 

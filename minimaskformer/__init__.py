@@ -1,30 +1,50 @@
-"""minimaskformer: MaskFormer (Cheng et al. 2021, arXiv 2107.06278) in code short enough to read in an evening."""
-from .config import MaskFormerConfig
-from .data.classes import ClassTable
-from .data.lakeland import Lakeland
-from .data.readers.coco_instance import CocoInstance
-from .data.readers.coco_panoptic import CocoPanoptic
-from .data.readers.instances import InstanceFolder
-from .data.readers.semantic import SemanticFolder
-from .evaluation import evaluate
-from .inference import general_inference, instance_inference, panoptic_inference, semantic_inference, semantic_scores
-from .losses import SetCriterion, classification_loss, dice_loss, sigmoid_focal_loss
-from .mask_ap import MaskAP
-from .matching import hungarian_match, pairwise_cost
-from .metrics import MeanIoU, PanopticQuality
-from .model import MaskFormer, build_model
-from .studies.baselines import PerPixelBaseline, PerPixelBaselinePlus
-from .targets import panoptic_to_target, semantic_to_target, target_to_panoptic
-from .tta import predict_semantic_tta
-from .weights.checkpoint import load_checkpoint, save_checkpoint
+"""minimaskformer: MaskFormer (Cheng et al. 2021, arXiv 2107.06278) in code short enough to read in an evening.
+
+The files beside this one are the paper, in the order of the lessons; this list is their table of contents. All else is
+in rooms: data, training, weights, studies, draw, diagnosis, exercises, commands, system.
+"""
+from importlib import import_module
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "ClassTable", "CocoInstance", "CocoPanoptic", "InstanceFolder", "Lakeland", "MaskAP", "MaskFormer",
-    "MaskFormerConfig", "MeanIoU", "PanopticQuality", "PerPixelBaseline", "PerPixelBaselinePlus", "SemanticFolder",
-    "SetCriterion", "build_model", "classification_loss", "dice_loss", "evaluate", "general_inference",
-    "hungarian_match", "instance_inference", "load_checkpoint", "pairwise_cost", "panoptic_inference",
-    "panoptic_to_target", "predict_semantic_tta", "save_checkpoint", "semantic_inference", "semantic_scores",
-    "semantic_to_target", "sigmoid_focal_loss", "target_to_panoptic",
-]
+CONTENTS = {  # file -> public names; a file is imported when one of its names is first used, so the command line is quick
+    "targets": ["semantic_to_target", "panoptic_to_target", "target_to_panoptic"],  # lesson 01
+    "matching": ["pairwise_cost", "hungarian_match"],  # 02
+    "losses": ["sigmoid_focal_loss", "dice_loss", "classification_loss", "SetCriterion"],  # 03, 04
+    "backbone": [],  # 05
+    "swin": [],
+    "pixel_decoder": [],
+    "transformer": [],  # 06
+    "model": ["MaskFormer", "build_model"],  # 07
+    "config": ["MaskFormerConfig"],
+    "inference": ["general_inference", "semantic_scores", "semantic_inference", "panoptic_inference",
+                  "instance_inference"],  # 08
+    "predict": [],
+    "tta": ["predict_semantic_tta"],
+    "metrics": ["MeanIoU", "PanopticQuality"],  # 09
+    "mask_ap": ["MaskAP"],
+    "evaluation": ["evaluate"],
+    "train": [],  # 10: minimaskformer.train.train
+    "data.classes": ["ClassTable"],
+    "data.lakeland": ["Lakeland"],
+    "data.readers.semantic": ["SemanticFolder"],
+    "data.readers.instances": ["InstanceFolder"],
+    "data.readers.coco_panoptic": ["CocoPanoptic"],
+    "data.readers.coco_instance": ["CocoInstance"],
+    "weights.checkpoint": ["load_checkpoint", "save_checkpoint"],
+    "studies.baselines": ["PerPixelBaseline", "PerPixelBaselinePlus"],
+}
+HOME = {name: module for module, names in CONTENTS.items() for name in names}
+__all__ = sorted(HOME)
+
+
+def __getattr__(name):
+    if name in HOME:
+        return getattr(import_module(f".{HOME[name]}", __name__), name)
+    if name in CONTENTS or name in ("draw", "studies"):  # `minimaskformer.targets`, without an import of its own
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__, *CONTENTS})

@@ -1,14 +1,20 @@
 """Backbones: an image as four feature maps of strides 4, 8, 16 and 32 (lesson 05).
 
 Everything is torchvision's own network; we only cut it at the four places where the resolution halves. The maps are
-named as in the paper's code: res2 (stride 4), res3 (8), res4 (16), res5 (32).
+named as in the paper's code: res2 (stride 4), res3 (8), res4 (16), res5 (32). ImageNet weights come from torchvision's
+download or from a file; as the networks are torchvision's, they need new names and nothing else. Heads that classify
+the whole image (and MobileNetV2's last 1 x 1) have no place here and are left out.
 """
+from pathlib import Path
+
+import torch
 from torch import nn
-from torchvision.models import mobilenet_v2, resnet
+from torchvision.models import get_model, get_model_weights, list_models, mobilenet_v2, resnet
 from torchvision.models.regnet import BlockParams, RegNet
 from torchvision.ops import FrozenBatchNorm2d
 
 from .swin import SWINS, Swin
+from .system.tensors import read_torch
 
 # The mini backbone is a RegNet of our own size: one or two residual blocks a stage, full (not grouped) convolutions.
 MINI_DEPTHS, MINI_WIDTHS = [1, 1, 2, 1], [48, 96, 160, 224]
@@ -66,3 +72,75 @@ def _mini(norm):
     params = BlockParams(MINI_DEPTHS, MINI_WIDTHS, MINI_WIDTHS, [1.0] * 4, [2] * 4)
     net = RegNet(params, stem_width=32, num_classes=1, norm_layer=norm)
     return net.stem, nn.ModuleList(net.trunk_output.children()), list(MINI_WIDTHS)
+
+
+HEADS = ("fc.", "classifier.", "head.")
+
+
+def prefixes(name):
+    """Beginnings of our tensor names and of torchvision's for a backbone, as a dict ours -> theirs."""
+    if name in RESNETS:
+        return {"stem.0.": "conv1.", "stem.1.": "bn1."} | {f"stages.{i}.": f"layer{i + 1}." for i in range(4)}
+    if name in MOBILENETS:  # slices of one sequence, which keep their numbers
+        return {"stem.": "features."} | {f"stages.{i}.": "features." for i in range(4)}
+    if name in SWINS and name in list_models():  # the norms of our four maps have no pretrained counterpart
+        return ({"stem.": "features.0."} | {f"stages.{i}.": f"features.{2 * i + 1}." for i in range(4)}
+                | {f"merges.{i}.": f"features.{2 * i + 2}." for i in range(3)})
+    known = ", ".join((*RESNETS, *MOBILENETS, *(swin for swin in SWINS if swin in list_models())))
+    raise ValueError(f"torchvision has no weights for the backbone {name!r}; it has some for: {known}")
+
+
+def load_backbone_weights(backbone, name, weights="DEFAULT"):
+    """Copy ImageNet weights into a backbone (`MaskFormer.backbone`) of that torchvision name ("resnet50", ...).
+
+    weights: "DEFAULT" or another name of torchvision's (downloaded and cached by torchvision), or a file with a state
+    dict of the whole network or of its `features`. Names are paired; where they do not fit but the file has exactly as
+    many tensors as the network without its head, they are paired in order. Raises FileNotFoundError, or ValueError that
+    lists every missing, unexpected or misshapen tensor, and then changes nothing.
+    """
+    rules, own = prefixes(name), backbone.state_dict()
+    wanted = {}  # our name -> torchvision's
+    for ours in own:
+        for start, replacement in rules.items():
+            if ours.startswith(start):
+                wanted[ours] = replacement + ours[len(start):]
+    with torch.device("meta"):  # names and shapes without memory
+        template = get_model(name, weights=None).state_dict()
+    tensors = torchvision_names(read_weights(name, weights), template)
+    found = {ours: tensors[theirs] for ours, theirs in wanted.items() if theirs in tensors}
+    problems = [f"missing: {theirs}" for ours, theirs in wanted.items()
+                if ours not in found and not theirs.endswith("num_batches_tracked")]
+    problems += [f"unexpected: {theirs}" for theirs in tensors if theirs not in template]
+    problems += [f"shape of {wanted[ours]}: {tuple(tensor.shape)} in the file, {tuple(own[ours].shape)} in the backbone"
+                 for ours, tensor in found.items() if tensor.shape != own[ours].shape]
+    if problems:
+        raise ValueError(f"{weights} does not fit the backbone {name}:\n  " + "\n  ".join(problems))
+    backbone.load_state_dict(found, strict=False)
+
+
+def read_weights(name, weights):
+    """A dict name -> tensor from torchvision's download or from a file; a file's code is never run."""
+    published = get_model_weights(name).__members__
+    if str(weights) in published:
+        try:
+            return published[str(weights)].get_state_dict(progress=True, check_hash=True)
+        except OSError as error:  # no network, or a full disk
+            raise OSError(f"could not download {published[str(weights)].url} ({error}): fetch that file in another "
+                          f"way and give its path instead of {weights}") from error
+    path = Path(weights)
+    if not path.is_file():
+        raise FileNotFoundError(f"no backbone weights at {path}; give a file, or one of torchvision's names for "
+                                f"{name}: {', '.join(published)}")
+    return read_torch(path)
+
+
+def torchvision_names(tensors, template):
+    """The same tensors under the names of torchvision's whole network, whose state dict is `template`."""
+    if all(theirs in template for theirs in tensors):
+        return tensors
+    if all(f"features.{theirs}" in template for theirs in tensors):
+        return {f"features.{theirs}": tensor for theirs, tensor in tensors.items()}
+    trunk = [theirs for theirs in template if not theirs.startswith(HEADS)]
+    if len(tensors) == len(trunk):
+        return dict(zip(trunk, tensors.values()))
+    return tensors

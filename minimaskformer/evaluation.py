@@ -4,7 +4,6 @@ Under torchrun each process takes its part of the pictures. The parts are runs o
 merged in that order on process 0, so the figures are exactly those of one process.
 """
 import json
-import os
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -12,6 +11,7 @@ from tqdm.auto import tqdm
 from .metrics import MaskAP, MeanIoU, PanopticQuality
 from .predict import read_out, run
 from .system.distributed import gather, rank, world_size
+from .system.files import without_nan, write_text
 from .targets import panoptic_to_semantic
 
 CHUNK = 16
@@ -85,15 +85,6 @@ def write_table(results, classes, folder):
     write_text(folder / "metrics.md", table(results, classes))
 
 
-def without_nan(results):
-    """The same nested dicts and lists with None for nan, which JSON does not have."""
-    if isinstance(results, dict):
-        return {name: without_nan(value) for name, value in results.items()}
-    if isinstance(results, list):
-        return [without_nan(value) for value in results]
-    return None if results != results else results
-
-
 def table(results, classes):
     """Headline figures and one row per class, as Markdown."""
     head = summary(results)
@@ -114,10 +105,3 @@ def table(results, classes):
 def percent(value):
     """A figure in [0, 1] as text in percent; a dash where there is none (class absent)."""
     return "-" if value is None or value != value else f"{100 * value:.1f}"
-
-
-def write_text(path, text):
-    """Write a text file so that an interruption leaves the old one or the new one, never half."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .backbone import build_backbone
+from .backbone import build_backbone, load_backbone_weights
 from .config import MaskFormerConfig, get_config
 from .pixel_decoder import FPN, resize_mask
-from .pretrained import load_backbone_weights
 from .transformer import TransformerDecoder, TransformerEncoder, sine_positions
 
 MAPS = ("res2", "res3", "res4", "res5", "p2", "p3", "p4", "p5", "encoder")  # what queries can read

@@ -33,9 +33,6 @@ from .training.optim import parameter_groups, set_learning_rate
 from .training.recipes import TrainConfig  # noqa: F401  found here too
 from .training.resume import (
     Progress,
-    StopSignals,
-    ending_workers,
-    leave_signals_to_the_loop,
     load_state,
     remove_states,
     run_facts,
@@ -44,6 +41,7 @@ from .training.resume import (
     set_aside,
     state_files,
 )
+from .training.stopping import StopSignals, ending_workers, leave_signals_to_the_loop
 from .weights.checkpoint import save_checkpoint
 
 SMALLEST_SCALE = 1.0  # an fp16 gradient that overflows even at this loss scale is no overflow but a fault

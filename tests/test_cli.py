@@ -4,12 +4,12 @@ import multiprocessing
 from dataclasses import replace
 from importlib.util import find_spec
 
-import minimaskformer.commands.cli as cli
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import minimaskformer.commands.cli as cli
 from minimaskformer import Lakeland, build_model, load_checkpoint, save_checkpoint
 from minimaskformer.data.readers.coco_panoptic import decode_ids
 

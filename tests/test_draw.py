@@ -8,14 +8,14 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from minimaskformer.draw.names import Labels, middle, window_sums
-from minimaskformer.draw.palette import VOID, class_colors, instance_colors
 from PIL import Image
 
 from minimaskformer import draw
 from minimaskformer.data.classes import ClassTable
 from minimaskformer.data.lakeland import LAKELAND_CLASSES, Lakeland
 from minimaskformer.draw import canvas
+from minimaskformer.draw.names import Labels, middle, window_sums
+from minimaskformer.draw.palette import VOID, class_colors, instance_colors
 
 CLASSES = ClassTable(("grass", "sheep", "boat"), (False, True, True), (4, 8, 9))
 MAP = np.zeros((40, 60), np.int32)  # void on the left, two sheep that touch, a crowd of boats below right

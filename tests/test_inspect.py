@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from minimaskformer.draw.thumbnails import DPI, caption, choose, class_names, fit_captions, shortened
 from PIL import Image
 
 from minimaskformer import CocoInstance, Lakeland, draw
@@ -14,6 +13,7 @@ from minimaskformer.commands import cli
 from minimaskformer.data.catalog import open_dataset
 from minimaskformer.diagnosis.dataset import DRAWN, duplicates, inspect, report, write_report
 from minimaskformer.draw import thumbnails as sheet
+from minimaskformer.draw.thumbnails import DPI, caption, choose, class_names, fit_captions, shortened
 
 H, W = 40, 50
 

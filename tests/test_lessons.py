@@ -10,9 +10,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from splice import CHECK, splice_solutions
 
 from minimaskformer.exercises import core
-from minimaskformer.exercises.splice import CHECK, splice_solutions
 
 FOLDER = Path(__file__).resolve().parent.parent / "lessons"
 LESSONS = sorted(FOLDER.glob("*.ipynb"))

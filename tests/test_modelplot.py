@@ -5,9 +5,9 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from minimaskformer.draw.wiring import amount, draw_answers, draw_costs, draw_model, read_answer, trace
 
 from minimaskformer import Lakeland, build_model
+from minimaskformer.draw.wiring import amount, draw_answers, draw_costs, draw_model, read_answer, trace
 from minimaskformer.model import Output
 from minimaskformer.studies.cost import Cost, ModelCost, cost_by_part
 

@@ -1,6 +1,8 @@
 """Colours: golden OKLab values; distances in another colour space and another simulation of colour blindness."""
 import numpy as np
 import pytest
+
+from minimaskformer.data.classes import ClassTable
 from minimaskformer.draw.palette import (
     NATURAL,
     class_colors,
@@ -10,8 +12,6 @@ from minimaskformer.draw.palette import (
     rgb_to_oklab,
     shade,
 )
-
-from minimaskformer.data.classes import ClassTable
 
 LAKELAND = ClassTable(tuple(NATURAL), tuple(k >= 5 for k in range(11)), tuple(range(1, 12)))
 

@@ -9,12 +9,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from minimaskformer.draw.curves import curve, smooth
-from minimaskformer.draw.matching import nearest
-from minimaskformer.draw.palette import instance_colors
 
 from minimaskformer import draw
 from minimaskformer.data.classes import ClassTable
+from minimaskformer.draw.curves import curve, smooth
+from minimaskformer.draw.matching import nearest
+from minimaskformer.draw.palette import instance_colors
 
 CLASSES = ClassTable(("grass", "sheep"), (False, True), (4, 8))
 COST = np.array([[1.0, 2.5, 4.0], [0.25, 3.0, 9.0]])

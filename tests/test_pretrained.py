@@ -5,13 +5,12 @@ import pickle
 
 import pytest
 import torch
-from minimaskformer.commands.cli import main
 from torchvision.models import WeightsEnum, get_model
 
 from minimaskformer import build_model
-from minimaskformer.backbone import build_backbone
+from minimaskformer.backbone import build_backbone, load_backbone_weights
+from minimaskformer.commands.cli import main
 from minimaskformer.config import get_config
-from minimaskformer.pretrained import load_backbone_weights
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
 """How a run is set: the paper's recipes by preset, what the command line changes, and what can not be meant."""
 import json
 
-import minimaskformer.commands.cli as cli
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import minimaskformer.commands.cli as cli
 import minimaskformer.train as train_module
 from minimaskformer.config import PRESETS, get_config
 from minimaskformer.training.recipes import RECIPES, TrainConfig, learning_rate_note, train_config

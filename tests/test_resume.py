@@ -17,8 +17,8 @@ from training_runs import CONFIG, start_run
 
 import minimaskformer.train as train_module
 from minimaskformer import load_checkpoint
+from minimaskformer.system.files import replacing
 from minimaskformer.training.resume import state_files
-from minimaskformer.weights.checkpoint import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMES = ("seconds", "images_per_second", "data_wait", "memory_gb")  # what may differ

@@ -2,9 +2,9 @@
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from minimaskformer.draw.canvas import new_figure
 
 from minimaskformer.draw import runs as runplot
+from minimaskformer.draw.canvas import new_figure
 
 
 def log(n=12, scale=1.0, evaluated=True):

@@ -6,9 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from minimaskformer.data.catalog import KNOWN, READERS, Joined, open_dataset
+from minimaskformer.data.catalog import KNOWN, READERS, open_dataset
 from minimaskformer.data.checks import scan_labels
 from minimaskformer.data.classes import ClassTable
+from minimaskformer.data.combine import Joined
 from minimaskformer.data.lakeland import Lakeland
 from minimaskformer.data.readers.coco_panoptic import write_panoptic
 from minimaskformer.data.transforms import TrainingViews

@@ -1,24 +1,57 @@
-"""What each command of the command line does (cli.py has their options)."""
-import json
+"""`train`: a model, from a preset and a data set to a folder with checkpoint, log, metrics and pictures."""
+import argparse
 import sys
 from dataclasses import asdict, fields
+from pathlib import Path
 
-import torch
+from ..config import PRESETS
+from ..training.recipes import PRECISIONS, TrainConfig
+from .options import DATA, DEVICE, whole_number
+
+
+def train_options(parser):
+    """The options of a run, and one for each field of TrainConfig."""
+    parser.add_argument("--preset", default="mini", help=f"one of: {', '.join(PRESETS)}")
+    parser.add_argument("--data", default="lakeland", help=DATA)
+    parser.add_argument("--out", default="runs/mini", type=Path, help="folder of the run")
+    parser.add_argument("--start-from", help='checkpoint whose weights to start from, a file or "mini"; its class head '
+                        "only if the classes are as many")
+    parser.add_argument("--backbone-weights", help='"DEFAULT" (torchvision downloads ImageNet\'s) or a file')
+    parser.add_argument("--queries", type=whole_number, help="number of queries, if not the preset's")
+    parser.add_argument("--short-side", type=whole_number, help="short side that predict resizes to (default: "
+                        "--size, or the preset's where the paper has a recipe for it)")
+    parser.add_argument("--device", default="auto", help=DEVICE)
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out from its last checkpoint")
+    parser.add_argument("--scan", type=int, metavar="N", help="check the labels of so many images of each split before "
+                        "the first step, 0: none (default: all)")
+    for field in fields(TrainConfig):  # one that is not given is absent, and then the preset decides
+        name, kind = "--" + field.name.replace("_", "-"), {"type": type(field.default)}
+        if isinstance(field.default, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        elif isinstance(field.default, tuple):
+            kind = {"type": float, "nargs": 2, "metavar": ("LOW", "HIGH")}
+        elif field.name == "amp":
+            kind = {"nargs": "?", "const": "bf16", "choices": PRECISIONS}
+        shown = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        parser.add_argument(name, default=argparse.SUPPRESS, **kind,
+                            help=f"{field.metadata['help']} (mini: {shown})")
 
 
 def run_train(options):
     """Train, evaluate, and leave metrics and pictures beside the checkpoint (under torchrun process 0 does)."""
+    import torch
     from torchvision.ops import FrozenBatchNorm2d
 
     from ..data.catalog import open_dataset
     from ..data.checks import scan_labels
+    from ..draw.runs import draw_run
     from ..evaluation import table, write_table
     from ..model import build_model
-    from ..system.distributed import rank
+    from ..system.distributed import choose_device, rank
+    from ..system.files import check_writable
     from ..train import train
-    from ..training.recipes import RECIPES, TrainConfig, learning_rate_note, train_config
+    from ..training.recipes import RECIPES, learning_rate_note, train_config
     from ..weights.checkpoint import load_checkpoint
-    from .results import check_writable, draw_run
     given = {field.name: getattr(options, field.name) for field in fields(TrainConfig) if hasattr(options, field.name)}
     given |= {"scale": tuple(given["scale"])} if "scale" in given else {}
     config = train_config(options.preset, **given)
@@ -75,113 +108,3 @@ def start_from(model, other, where):
                 f"starts anew")
     load_tensors(model, tensors, where)
     return note
-
-
-def run_evaluate(options):
-    """Evaluate a checkpoint and print (and keep) the table."""
-    from ..data.catalog import open_dataset
-    from ..evaluation import evaluate, table, write_table
-    from ..weights.checkpoint import load_checkpoint
-    from .results import check_writable, compare_names, draw_scenes
-    model = load_checkpoint(options.checkpoint).to(choose_device(options.device))
-    dataset = open_dataset(options.data, options.split)
-    compare_names(model, dataset)
-    if options.out:
-        check_writable(options.out)
-    results = evaluate(model, dataset, options.limit)
-    if results is None:
-        return  # of several processes only the first has the figures
-    print(table(results, dataset.classes))
-    if options.out:
-        write_table(results, dataset.classes, options.out)
-        draw_scenes(model, dataset, options.out / "scenes.png")
-
-
-def run_predict(options):
-    """Segment each picture; NAME_TASK.png is for looking, NAME_TASK_ids.png / .json / .npz for working on."""
-    from ..weights.checkpoint import load_checkpoint
-    from .results import check_writable, open_picture, write_prediction
-    stems = [path.stem for path in options.images]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
-        raise ValueError(f"several pictures are called {', '.join(twice[:5])}, and results are named after them: one "
-                         f"would overwrite the other; predict them with different --out folders")
-    model = load_checkpoint(options.checkpoint).to(choose_device(options.device))
-    if options.task == "instance" and not model.config.things:
-        raise ValueError(f"no class of {options.checkpoint} is a thing, so there are no instances to find: choose "
-                         f"--task semantic or panoptic")
-    if not all(weight.isfinite().all() for weight in model.state_dict().values()):
-        raise ValueError(f"{options.checkpoint} holds weights that are not finite: take an earlier checkpoint")
-    check_writable(options.out)
-    failed = []
-    for path in options.images:
-        try:
-            image = open_picture(path)
-        except (ValueError, OSError) as error:  # the others are done all the same
-            failed.append(str(error))
-            continue
-        result = model.predict(image, options.task)
-        write_prediction(model, image, result, options.task, options.out / f"{path.stem}_{options.task}")
-    if failed:
-        raise ValueError("\n".join([f"{len(failed)} of {len(options.images)} pictures could not be read:", *failed]))
-
-
-def run_inspect(options):
-    """Look at a data set; print and keep what is found. An error at the end if pictures can not be used."""
-    from ..data.catalog import open_dataset
-    from ..diagnosis.dataset import inspect, write_report
-    from .results import check_writable
-    dataset = open_dataset(options.data, options.split)
-    check_writable(options.out)
-    try:
-        other = open_dataset(options.data, "val" if options.split == "train" else "train")
-    except (ValueError, OSError) as error:
-        other = None
-        print(f"note: there is no other split to compare with: {error}", file=sys.stderr)
-    looks = inspect(dataset, options.limit, other)
-    print(write_report(looks, dataset, f"{options.data}, {options.split}", options.out))
-    print(f"report.txt, suspicious.txt and sheets of pictures are in {options.out}")
-    broken = sum(bool(found.error) for found in looks)
-    if broken:
-        raise ValueError(f"{broken} of the {len(looks)} pictures can not be used: see {options.out / 'report.txt'}")
-
-
-def run_diagnose(options):
-    """Read a run's log, try its checkpoint on some pictures, and print the likely causes of what is wrong."""
-    from ..data.catalog import open_dataset
-    from ..diagnosis.measurements import measure
-    from ..diagnosis.run import diagnose, read_run, report
-    from ..evaluation import without_nan, write_text
-    from ..weights.checkpoint import load_checkpoint
-    from .results import compare_names
-    rows, evidence, config = read_run(options.run)
-    if (options.run / "model.safetensors").is_file():
-        model = load_checkpoint(options.run / "model.safetensors").to(choose_device(options.device))
-        dataset = open_dataset(options.data, options.split)
-        compare_names(model, dataset)
-        evidence = measure(model, dataset, options.limit)
-        write_text(options.run / "evidence.json", json.dumps(without_nan(evidence), indent=1))
-    elif evidence is None:
-        print(f"{options.run} has no model.safetensors: only the log is read")
-    print(report(diagnose(rows, evidence, config), evidence))
-
-
-def run_scenes(options):
-    """Write Lakeland scenes in COCO panoptic format."""
-    from ..data.lakeland import Lakeland
-    from ..data.readers.coco_panoptic import write_panoptic
-    dataset = Lakeland(options.split, options.size, options.difficulty, options.count)
-    write_panoptic(options.out, (dataset[i] for i in range(len(dataset))), dataset.classes, options.split)
-    print(f"{options.count} scenes are in {options.out}; use them with --data coco_panoptic:{options.out}")
-
-
-def run_progress(options):
-    """Show or reset the learner's progress."""
-    from ..exercises import progress
-    progress(reset=options.reset)
-
-
-def choose_device(name):
-    """The torch device of "auto", "cpu" or "cuda", for this process of possibly several."""
-    from ..system.distributed import start
-    return start(name)

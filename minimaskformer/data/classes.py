@@ -45,3 +45,12 @@ class ClassTable:
         except ValueError:
             raise ValueError(f"category id {category_id} is not in the class table; known ids: "
                              f"{list(self.ids)}") from None
+
+
+def classes_of(model):
+    """The class table a model was trained with, from its configuration."""
+    from ..data.classes import ClassTable
+    config = model.config
+    names = config.class_names or tuple(f"class {k}" for k in range(config.num_classes))
+    isthing = tuple(k in config.things for k in range(len(names)))
+    return ClassTable(tuple(names), isthing, tuple(range(1, len(names) + 1)))

@@ -1,4 +1,7 @@
-"""A data set with fewer, wider classes: 133 categories are too many for a hundred pictures, twelve groups are not."""
+"""Data sets made of others: with fewer, wider classes (133 are too many for a hundred pictures), or several as one."""
+from bisect import bisect_right
+from itertools import accumulate
+
 from torch.utils.data import Dataset
 
 from ..targets import panoptic_to_target
@@ -54,3 +57,47 @@ class Regrouped(Dataset):
                 segment_map[segment_map == segment["id"]] = stuff[k]["id"]
                 stuff[k]["area"] += segment["area"]
         return image, panoptic_to_target(segment_map, info, len(self.classes))
+
+
+class Joined(Dataset):
+    """Several data sets with one class table, one after the other; ValueError if their tables or names clash."""
+
+    def __init__(self, parts):
+        self.parts, self.classes = list(parts), parts[0].classes
+        if any(part.classes != self.classes for part in self.parts):
+            raise ValueError("data sets of different class tables can not be joined: "
+                             f"{[part.classes.names[:5] for part in self.parts]} ...")
+        self.ends = list(accumulate(len(part) for part in self.parts))
+        names = [part.name(i) for part in self.parts for i in range(len(part))]
+        if len(set(names)) < len(names):
+            raise ValueError(f"{len(names) - len(set(names))} images occur in more than one of the joined data sets")
+
+    def __len__(self):
+        return self.ends[-1]
+
+    def locate(self, index):
+        """Which part an index falls in, and where."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} in a data set of {len(self)}")
+        index %= len(self)
+        part = bisect_right(self.ends, index)
+        return self.parts[part], index - (self.ends[part - 1] if part else 0)
+
+    def name(self, index):
+        """The name that the part gives its item."""
+        part, inside = self.locate(index)
+        return part.name(inside)
+
+    def files(self, index):
+        """The image file and the label files of an item."""
+        part, inside = self.locate(index)
+        return part.files(inside)
+
+    def read_map(self, index):
+        """(segment_map, segments_info) of an item, without its image."""
+        part, inside = self.locate(index)
+        return part.read_map(inside)
+
+    def __getitem__(self, index):
+        part, inside = self.locate(index)
+        return part[inside]

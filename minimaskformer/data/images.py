@@ -9,7 +9,7 @@ from unicodedata import normalize
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow raises for bad files
 
@@ -91,3 +91,11 @@ def same_size(shapes, name):
             hint = ("Width and height are exchanged: is the picture rotated by its EXIF orientation? Save it upright "
                     "(data/README.md, \"Rotated pictures\")")
         raise ValueError(f"sizes (width x height) differ for image {name}: {told}. {hint}")
+
+
+def open_picture(path):
+    """A picture file as RGB PIL image, upright as a viewer shows it; a clear error for anything else."""
+    from ..data.images import open_image, rgb_array
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder: name the pictures in it, for example {path}/*.jpg")
+    return Image.fromarray(rgb_array(ImageOps.exif_transpose(open_image(path)), path))

@@ -113,3 +113,8 @@ def existing(items):
 def inner_folder(folder, name):
     """folder, or the folder `name` inside it, where the archive was unpacked."""
     return Path(folder) / name if (Path(folder) / name).is_dir() else Path(folder)
+
+
+def cityscapes_semantic(folder, split):
+    """Cityscapes without its instances."""
+    return cityscapes(folder, split, panoptic=False)

@@ -3,8 +3,8 @@
 `from minimaskformer import draw` has the ones that every lesson uses; the others are in the files of this room.
 """
 from .canvas import in_notebook, new_figure, save_figure
-from .curves import draw_cost, draw_curves
-from .matching import draw_matching
+from .curves import draw_curves
+from .matching import draw_cost, draw_matching
 from .palette import class_colors, instance_colors
 from .scenes import (
     contact_sheet,

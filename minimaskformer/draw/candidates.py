@@ -2,7 +2,6 @@
 import numpy as np
 from matplotlib.gridspec import GridSpec
 
-from ..studies.thresholds import VERDICTS
 from .canvas import INK, as_array, as_image, outline, show, tint
 from .palette import class_colors
 
@@ -83,12 +82,3 @@ def winners(query_map, class_map, classes):
     info = [{"id": int(i) + 1, "category_id": int(class_map.flat[at]), "isthing": classes.isthing[class_map.flat[at]]}
             for i, at in zip(queries, first) if i >= 0]
     return query_map + 1, info
-
-
-def tally(judged):
-    """How often each fate met each verdict: {fate: {verdict: count}}, over any number of scenes."""
-    table = {fate: dict.fromkeys(VERDICTS, 0) for fate in ("segment", "score", "overlap")}
-    for j in judged:
-        if j.verdict:
-            table[j.candidate.fate][j.verdict] += 1
-    return table

@@ -1,62 +1,12 @@
-"""Pictures of numbers: the cost matrix and the curves of a training run."""
+"""Curves of one training run, and of several side by side: a broken run against a right one, layers, query scores."""
 import numpy as np
-from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from .canvas import INK, as_array, new_figure, save_figure
+from .canvas import new_figure, save_figure
 
 NAMES = {"pq": "PQ", "pq_things": "PQ things", "pq_stuff": "PQ stuff", "miou": "mIoU"}
 LINES = {"loss": "#000000", "class": "#3364b8", "focal": "#ac331d", "dice": "#dd8934", "pq": "#000000",
          "pq_things": "#ac331d", "pq_stuff": "#3364b8", "miou": "#2e8b57", "lr": "#000000"}
-
-
-def draw_cost(ax, cost, match=None, row_names=None, col_names=None, decimals=2, title=None):
-    """A cost matrix [N, T] (queries in rows, targets in columns) with its numbers; matched cells outlined.
-
-    match: (row indices, column indices). Low costs are light. Raises ValueError for another shape, or for a match or
-    names that do not fit the matrix.
-    """
-    cost = as_array(cost)
-    if cost.ndim != 2:
-        raise ValueError(f"a cost matrix is [N, T], got shape {list(cost.shape)}")
-    n, t = cost.shape
-    row_names = [f"query {i}" for i in range(n)] if row_names is None else list(row_names)
-    col_names = [f"target {j}" for j in range(t)] if col_names is None else list(col_names)
-    if (len(row_names), len(col_names)) != (n, t):
-        raise ValueError(f"a {n} x {t} cost matrix needs {n} row names and {t} column names, "
-                         f"got {len(row_names)} and {len(col_names)}")
-    rows, columns = check_match(match, n, t) if match is not None else ([], [])
-    if ax is None:
-        ax = new_figure(max(2.5, 0.8 + 0.55 * t), max(1.8, 0.5 + 0.3 * n))[1]
-    shown = np.ma.masked_invalid(cost)
-    picture = ax.imshow(shown, cmap="Purples", aspect="auto", interpolation="nearest")
-    dark = np.ma.filled(picture.norm(shown) > 0.5, False)
-    if n <= 40 and t <= 20:
-        for i, j in np.ndindex(n, t):
-            ax.text(j, i, f"{cost[i, j]:.{decimals}f}", ha="center", va="center", fontsize=7,
-                    color="white" if dark[i, j] else INK)
-    for i, j in zip(rows, columns):
-        ax.add_patch(Rectangle((j - 0.45, i - 0.45), 0.9, 0.9, fill=False, edgecolor="#ac331d", linewidth=2,
-                               path_effects=[withStroke(linewidth=3.5, foreground="white")]))
-    ax.set_xticks(range(t), col_names, fontsize=7, rotation=0 if t <= 6 else 40, ha="center" if t <= 6 else "left")
-    ax.set_yticks(range(n), row_names, fontsize=7)
-    ax.xaxis.tick_top()
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    if title:
-        ax.set_title(title, fontsize=9)
-    return ax
-
-
-def check_match(match, n, t):
-    """The match as two lists; raises ValueError unless they are equally long and inside an n x t matrix."""
-    rows, columns = ([int(i) for i in as_array(side)] for side in match)
-    if len(rows) != len(columns):
-        raise ValueError(f"a match is two index lists of equal length, got {len(rows)} queries, {len(columns)} targets")
-    if any(not 0 <= i < n for i in rows) or any(not 0 <= j < t for j in columns):
-        raise ValueError(f"a match of {n} queries and {t} targets cannot hold queries {rows}, targets {columns}")
-    return rows, columns
 
 
 def draw_curves(rows, path=None):
@@ -129,3 +79,88 @@ def finish(ax, title, names):
         style = {"loc": "upper right", "ncols": 2} if title == "loss" else {"loc": "upper center", "ncols": 4,
                                                                              "handlelength": 1, "columnspacing": 1}
         ax.legend(fontsize=7, frameon=False, **style)
+
+
+TERMS = {"class": 1.0, "focal": 20.0, "dice": 1.0}  # what a term weighs in the total
+
+
+TICKS = (0.1, 0.2, 0.5, 1, 2, 5)
+
+
+RIGHT = "0.6"  # the run that all others are held against
+
+
+def draw_gallery(figure, runs, right, columns=4):
+    """One panel per run: the last layer's three loss terms, weighted, over the thin grey ones of a right run.
+
+    runs: {title: rows of log.jsonl}; right: rows. The last evaluation in the log stands under the title. Returns the
+    axes. Raises ValueError without runs, or for a run whose log has no losses.
+    """
+    if not runs:
+        raise ValueError("a gallery needs at least one run")
+    rows = -(-len(runs) // columns)
+    axes = np.reshape(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False), -1)
+    for ax, (title, log) in zip(axes, runs.items()):
+        for name, weight in TERMS.items():
+            steps, values = curve(log, name)
+            if not len(steps):
+                raise ValueError(f"the log of {title!r} has no term {name!r}")
+            ax.plot(*weighted(right, name, weight), color=RIGHT, linewidth=0.8)
+            ax.plot(steps, weight * smooth(values), color=LINES[name], linewidth=1.5,
+                    label=name if weight == 1 else f"{weight:g} {name}")
+        ax.set_title(f"{title}\n{last_figures(log)}", fontsize=8)
+        ax.set(yscale="log", ylim=(0.1, 5))
+        ax.set_yticks(TICKS, map(str, TICKS))
+        ax.minorticks_off()
+        ax.tick_params(labelsize=7, which="both")
+        ax.grid(color="0.92", linewidth=0.6)
+        ax.spines[["top", "right"]].set_visible(False)
+    for ax in axes[len(runs):]:
+        ax.set_axis_off()
+    for ax in axes[max(0, len(runs) - columns):len(runs)]:
+        ax.set_xlabel("step", fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    return axes[:len(runs)]
+
+
+def weighted(log, name, weight):
+    """Steps and smoothed, weighted values of one term."""
+    steps, values = curve(log, name)
+    return steps, weight * smooth(values)
+
+
+def last_figures(log):
+    """ "PQ 39, mIoU 55" of the last evaluation of a log, in percent."""
+    found = [row for row in log if row.get("pq") is not None]
+    if not found:
+        return "not evaluated"
+    return ", ".join(f"{NAMES[name]} {100 * found[-1][name]:.0f}" for name in ("pq", "miou"))
+
+
+def draw_layers(ax, log):
+    """The total loss of each decoder layer over the steps; the last layer, which answers, is the strong line.
+
+    Raises ValueError for a log without auxiliary losses.
+    """
+    layers = sorted({int(name[6:]) for row in log for name in row if name.startswith("class_")})
+    if not layers:
+        raise ValueError("this log has no auxiliary losses (class_0, ...)")
+    shades = np.linspace(0.75, 0.45, len(layers))
+    for suffix, color, label in [*((f"_{i}", str(shade), f"layer {i}") for i, shade in zip(layers, shades)),
+                                 ("", LINES["class"], "last layer")]:
+        total = sum(weight * curve(log, name + suffix)[1] for name, weight in TERMS.items())
+        ax.plot(curve(log, "class" + suffix)[0], smooth(total), color=color, linewidth=1.4, label=label)
+    ax.set(ylim=(0, None), xlabel="step")
+    ax.legend(fontsize=8, frameon=False)
+    return ax
+
+
+def draw_scores(ax, histogram, title=None):
+    """How many queries have a best class score in each tenth of 0 ... 1; histogram: ten counts."""
+    if len(histogram) != 10:
+        raise ValueError(f"a score histogram has ten counts, got {len(histogram)}")
+    ax.bar(np.arange(10) / 10 + 0.05, np.array(histogram) / max(1, sum(histogram)), 0.09, color="#3364b8")
+    ax.set(xlabel="best class score of a query", ylabel="share of the queries", xlim=(0, 1), ylim=(0, 1))
+    if title:
+        ax.set_title(title, fontsize=9)
+    return ax

@@ -1,11 +1,11 @@
 """The picture of a matching: predicted masks left, true masks right, one coloured line per pair (lesson 02)."""
 import numpy as np
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from ..targets import check_labels
-from .canvas import INK, as_array, as_image, outline, show, tint
-from .curves import check_match
+from .canvas import INK, as_array, as_image, new_figure, outline, show, tint
 from .names import Labels
 from .palette import instance_colors
 
@@ -114,3 +114,51 @@ def draw_truth(ax, image, masks, labels, colors, classes):
     Labels(ax, [(name, colors[j], masks[j], classes.isthing[labels[j]])
                 for j, name in enumerate(numbered(labels, classes)) if masks[j].any()], image.shape[:2])
     ax.set_title("the scene and its true masks", fontsize=8)
+
+
+def draw_cost(ax, cost, match=None, row_names=None, col_names=None, decimals=2, title=None):
+    """A cost matrix [N, T] (queries in rows, targets in columns) with its numbers; matched cells outlined.
+
+    match: (row indices, column indices). Low costs are light. Raises ValueError for another shape, or for a match or
+    names that do not fit the matrix.
+    """
+    cost = as_array(cost)
+    if cost.ndim != 2:
+        raise ValueError(f"a cost matrix is [N, T], got shape {list(cost.shape)}")
+    n, t = cost.shape
+    row_names = [f"query {i}" for i in range(n)] if row_names is None else list(row_names)
+    col_names = [f"target {j}" for j in range(t)] if col_names is None else list(col_names)
+    if (len(row_names), len(col_names)) != (n, t):
+        raise ValueError(f"a {n} x {t} cost matrix needs {n} row names and {t} column names, "
+                         f"got {len(row_names)} and {len(col_names)}")
+    rows, columns = check_match(match, n, t) if match is not None else ([], [])
+    if ax is None:
+        ax = new_figure(max(2.5, 0.8 + 0.55 * t), max(1.8, 0.5 + 0.3 * n))[1]
+    shown = np.ma.masked_invalid(cost)
+    picture = ax.imshow(shown, cmap="Purples", aspect="auto", interpolation="nearest")
+    dark = np.ma.filled(picture.norm(shown) > 0.5, False)
+    if n <= 40 and t <= 20:
+        for i, j in np.ndindex(n, t):
+            ax.text(j, i, f"{cost[i, j]:.{decimals}f}", ha="center", va="center", fontsize=7,
+                    color="white" if dark[i, j] else INK)
+    for i, j in zip(rows, columns):
+        ax.add_patch(Rectangle((j - 0.45, i - 0.45), 0.9, 0.9, fill=False, edgecolor="#ac331d", linewidth=2,
+                               path_effects=[withStroke(linewidth=3.5, foreground="white")]))
+    ax.set_xticks(range(t), col_names, fontsize=7, rotation=0 if t <= 6 else 40, ha="center" if t <= 6 else "left")
+    ax.set_yticks(range(n), row_names, fontsize=7)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    if title:
+        ax.set_title(title, fontsize=9)
+    return ax
+
+
+def check_match(match, n, t):
+    """The match as two lists; raises ValueError unless they are equally long and inside an n x t matrix."""
+    rows, columns = ([int(i) for i in as_array(side)] for side in match)
+    if len(rows) != len(columns):
+        raise ValueError(f"a match is two index lists of equal length, got {len(rows)} queries, {len(columns)} targets")
+    if any(not 0 <= i < n for i in rows) or any(not 0 <= j < t for j in columns):
+        raise ValueError(f"a match of {n} queries and {t} targets cannot hold queries {rows}, targets {columns}")
+    return rows, columns

@@ -25,8 +25,8 @@ from .canvas import (
     show,
     tint,
 )
-from .curves import draw_cost, draw_curves
-from .matching import draw_matching
+from .curves import draw_curves
+from .matching import draw_cost, draw_matching
 from .names import Labels
 from .palette import VOID, class_colors, instance_colors
 

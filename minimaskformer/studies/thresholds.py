@@ -98,3 +98,12 @@ def class_segments(label_map, num_classes):
     segment_map = torch.where(isclass, label_map + 1, 0).to(torch.int32)
     present = [k - 1 for k in segment_map.unique().tolist() if k > 0]
     return segment_map, [{"id": k + 1, "category_id": k, "isthing": False} for k in present]
+
+
+def tally(judged):
+    """How often each fate met each verdict: {fate: {verdict: count}}, over any number of scenes."""
+    table = {fate: dict.fromkeys(VERDICTS, 0) for fate in ("segment", "score", "overlap")}
+    for j in judged:
+        if j.verdict:
+            table[j.candidate.fate][j.verdict] += 1
+    return table

@@ -5,7 +5,9 @@ model and sees its own part of the batch; DistributedDataParallel averages the g
 process, and every function here does the obvious thing.
 """
 import os
+import sys
 from datetime import timedelta
+from functools import cache
 
 import torch
 import torch.distributed
@@ -81,3 +83,16 @@ def gather(value):
     values = [None] * world_size() if rank() == 0 else None
     torch.distributed.gather_object(value, values)
     return values
+
+
+def choose_device(name):
+    """The torch device of "auto", "cpu" or "cuda", for this process of possibly several."""
+    from ..system.distributed import start
+    return start(name)
+
+
+@cache
+def say_once(text):
+    """Print to stderr, each text once, and in one process of several."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, file=sys.stderr)

@@ -5,8 +5,7 @@ import time
 
 import torch
 
-from ..evaluation import without_nan
-from ..weights.checkpoint import replacing
+from ..system.files import replacing, without_nan
 
 
 class RunLog:

@@ -2,20 +2,18 @@
 
 No code inside a file is ever run: safetensors holds none, and zoo.py reads pickles with a restricted unpickler.
 """
-import contextlib
 import dataclasses
 import json
-import os
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..config import MaskFormerConfig
 from ..model import MaskFormer
+from ..system.files import replacing
+from ..system.tensors import read_tensors
 from . import hub, zoo
 
-os.umask(UMASK := os.umask(0o077))  # there is no other way to read it
 SHIPPED = {"mini": "mini.safetensors"}  # trained models that come with the package
 
 
@@ -33,33 +31,6 @@ def save_checkpoint(model, path, dtype=None, extra=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         save_file(tensors, temporary, header)
-
-
-@contextlib.contextmanager
-def replacing(path):
-    """Write a file by way of a temporary one that takes its place when it is whole and on the disk.
-
-    So a kill, a power cut or a full disk leaves the old file. Raises OSError naming the path if writing fails.
-    """
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~UMASK)  # safetensors makes files that only their owner can read
-        os.replace(temporary, path)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
-        kept = "; the file of that name from before is whole" if path.exists() else ""
-        raise OSError(f"could not write {path}: {error}{kept}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    if hasattr(os, "O_DIRECTORY"):  # the name itself must be on the disk too; Windows does that by itself
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def load_checkpoint(path):
@@ -96,22 +67,6 @@ def load_checkpoint(path):
     model = MaskFormer(config)
     load_tensors(model, tensors, path)
     return model.eval()
-
-
-def read_tensors(path):
-    """The {name: tensor} of a file of any kind, and the header of a safetensors file (None for the other kinds)."""
-    with open(path, "rb") as file:
-        start = file.read(9)
-    if start[:2] == b"PK":
-        return zoo.read_torch(path), None
-    if start[:1] == b"\x80" and start[8:] != b"{":  # a pickle; safetensors has a length of 8 bytes, then {
-        return zoo.read_pickle(path), None
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); it may be truncated: copy it or train "
-                         f"it again") from None
 
 
 def load_tensors(model, tensors, where="checkpoint"):

@@ -3,14 +3,10 @@
 The zoo's files are detectron2's: a pickle (.pkl) or torch file (.pth) with {"model": {name: array}}. Names come in two
 versions; version 1 lacks the part `pixel_decoder.` (reference code, MaskFormerHead._load_from_state_dict).
 """
-import codecs
 import math
-import pickle
 import re
-from collections import OrderedDict
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from ..config import PRESETS
@@ -92,46 +88,3 @@ def guess_config(tensors):
                    num_queries=size("decoder.query_positions.weight") or config.num_queries,
                    decoder_layers=count("decoder.layers.") or config.decoder_layers,
                    things=config.things if num_classes == config.num_classes else ())
-
-
-class ArraysOnly(pickle.Unpickler):
-    """An unpickler that builds NumPy arrays and plain containers, and refuses everything else before it can run."""
-    ALLOWED = {("collections", "OrderedDict"): OrderedDict, ("_codecs", "encode"): codecs.encode,
-               ("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
-    MULTIARRAY = {f"{package}.multiarray" for package in ("numpy.core", "numpy._core")}
-
-    def find_class(self, module, name):
-        if module in self.MULTIARRAY and name in ("_reconstruct", "scalar"):
-            return getattr(np._core.multiarray if hasattr(np, "_core") else np.core.multiarray, name)
-        if (module, name) in self.ALLOWED:
-            return self.ALLOWED[module, name]
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array: refused, nothing was run")
-
-
-def read_pickle(path):
-    """The tensors of a zoo .pkl, by a restricted unpickler; raises ValueError for anything else than arrays."""
-    try:
-        with open(path, "rb") as file:
-            content = ArraysOnly(file, encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, ImportError) as error:
-        raise ValueError(f"{path} can not be read as a pickle of arrays: {error}") from None
-    return model_part(content, path)
-
-
-def read_torch(path):
-    """The tensors of a .pth, with torch's own weights-only reader."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for broken or refused files
-        raise ValueError(f"{path} can not be read: it is not a file of tensors only: {str(error)[:300]}") from None
-    return model_part(content, path)
-
-
-def model_part(content, path):
-    """The {name: array} inside a checkpoint: itself, or under "model" or "state_dict"."""
-    for key in ("model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not content:
-        raise ValueError(f"{path} holds no state dict (names and tensors), but {type(content).__name__}")
-    return {name: torch.as_tensor(value) for name, value in content.items() if hasattr(value, "shape")}

@@ -2,7 +2,7 @@
 import ast
 import re
 
-from .core import find
+from minimaskformer.exercises.core import find
 
 CHECK = re.compile(r"""\bcheck\(\s*["'](\d\d\.\d+)["']\s*,\s*(\w+)""")
 

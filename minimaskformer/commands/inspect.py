@@ -1,0 +1,33 @@
+"""`inspect`: what a data set holds, and what looks wrong with it."""
+import sys
+from pathlib import Path
+
+from .options import DATA
+
+
+def inspect_options(parser):
+    """The options of `inspect`."""
+    parser.add_argument("--data", required=True, help=DATA)
+    parser.add_argument("--split", default="train", help="train, val, or another split that the data set has")
+    parser.add_argument("--limit", type=int, help="only so many pictures, spread evenly (all, if not given)")
+    parser.add_argument("--out", default="runs/inspect", type=Path, help="folder for the report and the sheets")
+
+
+def run_inspect(options):
+    """Look at a data set; print and keep what is found. An error at the end if pictures can not be used."""
+    from ..data.catalog import open_dataset
+    from ..diagnosis.dataset import inspect, write_report
+    from ..system.files import check_writable
+    dataset = open_dataset(options.data, options.split)
+    check_writable(options.out)
+    try:
+        other = open_dataset(options.data, "val" if options.split == "train" else "train")
+    except (ValueError, OSError) as error:
+        other = None
+        print(f"note: there is no other split to compare with: {error}", file=sys.stderr)
+    looks = inspect(dataset, options.limit, other)
+    print(write_report(looks, dataset, f"{options.data}, {options.split}", options.out))
+    print(f"report.txt, suspicious.txt and sheets of pictures are in {options.out}")
+    broken = sum(bool(found.error) for found in looks)
+    if broken:
+        raise ValueError(f"{broken} of the {len(looks)} pictures can not be used: see {options.out / 'report.txt'}")

@@ -1,0 +1,52 @@
+"""Folders as people have them, one reader for each: COCO files, and label images of instances."""
+from ..system.distributed import say_once
+from .combine import Joined
+from .readers.coco_instance import CocoInstance
+from .readers.coco_panoptic import CocoPanoptic
+from .readers.instances import InstanceFolder
+from .your_own import contents, instance_json
+
+
+def instances(folder, split):
+    """A folder with images/SPLIT/ and labels/SPLIT/ of one thing class."""
+    if not (folder / "images" / split).is_dir():
+        raise FileNotFoundError(f"no folder {folder / 'images' / split}: {folder} holds {contents(folder)}; expected "
+                                f"images/{split}/ and labels/{split}/ (data/README.md, \"Your own\", shows the tree)")
+    return InstanceFolder(folder / "images" / split, folder / "labels" / split)
+
+
+def coco_panoptic(folder, split):
+    """The panoptic JSONs of a split, as one data set."""
+    parts = [CocoPanoptic(json_file) for json_file in panoptic_files(folder, split)]
+    return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+def coco_instance(folder, split):
+    """The instance JSON of a split."""
+    json_file = instance_json(folder, split)
+    if json_file is None:
+        raise FileNotFoundError(f"no instances_{split}*.json in {folder} or its folder annotations: is it the right "
+                                "folder, and are the annotations unpacked?")
+    say_once(f"{json_file}: things only, pixels in no mask belong to no class. Read mask AP; PQ and mIoU do not count what "
+        f"is predicted there (own:{folder} makes them a class)")
+    return CocoInstance(json_file)
+
+
+def panoptic_files(folder, split):
+    """The panoptic JSONs of a split: one in the folder or in annotations/, or those of free/ and noncommercial/."""
+    for places in (["."], ["annotations"], ["free", "noncommercial"]):
+        files = [found for place in places if (found := panoptic_file(folder / place, split))]
+        if files:
+            return files
+    raise FileNotFoundError(f"no panoptic_{split}*.json in {folder}, nor in its folders annotations, free and "
+                            "noncommercial: is it the right folder, and are the annotations unpacked?")
+
+
+def panoptic_file(folder, split):
+    """panoptic_SPLIT.json, or the only panoptic_SPLIT*.json of a folder, or None."""
+    exact = folder / f"panoptic_{split}.json"
+    files = [exact] if exact.is_file() else sorted(folder.glob(f"panoptic_{split}*.json"))
+    if len(files) > 1:
+        raise ValueError(f"more than one file fits the split {split!r}: {', '.join(map(str, files))}. Name the split "
+                         f"in full, such as {files[0].stem.removeprefix('panoptic_')!r}")
+    return files[0] if files else None

@@ -1,0 +1,62 @@
+"""Files written whole or not at all, and folders that can be written to."""
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+os.umask(UMASK := os.umask(0o077))  # there is no other way to read it
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Write a file by way of a temporary one that takes its place when it is whole and on the disk.
+
+    So a kill, a power cut or a full disk leaves the old file. Raises OSError naming the path if writing fails.
+    """
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~UMASK)  # safetensors makes files that only their owner can read
+        os.replace(temporary, path)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
+        kept = "; the file of that name from before is whole" if path.exists() else ""
+        raise OSError(f"could not write {path}: {error}{kept}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    if hasattr(os, "O_DIRECTORY"):  # the name itself must be on the disk too; Windows does that by itself
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def without_nan(results):
+    """The same nested dicts and lists with None for nan, which JSON does not have."""
+    if isinstance(results, dict):
+        return {name: without_nan(value) for name, value in results.items()}
+    if isinstance(results, list):
+        return [without_nan(value) for value in results]
+    return None if results != results else results
+
+
+def write_text(path, text):
+    """Write a text file so that an interruption leaves the old one or the new one, never half."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def check_writable(folder):
+    """Make a folder for results before the work begins; OSError with a remedy where that can not be done."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"can not write to the folder {folder} ({error.strerror}): choose another with --out") from error
