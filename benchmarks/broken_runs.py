@@ -21,7 +21,8 @@ from minimaskformer.diagnosis.run import diagnose, report
 from minimaskformer.draw.runs import draw_run
 from minimaskformer.evaluation import write_table
 from minimaskformer.targets import panoptic_to_target
-from minimaskformer.train import TrainConfig, train
+from minimaskformer.train import train
+from minimaskformer.training.recipes import TrainConfig
 
 SIZE = 64
 UNLABELLED = (5, 6)  # houses and trees, in the run that is about void

@@ -22,7 +22,8 @@ from minimaskformer.data.combine import Regrouped
 from minimaskformer.data.folders import panoptic_files
 from minimaskformer.draw.runs import draw_run
 from minimaskformer.evaluation import summary, write_table
-from minimaskformer.train import TrainConfig, train
+from minimaskformer.train import train
+from minimaskformer.training.recipes import TrainConfig
 
 GROUPS = {  # our twelve groups -> COCO's supercategories
     "person": ("person",), "vehicle": ("vehicle",), "animal": ("animal",), "furniture": ("furniture",),

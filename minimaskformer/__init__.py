@@ -7,7 +7,8 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-CONTENTS = {  # file -> public names; a file is imported when one of its names is first used, so the command line is quick
+# file -> public names. A file is imported when one of its names is first used, so that the command line opens at once.
+CONTENTS = {
     "targets": ["semantic_to_target", "panoptic_to_target", "target_to_panoptic"],  # lesson 01
     "matching": ["pairwise_cost", "hungarian_match"],  # 02
     "losses": ["sigmoid_focal_loss", "dice_loss", "classification_loss", "SetCriterion"],  # 03, 04

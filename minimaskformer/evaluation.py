@@ -64,7 +64,7 @@ def share(items):
     return items[bounds[0]:bounds[1]]
 
 
-def score(results, classes):
+def deciding_figure(results, classes):
     """The figure that decides which checkpoint is the best: PQ, or mIoU where no class is a thing; nan counts as -1."""
     value = results["pq" if classes.things else "miou"]
     return -1.0 if value != value else value

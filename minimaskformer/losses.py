@@ -75,9 +75,9 @@ class SetCriterion(nn.Module):
 
     The focal and dice losses are divided by num_masks, the number of *targets* of the batch (as in the reference, also
     if fewer were matched), at least 1; the class loss by its weights. A batch may be spread over processes, and over
-    pieces that come one after the other: both divisors are those of the whole batch, averaged over processes once
-    (`normalizers`), so that the sum over pieces, averaged over processes, is the loss of the whole batch. (The
-    reference does so with num_masks, and divides the class loss by the weights of one process.)
+    micro-batches that come one after the other: both divisors are those of the whole batch, averaged over processes
+    once (`normalizers`), so that the sum over micro-batches, averaged over processes, is the loss of the whole batch.
+    (The reference does so with num_masks, and divides the class loss by the weights of one process.)
 
     Where a target has `valid`, void pixels count in no mask term; the reference code trains them as negatives, and so
     do we when `valid` is absent. `mask_stride` s > 1 computes the mask losses on every s-th row and column of the truth

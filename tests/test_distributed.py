@@ -12,7 +12,7 @@ from training_runs import SHARED, frozen_model, losses_and_gradients
 
 from minimaskformer import Lakeland, SetCriterion, evaluate, load_checkpoint
 from minimaskformer.train import train
-from minimaskformer.training.batches import Order, Pieces
+from minimaskformer.training.batches import BatchOrder, MicroBatches
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -84,12 +84,12 @@ def test_processes_draw_different_numbers(pair):
 def test_a_batch_that_can_not_be_shared_out(monkeypatch, tmp_path):
     import minimaskformer.train as train_module
     monkeypatch.setattr(train_module, "world_size", lambda: 3)
-    with pytest.raises(ValueError, match="batch of 4 can not be shared by 3 processes in 2 equal pieces each: choose a multiple of 6"):
+    with pytest.raises(ValueError, match="batch of 4 cannot be shared by 3 processes in 2 equal micro-batches each: choose a multiple of 6"):
         train(frozen_model(), Lakeland("train", 64, 0.3, 9), None, SHARED, tmp_path, progress=False)
     assert not list(tmp_path.iterdir())
 
 
 def test_shares_of_an_epoch_are_disjoint():
-    order = Order(24, 8)
-    seen = [key for rank in range(4) for keys in Pieces(order, 1, 3, rank=rank, world_size=4) for key in keys]
+    order = BatchOrder(24, 8)
+    seen = [key for rank in range(4) for keys in MicroBatches(order, 1, 3, rank=rank, world_size=4) for key in keys]
     assert len(seen) == 24 and sorted(seen) == [(0, i) for i in range(24)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from minimaskformer import Lakeland, build_model
-from minimaskformer.evaluation import evaluate, score, share
+from minimaskformer.evaluation import deciding_figure, evaluate, share
 
 LAKELAND = Lakeland.classes
 evaluate_module = sys.modules["minimaskformer.evaluation"]  # the package's attribute of that name is the function
@@ -50,5 +50,5 @@ def test_the_score_of_the_best_checkpoint():
     from minimaskformer import ClassTable
     stuff = ClassTable(("a", "b"), (False, False), (1, 2))
     results = {"pq": 0.3, "miou": 0.6}
-    assert score(results, LAKELAND) == 0.3 and score(results, stuff) == 0.6
-    assert score({"pq": float("nan")}, LAKELAND) == -1  # no nan wins
+    assert deciding_figure(results, LAKELAND) == 0.3 and deciding_figure(results, stuff) == 0.6
+    assert deciding_figure({"pq": float("nan")}, LAKELAND) == -1  # no nan wins

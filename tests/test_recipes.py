@@ -41,7 +41,7 @@ def test_the_rule_for_other_batch_sizes():
 
 @pytest.mark.parametrize("changes, message", [
     (dict(steps=0), "steps is a whole number from 1 on, got 0"),
-    (dict(batch_size=6, accumulate=4), "batch of 6 can not be cut into 4 equal pieces"),
+    (dict(batch_size=6, accumulate=4), "batch of 6 cannot be cut into 4 equal micro-batches"),
     (dict(amp="fp8"), "unknown amp 'fp8'; known: off, bf16, fp16"),
     (dict(learning_rate=-1e-4), "learning_rate is a number from 0 on, got -0.0001"),
     (dict(learning_rate=float("nan")), "learning_rate is a number from 0 on, got nan"),

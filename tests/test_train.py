@@ -11,10 +11,13 @@ import pytest
 import torch
 
 import minimaskformer.train as train_module
-from minimaskformer import Lakeland, build_model, load_checkpoint
+import minimaskformer.training.run as run_module
+from minimaskformer import Lakeland, SetCriterion, build_model, load_checkpoint
 from minimaskformer.evaluation import evaluate, percent, table, write_table
-from minimaskformer.train import TrainConfig, parameter_groups, set_learning_rate, train
-from minimaskformer.training.batches import Order, Pieces
+from minimaskformer.train import train
+from minimaskformer.training.batches import BatchOrder, MicroBatches
+from minimaskformer.training.optim import parameter_groups, set_learning_rate
+from minimaskformer.training.recipes import TrainConfig
 
 TINY = dict(dim=32, mask_dim=32, hidden_dim=32, feedforward=32, decoder_layers=2, encoder_layers=0, num_queries=16, short_side=64)
 CONFIG = TrainConfig(steps=4, batch_size=2, size=64, warmup=2, log_every=2, save_every=2, evaluate_images=4)
@@ -142,7 +145,7 @@ def test_what_is_not_finite_stops_the_run_and_names_the_picture(tmp_path, what, 
     model.class_head = Bad(model.class_head, 3, what)
     with pytest.raises(FloatingPointError) as error:
         train(model, data, None, CONFIG, tmp_path, progress=False)
-    picture = data.name(Order(4, 2, CONFIG.seed).batch(3)[1][1])
+    picture = data.name(BatchOrder(4, 2, CONFIG.seed).batch(3)[1][1])
     assert error.match("step 3: ") and error.match(message.format(picture))
     states = sorted((tmp_path / "checkpoints").iterdir())
     assert [path.name for path in states] == ["step_00000000.pt", "step_00000002.pt"]
@@ -153,7 +156,7 @@ def test_what_is_not_finite_stops_the_run_and_names_the_picture(tmp_path, what, 
 
 
 def test_a_loss_that_is_not_finite_names_term_and_picture(tmp_path, monkeypatch):
-    original, data = train_module.SetCriterion.forward, scenes()
+    original, data = SetCriterion.forward, scenes()
     bad = data[1][1]["masks"].sum()
 
     def broken(self, output, targets, normalizers=None):
@@ -162,7 +165,7 @@ def test_a_loss_that_is_not_finite_names_term_and_picture(tmp_path, monkeypatch)
             losses["dice_0"] = losses["dice_0"] * float("nan")
             losses["loss"] = losses["loss"] + losses["dice_0"]
         return losses
-    monkeypatch.setattr(train_module.SetCriterion, "forward", broken)
+    monkeypatch.setattr(SetCriterion, "forward", broken)
     assert bad
     with pytest.raises(FloatingPointError, match=r"step [12]: the loss is not finite \(terms: dice_0; pictures: lakeland_train_000001\)"):
         train(tiny(), data, None, CONFIG, tmp_path, progress=False)
@@ -191,7 +194,7 @@ def test_the_first_gradient_of_pieces_is_that_of_the_batch():
     items = [Lakeland("train", 64, d, 5)[i] for d, i in ((0.0, 0), (1.0, 1), (0.5, 2))]
     images, targets = torch.stack([image for image, _ in items]), [target for _, target in items]
     targets[0] = targets[0] | {"labels": targets[0]["labels"][:0], "masks": targets[0]["masks"][:0]}
-    criterion = train_module.SetCriterion(11)
+    criterion = SetCriterion(11)
     whole = criterion(model(model.normalize(images)), targets)
     whole["loss"].backward()
     expected = [p.grad.clone() for p in model.parameters()]
@@ -250,8 +253,8 @@ def test_the_best_evaluation_is_kept(tmp_path, monkeypatch):
         seen.append({name: value.clone() for name, value in model.state_dict().items()})
         results = real(model, *arguments, **options)
         return results | {"pq": next(scores)}
-    real = train_module.evaluate
-    monkeypatch.setattr(train_module, "evaluate", fake)
+    real = run_module.evaluate
+    monkeypatch.setattr(run_module, "evaluate", fake)
     config = replace(CONFIG, steps=3, evaluate_every=1, evaluate_images=1)
     train(tiny(), scenes(), Lakeland("val", 64, 0.0, 2), config, tmp_path, progress=False)
     best = load_checkpoint(tmp_path / "best.safetensors")
@@ -315,18 +318,18 @@ def test_step_schedule_and_constant():
 
 
 def test_order_shows_every_picture_once_an_epoch():
-    order = Order(5, 2, seed=3)
+    order = BatchOrder(5, 2, seed=3)
     row = [key for step in range(1, 6) for key in order.batch(step)]  # 10 places: two epochs, one batch across both
     assert sorted(row[:5]) == [(0, i) for i in range(5)] and sorted(row[5:]) == [(1, i) for i in range(5)]
     assert [i for _, i in row[:5]] != [i for _, i in row[5:]]
-    assert order.batch(4) == Order(5, 2, seed=3).batch(4) != Order(5, 2, seed=4).batch(4)
+    assert order.batch(4) == BatchOrder(5, 2, seed=3).batch(4) != BatchOrder(5, 2, seed=4).batch(4)
 
 
 @pytest.mark.parametrize("pieces, world", [(1, 2), (2, 1), (2, 3), (3, 2)])
 def test_pieces_of_all_processes_are_the_batch_without_repeats(pieces, world):
-    order = Order(40, 12)
-    shares = [list(Pieces(order, 2, 4, pieces, rank, world)) for rank in range(world)]
-    assert all(len(share) == len(Pieces(order, 2, 4, pieces)) == 3 * pieces for share in shares)
+    order = BatchOrder(40, 12)
+    shares = [list(MicroBatches(order, 2, 4, pieces, rank, world)) for rank in range(world)]
+    assert all(len(share) == len(MicroBatches(order, 2, 4, pieces)) == 3 * pieces for share in shares)
     for i, step in enumerate((2, 3, 4)):
         mine = [key for share in shares for piece in share[i * pieces:(i + 1) * pieces] for key in piece]
         assert sorted(mine) == sorted(order.batch(step)) and len(mine) == 12
@@ -340,7 +343,7 @@ def test_every_parameter_gets_a_gradient():
     for preset in ("mini", "r18", "r50_panoptic", "swin_t"):
         model = build_model(preset, **small).train()
         output = model(model.normalize(torch.stack([image, image])))
-        train_module.SetCriterion(11)(output, [empty, empty])["loss"].backward()
+        SetCriterion(11)(output, [empty, empty])["loss"].backward()
         assert [name for name, p in model.named_parameters() if p.grad is None] == [], preset
 
 

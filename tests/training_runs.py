@@ -14,10 +14,12 @@ import numpy as np
 import torch
 
 import minimaskformer.train as train_module
+import minimaskformer.training.run as run_module
 import minimaskformer.training.resume as resume
 from minimaskformer import Lakeland, SetCriterion, build_model, evaluate
 from minimaskformer.system.distributed import finish, mean_over_processes, rank, start, world_size
-from minimaskformer.train import TrainConfig, train
+from minimaskformer.train import train
+from minimaskformer.training.recipes import TrainConfig
 
 TINY = dict(dim=32, mask_dim=32, hidden_dim=32, feedforward=32, decoder_layers=2, encoder_layers=0, num_queries=16, short_side=64)
 CONFIG = TrainConfig(steps=6, batch_size=2, size=64, warmup=2, log_every=3, save_every=2, evaluate_every=3, evaluate_images=2)
@@ -96,8 +98,8 @@ def shared(folder):
     losses, gradients = losses_and_gradients(model, runner)
     results = evaluate(frozen_model(), Lakeland("val", 64, 0.5, 37), progress=False)
     written = []
-    original = train_module.save_checkpoint
-    train_module.save_checkpoint = lambda *arguments, **options: written.append(1) or original(*arguments, **options)
+    original = run_module.save_checkpoint
+    run_module.save_checkpoint = lambda *arguments, **options: written.append(1) or original(*arguments, **options)
     model = frozen_model()
     figures = train(model, Lakeland("train", 64, 0.3, 9), Lakeland("val", 64, 0.3, 4), SHARED, folder / "run", progress=False)
     found = {"losses": losses, "gradients": gradients, "weights": model.state_dict(), "wrote": len(written), "device": str(device),

@@ -27,8 +27,8 @@ def coco_instance(folder, split):
     if json_file is None:
         raise FileNotFoundError(f"no instances_{split}*.json in {folder} or its folder annotations: is it the right "
                                 "folder, and are the annotations unpacked?")
-    say_once(f"{json_file}: things only, pixels in no mask belong to no class. Read mask AP; PQ and mIoU do not count what "
-        f"is predicted there (own:{folder} makes them a class)")
+    say_once(f"{json_file}: things only, pixels in no mask belong to no class. Read mask AP; PQ and mIoU do not count "
+             f"what is predicted there (own:{folder} makes them a class)")
     return CocoInstance(json_file)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import Sampler
 
 
-class Order:
+class BatchOrder:
     """The pictures as one endless row, a new permutation each epoch, cut into batches of `batch_size`."""
 
     def __init__(self, length, batch_size, seed=0):
@@ -22,24 +22,24 @@ class Order:
         return [(place // self.length, self.permutation(place // self.length)[place % self.length].item())
                 for place in places]
 
-    def piece(self, step, piece, pieces, rank=0, world_size=1):
-        """What one process works on at once: the step's batch cut into pieces, and each piece shared out evenly."""
-        size = self.batch_size // (pieces * world_size)
-        start = (piece * world_size + rank) * size
+    def micro_batch(self, step, i, count=1, rank=0, world_size=1):
+        """What one process works on at once: a step's batch cut into `count` micro-batches, each shared out evenly."""
+        size = self.batch_size // (count * world_size)
+        start = (i * world_size + rank) * size
         return self.batch(step)[start:start + size]
 
 
-class Pieces(Sampler):
-    """The DataLoader's view of an Order: one process's pieces of the steps first ... last, one after the other."""
+class MicroBatches(Sampler):
+    """The DataLoader's view of a BatchOrder: one process's micro-batches of the steps first ... last, in order."""
 
-    def __init__(self, order, first, last, pieces=1, rank=0, world_size=1):
-        self.order, self.steps, self.pieces = order, range(first, last + 1), pieces
+    def __init__(self, order, first, last, count=1, rank=0, world_size=1):
+        self.order, self.steps, self.count = order, range(first, last + 1), count
         self.rank, self.world_size = rank, world_size
 
     def __len__(self):
-        return len(self.steps) * self.pieces
+        return len(self.steps) * self.count
 
     def __iter__(self):
         for step in self.steps:
-            for piece in range(self.pieces):
-                yield self.order.piece(step, piece, self.pieces, self.rank, self.world_size)
+            for i in range(self.count):
+                yield self.order.micro_batch(step, i, self.count, self.rank, self.world_size)

@@ -18,7 +18,7 @@ class TrainConfig:
     """
     steps: int = option(1000, "optimizer steps [160000]")
     batch_size: int = option(16, "images per step, of all processes together [16]")
-    accumulate: int = option(1, "work through the batch in this many pieces: the same step in less memory [1]")
+    accumulate: int = option(1, "work through the batch in this many micro-batches: the same step in less memory [1]")
     learning_rate: float = option(4e-4, "peak learning rate [1e-4, from a pretrained backbone]")
     backbone_multiplier: float = option(1.0, "learning rate of the backbone relative to the rest [0.1: pretrained]")
     beta2: float = option(0.98, "how slowly AdamW forgets squared gradients [0.999]")
@@ -70,7 +70,7 @@ class TrainConfig:
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")
         if self.batch_size % self.accumulate:
-            raise ValueError(f"a batch of {self.batch_size} can not be cut into {self.accumulate} equal pieces")
+            raise ValueError(f"a batch of {self.batch_size} cannot be cut into {self.accumulate} equal micro-batches")
 
 
 # The paper's runs (section 4.1), and where it is silent the reference code's configuration files: no warm-up for
