@@ -10,7 +10,8 @@ import torchvision
 from minimaskformer import build_model, load_checkpoint
 from minimaskformer.config import get_config
 from minimaskformer.swin import Swin, from_windows, relative_position_index, to_windows
-from minimaskformer.train import TrainConfig, parameter_groups
+from minimaskformer.training.optim import parameter_groups
+from minimaskformer.training.recipes import TrainConfig
 from minimaskformer.weights import zoo
 from minimaskformer.weights.checkpoint import load_tensors
 

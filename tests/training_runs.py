@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 import minimaskformer.train as train_module
-import minimaskformer.training.run as run_module
 import minimaskformer.training.resume as resume
+import minimaskformer.training.run as run_module
 from minimaskformer import Lakeland, SetCriterion, build_model, evaluate
 from minimaskformer.system.distributed import finish, mean_over_processes, rank, start, world_size
 from minimaskformer.train import train

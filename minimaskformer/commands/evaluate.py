@@ -42,5 +42,6 @@ def compare_names(model, dataset):
     pairs = list(zip(model.config.class_names or (), dataset.classes.names))
     other = [f"{k}: {a} / {b}" for k, (a, b) in enumerate(pairs) if a != b]
     if other and len(model.config.class_names) == len(dataset.classes):
-        say_once(f"note: classes are compared by index, and their names differ (model / data set): "
-                 f"{', '.join(other[:6])}{' ...' * (len(other) > 6)}. Is it the data set that the model was trained for?")
+        some = ", ".join(other[:6]) + " ..." * (len(other) > 6)
+        say_once(f"note: classes are compared by index, and their names differ (model / data set): {some}. Is it the "
+                 f"data set that the model was trained for?")

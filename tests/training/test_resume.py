@@ -20,7 +20,7 @@ from minimaskformer import load_checkpoint
 from minimaskformer.system.files import replacing
 from minimaskformer.training.resume import state_files
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TIMES = ("seconds", "images_per_second", "data_wait", "memory_gb")  # what may differ
 
 

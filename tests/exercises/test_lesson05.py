@@ -1,11 +1,11 @@
 """Lesson 05's exercises: right answers written differently, wrong ones that are no known mistake, and the library."""
 import math
 
-import banks
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from exercises import banks
 from torch import nn
 
 from minimaskformer import load_checkpoint

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from banks import all_pass, none_accused
+from exercises.banks import all_pass, none_accused
 
 from minimaskformer.exercises import core
 from minimaskformer.exercises.lessons.lesson10 import ANSWERS, learning_rate, which_mistake
@@ -13,7 +13,7 @@ from minimaskformer.exercises.lessons.lesson10_signs import best_shift, objects_
 from minimaskformer.training.optim import set_learning_rate
 from minimaskformer.training.recipes import TrainConfig
 
-SHIPPED = Path(__file__).resolve().parent.parent / "data" / "broken_runs"
+SHIPPED = Path(__file__).resolve().parents[2] / "data" / "broken_runs"
 
 
 def rate_in_cases(step, steps, peak, warmup):

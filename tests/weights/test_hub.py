@@ -13,7 +13,7 @@ from minimaskformer.config import get_config
 from minimaskformer.weights import hub, zoo
 from minimaskformer.weights.checkpoint import load_tensors
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 sys.path.insert(0, str(GOLDEN))
 import fill  # noqa: E402
 

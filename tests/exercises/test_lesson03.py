@@ -1,11 +1,11 @@
 """Lesson 03's exercises: right answers written differently, wrong ones that are no known mistake, and the library."""
 import math
 
-import banks
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from exercises import banks
 
 from minimaskformer import losses
 from minimaskformer.exercises import core

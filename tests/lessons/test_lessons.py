@@ -10,11 +10,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from splice import CHECK, splice_solutions
+from lessons.splice import CHECK, splice_solutions
 
 from minimaskformer.exercises import core
 
-FOLDER = Path(__file__).resolve().parent.parent / "lessons"
+FOLDER = Path(__file__).resolve().parents[2] / "lessons"
 LESSONS = sorted(FOLDER.glob("*.ipynb"))
 each = pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem[:2])
 

@@ -15,7 +15,7 @@ from minimaskformer.inference import semantic_scores
 from minimaskformer.predict import to_input_size
 from minimaskformer.weights import zoo
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 sys.path.insert(0, str(GOLDEN))
 import fill  # noqa: E402
 

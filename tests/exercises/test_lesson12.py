@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from banks import all_pass, none_accused
+from exercises.banks import all_pass, none_accused
 from torch import nn
 
 from minimaskformer.exercises import core

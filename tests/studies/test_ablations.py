@@ -19,7 +19,7 @@ from minimaskformer.studies import error_bars as seeds
 from minimaskformer.studies.ablations import SETTINGS, Budget, Setting
 from minimaskformer.targets import semantic_to_target
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TINY = Budget(scenes=4, validation_scenes=3, steps=2, batch_size=2)
 
 

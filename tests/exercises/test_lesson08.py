@@ -1,9 +1,9 @@
 """Lesson 08's exercises: right answers written differently, wrong ones that are no known mistake, and the library."""
-import banks
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from exercises import banks
 
 from minimaskformer import inference
 from minimaskformer.exercises import core

@@ -1,10 +1,10 @@
 """Lesson 09's exercises: right answers written differently, wrong ones that are no known mistake, and the library."""
 import math
 
-import banks
 import numpy as np
 import pytest
 import torch
+from exercises import banks
 from test_metrics import CLASSES, random_labels, random_panoptic
 
 from minimaskformer import metrics

@@ -9,7 +9,7 @@ from PIL import Image
 
 from minimaskformer.data.catalog import open_dataset
 
-SCRIPTS = re.findall(r"```python\n(.*?)```", (Path(__file__).parent.parent / "data" / "README.md").read_text("utf-8"), re.S)
+SCRIPTS = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "data" / "README.md").read_text("utf-8"), re.S)
 
 
 def run(first_words):

@@ -1,9 +1,9 @@
 """Exercises of lesson 07: banks of right and wrong solutions, and references that equal the library."""
-import banks
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from exercises import banks
 
 from minimaskformer import build_model
 from minimaskformer.exercises.lessons import lesson07

@@ -2,11 +2,11 @@
 import math
 import statistics
 
-import banks
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from exercises import banks
 from scipy import stats
 
 from minimaskformer import matching

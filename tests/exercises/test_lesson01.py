@@ -1,8 +1,8 @@
 """Lesson 01's exercises: right answers written differently, wrong ones that are no known mistake, and the library."""
-import banks
 import numpy as np
 import pytest
 import torch
+from exercises import banks
 
 from minimaskformer import Lakeland, semantic_scores, targets
 from minimaskformer.data.classes import ClassTable

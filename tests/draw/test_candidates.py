@@ -2,7 +2,7 @@
 import pytest
 import torch
 from matplotlib.figure import Figure
-from test_sweep import CLASSES, TRUTH, queries
+from studies.test_thresholds import CLASSES, TRUTH, queries
 
 from minimaskformer import general_inference
 from minimaskformer.draw import candidates as inferplot

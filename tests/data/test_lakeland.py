@@ -82,7 +82,7 @@ def test_order_of_access_and_a_fresh_process():
         cached.cache_clear()
     assert [digest(*key) for key in reversed(wanted)] == first[::-1]
     code = f"from test_lakeland import digest\nprint(*[digest(*k) for k in {wanted!r}])"
-    run = subprocess.run([sys.executable, "-c", code], cwd=__file__.rsplit("test_lakeland", 1)[0] or ".",
+    run = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent,
                          capture_output=True, text=True, check=True, env=None)
     assert run.stdout.split() == first
 

@@ -16,7 +16,8 @@ from minimaskformer.studies.baselines import (
     per_pixel_loss,
 )
 from minimaskformer.targets import panoptic_to_semantic, semantic_to_target
-from minimaskformer.train import TrainConfig, parameter_groups
+from minimaskformer.training.optim import parameter_groups
+from minimaskformer.training.recipes import TrainConfig
 
 BOTH = pytest.mark.parametrize("baseline", [PerPixelBaseline, PerPixelBaselinePlus])
 MINI = get_config("mini", short_side=64, long_side=128)

@@ -85,7 +85,7 @@ def test_what_is_said_otherwise(tmp_path):
 
 
 def test_every_name_is_told_and_documented(tmp_path):
-    readme = (Path(__file__).parent.parent / "data" / "README.md").read_text()
+    readme = (Path(__file__).parents[2] / "data" / "README.md").read_text()
     for name in READERS:
         assert f"{name}:PATH" in KNOWN and f"`{name}:" in readme, name
         refused(name, "val", ValueError, f"{name}:PATH")

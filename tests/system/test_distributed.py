@@ -14,7 +14,7 @@ from minimaskformer import Lakeland, SetCriterion, evaluate, load_checkpoint
 from minimaskformer.train import train
 from minimaskformer.training.batches import BatchOrder, MicroBatches
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
