@@ -19,8 +19,17 @@ from pathlib import Path
 
 import torch
 
-from minimaskformer.studies.ablations import SETTINGS, Budget, build, class_map, draw_scenes, habits, predict, run
-from minimaskformer.studies.published import table
+from minimaskformer.studies.ablations import (
+    SETTINGS,
+    Budget,
+    build,
+    class_map,
+    habits,
+    predict_images,
+    run_setting,
+    sample_scenes,
+)
+from minimaskformer.studies.published import settings_table
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "runs" / "ablations"
@@ -45,12 +54,12 @@ def weights(name):
 
 def write(budget, rows):
     """data/ablations.json: budget, runs, and of the first seed class maps of a few scenes and the queries' habits."""
-    images, maps = draw_scenes("val", budget)
+    images, maps = sample_scenes("val", budget)
     pictures, shares = {}, {}
     for name, setting in SETTINGS.items():
         model = build(setting, budget)
         model.load_state_dict(torch.load(weights(name)))
-        predictions = predict(model.eval(), images)
+        predictions = predict_images(model.eval(), images)
         pictures[name] = {str(i): pack(class_map(*predictions[i])) for i in PICTURES}
         if setting.model == "mask":
             shares[name] = {key: round(value, 3) for key, value in habits(predictions, maps).items()}
@@ -58,7 +67,8 @@ def write(budget, rows):
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in shipped.items() if key != "runs")
     runs = ",\n".join(map(json.dumps, rows))
     (ROOT / "data" / "ablations.json").write_text(f'{{{lines},\n"runs": [\n{runs}\n]}}\n')
-    print(f"{len(rows)} runs, {sum(row['cpu_seconds'] for row in rows) / 60:.0f} minutes of one core\n{table(rows)}")
+    minutes = sum(row["cpu_seconds"] for row in rows) / 60
+    print(f"{len(rows)} runs, {minutes:.0f} minutes of one core\n{settings_table(rows)}")
 
 
 def pack(class_map):
@@ -80,13 +90,13 @@ def main():
         warnings.filterwarnings("ignore", message="an image has")  # fewer queries than classes is what we want to see
         FOLDER.mkdir(parents=True, exist_ok=True)
         done = {(row["setting"], row["seed"]) for row in read(path)}
-        scenes, validation = draw_scenes("train", budget), draw_scenes("val", budget)
+        scenes, validation = sample_scenes("train", budget), sample_scenes("val", budget)
         for seed in args.seeds:
             for name in args.settings:
                 if (name, seed) in done:
                     continue
                 keep = weights(name) if seed == args.seeds[0] else None
-                row = run(name, seed, budget, scenes, validation, keep)
+                row = run_setting(name, seed, budget, scenes, validation, keep)
                 with open(path, "a") as file:
                     file.write(json.dumps(row) + "\n")
                 figures = row["semantic"]

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from minimaskformer.data.lakeland import Lakeland
-from minimaskformer.data.lakeland_sprites import LADDER, SPRITES, sprite
+from minimaskformer.data.lakeland_sprites import SIZE_LADDER, SPRITES, sprite
 
 
 def rate(function, indices, seconds):
@@ -39,7 +39,7 @@ def pillow_peer(data, indices):
         sprites = []
         for s in info:
             if s["isthing"]:
-                level = int(np.argmin([abs(f * n - 1.25 * s["area"] ** .5) for f in LADDER]))
+                level = int(np.argmin([abs(f * n - 1.25 * s["area"] ** .5) for f in SIZE_LADDER]))
                 picture = sprite(data.seed, n, s["category_id"] - 5, rng.randrange(SPRITES))[level]
                 picture = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
                 mask = picture.getchannel("A").point([0] * 128 + [255] * 128)

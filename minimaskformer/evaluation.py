@@ -12,10 +12,9 @@ from .metrics import MaskAP, MeanIoU, PanopticQuality
 from .predict import read_out, run
 from .system.distributed import gather, rank, world_size
 from .system.files import without_nan, write_text
-from .targets import panoptic_to_semantic
+from .targets import VOID, panoptic_to_semantic
 
-CHUNK = 16
-VOID = -1  # in class maps; the usual 255 would be a class where there are more than 255
+AT_ONCE = 16
 
 
 def evaluate(model, dataset, limit=None, progress=True, **thresholds):
@@ -34,8 +33,8 @@ def evaluate(model, dataset, limit=None, progress=True, **thresholds):
         raise ValueError(f"the model predicts {model.config.num_classes} classes, the data set has {len(classes)}: "
                          f"{', '.join(classes.names[:8])} ...")
     semantic, panoptic, instance = metrics = MeanIoU(len(classes), VOID), PanopticQuality(classes), MaskAP(classes)
-    for start in tqdm(share(range(0, count, CHUNK)), desc="evaluate", disable=not progress or rank() != 0):
-        items = [dataset[i] for i in range(start, min(start + CHUNK, count))]
+    for start in tqdm(share(range(0, count, AT_ONCE)), desc="evaluate", disable=not progress or rank() != 0):
+        items = [dataset[i] for i in range(start, min(start + AT_ONCE, count))]
         for i, (_, target), prediction in zip(range(start, count), items, run(model, [image for image, _ in items])):
             truth = target["segment_map"], target["segments_info"]
             class_logits, mask_logits, size = prediction

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import torch
 
+from .system.tensors import to_numpy
 from .targets import check_labels, check_segments
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -153,8 +154,3 @@ def average(values):
     """The mean of what is not nan (class and size without truth), nan if there is nothing."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else math.nan
-
-
-def to_numpy(values):
-    """A tensor (of any device) or array-like as an array."""
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)

@@ -17,6 +17,8 @@ They never meet: void has no index, no-object is index K and occurs in predictio
 import numpy as np
 import torch
 
+VOID = -1  # in our class maps: nobody knows the class. The 255 of files would be a class where there are more than 255
+
 
 def panoptic_to_target(segment_map, segments_info, num_classes):
     """Turn a panoptic map into the set {(c_i, m_i)} the model is trained on (paper, section 3.2).
@@ -70,13 +72,20 @@ def semantic_to_target(label_map, num_classes, things=(), ignore=255):
 
     label_map: integer [H, W] of class indices; `ignore` marks void pixels. Raises ValueError for any other value.
     """
+    return panoptic_to_target(*semantic_to_panoptic(label_map, num_classes, things, ignore), num_classes)
+
+
+def semantic_to_panoptic(label_map, num_classes, things=(), ignore=VOID):
+    """A label map as a panoptic map: all pixels of one class are one segment, with the id class + 1 (section 4.1).
+
+    label_map: integer [H, W] of class indices; `ignore` marks void pixels. Raises ValueError for any other value.
+    """
     label_map = torch.as_tensor(label_map).to(torch.int64)
     present = [c for c in torch.unique(label_map).tolist() if c != ignore]
     check_labels(present, num_classes, "label map")
     segment_map = torch.where(label_map == ignore, 0, label_map + 1).to(torch.int32)
-    info = [{"id": c + 1, "category_id": c, "isthing": c in things, "iscrowd": 0,
-             "area": int((label_map == c).sum())} for c in present]
-    return panoptic_to_target(segment_map, info, num_classes)
+    return segment_map, [{"id": c + 1, "category_id": c, "isthing": c in things, "iscrowd": 0,
+                          "area": int((label_map == c).sum())} for c in present]
 
 
 def target_to_panoptic(target, things):

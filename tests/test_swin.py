@@ -29,7 +29,7 @@ def weights():
 
 @pytest.fixture(scope="module")
 def model(weights):
-    tensors = zoo.convert(weights)
+    tensors = zoo.convert_zoo(weights)
     model = build_model(zoo.guess_config(tensors))
     load_tensors(model, tensors)
     return model.eval()

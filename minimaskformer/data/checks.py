@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .images import BROKEN, same_size
+from .images import BROKEN, check_same_size
 
-SHOWN = 20  # files listed in an error
+FILES_NAMED = 20  # files listed in an error
 LONG = 1000  # from so many files on, a progress bar
 
 
@@ -27,7 +27,7 @@ def scan_labels(dataset, limit=None, workers=None):
         dataset = dataset.dataset  # views or groups of another data set: the files are the other's
     if not hasattr(dataset, "read_map"):
         return 0
-    indices = spread(len(dataset), limit)
+    indices = even_indices(len(dataset), limit)
     found = map_threads(lambda index: file_problem(dataset, index), indices, workers,
                         "checking labels" if len(indices) > LONG else None)
     stop_at_bad([error for error in found if error], len(indices),
@@ -39,12 +39,12 @@ def scan_labels(dataset, limit=None, workers=None):
 def stop_at_bad(bad, count, remedy="Mend or remove these files"):
     """Raise ValueError if there are texts of what is wrong with items, of so many: a list of the first of them."""
     if bad:
-        listed = "\n".join(f"  {error}" for error in bad[:SHOWN])
-        more = f"\n  ... and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        listed = "\n".join(f"  {error}" for error in bad[:FILES_NAMED])
+        more = f"\n  ... and {len(bad) - FILES_NAMED} more" if len(bad) > FILES_NAMED else ""
         raise ValueError(f"{len(bad)} of the {count} items checked can not be used:\n{listed}{more}\n{remedy}")
 
 
-def spread(count, limit=None):
+def even_indices(count, limit=None):
     """`limit` indices spread evenly over 0 ... count - 1, or all of them."""
     if limit is not None and limit < 1:
         raise ValueError(f"a limit is at least 1, got {limit}")
@@ -67,7 +67,7 @@ def file_problem(dataset, index):
     try:
         segment_map, _ = dataset.read_map(index)
         image_file, label_files = dataset.files(index)
-        same_size({str(image_file): image_size(image_file), str(label_files[0]): segment_map.shape},
+        check_same_size({str(image_file): image_size(image_file), str(label_files[0]): segment_map.shape},
                   dataset.name(index))
     except (ValueError, OSError) as error:
         return str(error)

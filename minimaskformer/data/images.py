@@ -81,7 +81,7 @@ def stored_file(folder, name):
     return place
 
 
-def same_size(shapes, name):
+def check_same_size(shapes, name):
     """Raise ValueError unless the files of an item agree in size. shapes: {file: (height, width)}."""
     shapes = {file: tuple(shape) for file, shape in shapes.items()}
     if len(set(shapes.values())) > 1:

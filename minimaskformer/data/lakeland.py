@@ -18,7 +18,7 @@ import torch
 from ..targets import panoptic_to_target
 from .classes import ClassTable
 from .lakeland_land import GRASS, PATH, WATER, Landscape, expose, haze
-from .lakeland_sprites import LADDER, SPRITES, shadow, sprite
+from .lakeland_sprites import SIZE_LADDER, SPRITES, shadow, sprite
 
 NAMES = ("sky", "mountain", "water", "grass", "path", "house", "tree", "sheep", "boat", "balloon", "duck")
 LAKELAND_CLASSES = ClassTable(NAMES, tuple(k >= 5 for k in range(11)), tuple(range(1, 12)))
@@ -26,7 +26,7 @@ HOUSE, TREE, SHEEP, BOAT, BALLOON, DUCK = range(5, 11)
 ROCK = 11  # drawn like a thing, labelled like nothing
 SPLITS = {"train": 2107, "val": 6278}
 FULL_SIZE = {HOUSE: .34, TREE: .36, SHEEP: .22, BOAT: .3, DUCK: .18, ROCK: .13}  # at the viewer's feet, of the side
-FIRST, CROWD, VOID = 16, 254, 255  # labels while a scene is painted: class of stuff, first thing, crowd, void
+FIRST, CROWD, VOID_LABEL = 16, 254, 255  # labels while a scene is painted: class of stuff, first thing, crowd, void
 GROUND = {HOUSE: (GRASS,), TREE: (GRASS,), SHEEP: (GRASS, PATH), ROCK: (GRASS, PATH), BOAT: (WATER,), DUCK: (WATER,)}
 
 
@@ -80,7 +80,7 @@ class Job(NamedTuple):
     xs: tuple
     y: float
     size: float
-    look: tuple  # number in the bank, mirrored?, order of the colour channels, gain of each (of 256)
+    scene_look: tuple  # number in the bank, mirrored?, order of the colour channels, gain of each (of 256)
 
 
 def draw(seed, index, n, difficulty):
@@ -101,7 +101,7 @@ def draw(seed, index, n, difficulty):
     return expose(u, scene.image, seed, difficulty), *scene.segments()
 
 
-def look(u, kind, camouflage):
+def scene_look(u, kind, camouflage):
     """How one thing differs from the picture in the bank."""
     order = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))[int(u(0, 6))]
     gain = tuple(int(c * u(.82, 1)) for c in camouflage)
@@ -118,7 +118,8 @@ def plan_things(u, land, difficulty):
             kind = (HOUSE, TREE, SHEEP)[int(3 * x)]
         if kind == BALLOON:
             size = .1 + .2 * (s - .8) / .4
-            jobs.append(Job(kind, (x,), min(size + y * horizon * .8, horizon * .98), size, look(u, kind, camouflage)))
+            foot = min(size + y * horizon * .8, horizon * .98)
+            jobs.append(Job(kind, (x,), foot, size, scene_look(u, kind, camouflage)))
             continue
         if kind in (BOAT, DUCK):
             cx, cy, rx, ry = land.lake
@@ -127,15 +128,15 @@ def plan_things(u, land, difficulty):
         else:
             y, xs = horizon + .015 + y * (1.02 - horizon), (x, 1 - x, (x + .5) % 1)
         size = FULL_SIZE[kind] * s * (.4 + .6 * (y - horizon) / (1 - horizon))  # near is large
-        jobs.append(Job(kind, xs, y, size, look(u, kind, camouflage)))
+        jobs.append(Job(kind, xs, y, size, scene_look(u, kind, camouflage)))
         if kind in (SHEEP, DUCK, TREE) and u(0, 1) < .3 + .3 * d:  # a herd or a wood: same class, touching
             for _ in range(int(u(1, 3 + 2 * d))):
                 x += (1 if u(0, 1) < .5 else -1) * size * u(.4, .9)
-                jobs.append(Job(kind, (x,), y + u(-.02, .02), size * u(.85, 1.1), look(u, kind, camouflage)))
+                jobs.append(Job(kind, (x,), y + u(-.02, .02), size * u(.85, 1.1), scene_look(u, kind, camouflage)))
     for _ in range(int(u(0, 1.8 + 3 * d))):
         y = horizon + .03 + u(0, 1 - horizon)
         size = FULL_SIZE[ROCK] * u(.7, 1.3) * (.4 + .6 * (y - horizon) / (1 - horizon))
-        jobs.append(Job(ROCK, (u(0, 1),), y, size, look(u, ROCK, camouflage)))
+        jobs.append(Job(ROCK, (u(0, 1),), y, size, scene_look(u, ROCK, camouflage)))
     return jobs
 
 
@@ -154,7 +155,7 @@ def plan_flock(u, land, difficulty):
     for _ in range(int(u(14, 22))):
         dx, dy = u(-1, 1), u(-1, 1)
         jobs.append(Job(kind, (x + .9 * dx * rx,), y + dy * ry * (1 - dx * dx), size * u(.9, 1.1),
-                        look(u, kind, (256, 256, 256))))
+                        scene_look(u, kind, (256, 256, 256))))
     return kind, (x, y - size * .4, rx, ry + size * .5), sorted(jobs, key=lambda job: job.y)
 
 
@@ -174,7 +175,8 @@ class Painting:
     def place(self, job, label=None):
         """Paint one thing where it may stand, with its shadow; `label` is for what is no instance of its own."""
         n, (k, mirrored, order, gain) = self.n, job.look
-        picture = sprite(self.seed, n, job.kind - HOUSE, k)[min(bisect.bisect(LADDER, job.size), len(LADDER) - 1)]
+        step = min(bisect.bisect(SIZE_LADDER, job.size), len(SIZE_LADDER) - 1)
+        picture = sprite(self.seed, n, job.kind - HOUSE, k)[step]
         h, w = picture.shape[1:]
         foot = int(job.y * n)
         for x in job.xs:
@@ -199,7 +201,7 @@ class Painting:
         view += colours * gain + alpha * self.air[:, row, None, None]
         view >>= 8
         if label is None:
-            label = VOID if job.kind == ROCK else FIRST + len(self.classes)
+            label = VOID_LABEL if job.kind == ROCK else FIRST + len(self.classes)
             if job.kind != ROCK:
                 self.classes.append(job.kind)
         np.copyto(self.labels[y0:y1, x0:x1], label, where=alpha > 127)

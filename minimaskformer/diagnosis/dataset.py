@@ -13,13 +13,13 @@ from unicodedata import combining, east_asian_width
 import numpy as np
 from PIL import Image
 
-from ..data.checks import map_threads, spread
+from ..data.checks import even_indices, map_threads
 from ..data.readers.label_maps import looks_lossy
 
 DRAWN = 200  # how many scenes of a data set without files are looked at, unless a limit says otherwise
 CELL = 16  # pixels of one cell of the mask logits, 4 x 4: a smaller segment has less than one
 ORIENTATION = 0x0112  # the EXIF tag
-SHOWN = 5  # files named per reason; the file suspicious.txt has them all
+FILES_PER_REASON = 5  # files named per reason; the file suspicious.txt has them all
 
 
 @dataclass
@@ -100,7 +100,7 @@ def file_of(dataset, index):
     return str(dataset.files(index)[0]) if hasattr(dataset, "files") else dataset.name(index)
 
 
-def duplicates(files, others=()):
+def duplicate_files(files, others=()):
     """{file: an earlier file, or one of `others`, of the very same bytes}. Only files of equal length are read."""
     first, twins, by_length = {}, {}, defaultdict(list)
     for file in [*others, *files]:
@@ -122,11 +122,11 @@ def inspect(dataset, limit=None, other=None, workers=None, progress=True):
     """
     if limit is None and not hasattr(dataset, "files"):
         limit = DRAWN
-    indices = spread(len(dataset), limit)
+    indices = even_indices(len(dataset), limit)
     looks = map_threads(lambda index: look(dataset, index), indices, workers, "inspect" if progress else None)
     if hasattr(dataset, "files"):
         others = [file_of(other, i) for i in range(len(other))] if hasattr(other, "files") else []
-        twins = duplicates([found.file for found in looks], others)
+        twins = duplicate_files([found.file for found in looks], others)
         for found in looks:
             if found.file in twins:
                 where = "the other split" if twins[found.file] in set(others) else "this split"
@@ -134,7 +134,7 @@ def inspect(dataset, limit=None, other=None, workers=None, progress=True):
     return looks
 
 
-def report(looks, dataset, title):
+def data_report(looks, dataset, title):
     """The findings as text."""
     good = [found for found in looks if not found.error]
     lines = [f"{title}: {len(looks)} of {len(dataset)} pictures looked at", ""]
@@ -196,16 +196,16 @@ def amounts(looks):
 def suspects(looks):
     """Files that can not be used and files that look wrong, a few named for each reason."""
     broken = [found for found in looks if found.error]
-    lines = [f"can not be used: {len(broken)}", *(f"  {found.error}" for found in broken[:4 * SHOWN])]
-    lines += [f"  ... and {len(broken) - 4 * SHOWN} more"] * (len(broken) > 4 * SHOWN)
+    lines = [f"can not be used: {len(broken)}", *(f"  {found.error}" for found in broken[:4 * FILES_PER_REASON])]
+    lines += [f"  ... and {len(broken) - 4 * FILES_PER_REASON} more"] * (len(broken) > 4 * FILES_PER_REASON)
     by_reason = defaultdict(list)
     for found in looks:
         for reason in found.reasons:
             by_reason[reason].append(found.file)
     lines.append(f"suspicious: {sum(bool(found.reasons) for found in looks)}")
     for reason, files in sorted(by_reason.items(), key=lambda pair: len(pair[1])):  # the rare ones tell more
-        lines += [f"  {len(files)} x {reason}", *(f"      {file}" for file in files[:SHOWN])]
-        lines += [f"      ... and {len(files) - SHOWN} more"] * (len(files) > SHOWN)
+        lines += [f"  {len(files)} x {reason}", *(f"      {file}" for file in files[:FILES_PER_REASON])]
+        lines += [f"      ... and {len(files) - FILES_PER_REASON} more"] * (len(files) > FILES_PER_REASON)
     return lines
 
 
@@ -214,7 +214,7 @@ def write_report(looks, dataset, title, folder):
     from ..draw.thumbnails import choose, draw_sheet
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    text = report(looks, dataset, title)
+    text = data_report(looks, dataset, title)
     (folder / "report.txt").write_text(text, encoding="utf-8")
     rows = [f"{found.file}\t{found.error or '; '.join(found.reasons)}" for found in looks
             if found.error or found.reasons]

@@ -4,14 +4,13 @@ import math
 import torch
 from scipy.ndimage import binary_dilation
 
-from ..evaluation import VOID
 from ..losses import SetCriterion
 from ..metrics import MeanIoU, PanopticQuality
 from ..model import Output
 from ..predict import bilinear, read_out, run, to_input_size
-from ..targets import panoptic_to_semantic
+from ..targets import VOID, panoptic_to_semantic
 
-THRESHOLDS = (0.3, 0.5, 0.8)  # score thresholds of panoptic inference that are compared
+SCORE_THRESHOLDS = (0.3, 0.5, 0.8)  # score thresholds of panoptic inference that are compared
 
 
 @torch.no_grad()
@@ -25,7 +24,7 @@ def measure(model, dataset, images=50):
     if images < 1:
         raise ValueError(f"there is nothing to diagnose on: {images} pictures (the data set is empty, or the limit is "
                          f"below 1)")
-    quality = {threshold: PanopticQuality(classes) for threshold in THRESHOLDS}
+    quality = {threshold: PanopticQuality(classes) for threshold in SCORE_THRESHOLDS}
     ious = {shift: MeanIoU(K, VOID) for shift in (-1, 0, 1)}  # of the classes as predicted, and moved by one
     scores, counts = [], {"targets": 0, "objects": 0, "kept": 0, "twins": 0}
     low, high, spreads = math.inf, -math.inf, []
@@ -42,13 +41,13 @@ def measure(model, dataset, images=50):
         counts["objects"] += int(is_object.sum())
         counts["kept"] += int((is_object & (best > model.config.score_threshold)).sum())
         counts["twins"] += twins(mask_logits[is_object], query_class[is_object])
-        spreads.append(spread(class_logits))
+        spreads.append(query_spread(class_logits))
         low, high = min(low, mask_logits.min().item()), max(high, mask_logits.max().item())
         prediction = class_logits, mask_logits, size
         masks = bilinear(to_input_size(mask_logits, size.network, model.config.size_divisibility), size.picture)
         losses = criterion(Output(class_logits[None], masks[None]), [target])
         focal += losses["focal"].item() * len(target["labels"])
-        for threshold in THRESHOLDS:
+        for threshold in SCORE_THRESHOLDS:
             quality[threshold].update(read_out(model.config, "panoptic", *prediction, things=classes.things,
                                                score_threshold=threshold), truth)
         label_map, true_map = read_out(model.config, "semantic", *prediction).cpu(), panoptic_to_semantic(*truth, VOID)
@@ -64,7 +63,7 @@ def measure(model, dataset, images=50):
             "twin_share": twin_share, "query_spread": sum(spreads) / images,
             "score_histogram": torch.histc(torch.tensor(scores), 10, 0, 1).int().tolist(),
             "mask_logits": [low, high], "focal": focal / max(1, counts["targets"]),
-            "pq_at": {str(threshold): quality[threshold].compute()["pq"] for threshold in THRESHOLDS},
+            "pq_at": {str(threshold): quality[threshold].compute()["pq"] for threshold in SCORE_THRESHOLDS},
             "miou_at_shift": {shift: result["miou"] for shift, result in found.items()},
             "classes_at_shift": {shift: sum(iou > 0.1 for iou in result["iou"]) for shift, result in found.items()},
             "agreement": {name: sum(values) / images for name, values in mirror.items()},
@@ -81,7 +80,7 @@ def twins(mask_logits, query_class):
     return int(same.tril(-1).any(1).sum())
 
 
-def spread(class_logits):
+def query_spread(class_logits):
     """How much the queries of an image differ: mean distance of their class logits [N, K+1] from the mean query's,
     relative to their mean length; 0 if all say the same."""
     away = class_logits - class_logits.mean(0)  # [N, K+1]

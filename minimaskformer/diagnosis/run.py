@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from .measurements import THRESHOLDS
+from .measurements import SCORE_THRESHOLDS
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def threshold_too_high(rows, evidence, config):
     if not evidence:
         return None
     best = max(evidence["pq_at"], key=lambda t: evidence["pq_at"][t])
-    now = str(THRESHOLDS[-1])
+    now = str(SCORE_THRESHOLDS[-1])
     if evidence["pq_at"][best] > evidence["pq_at"][now] + 0.03:
         return (f"PQ is {100 * evidence['pq_at'][now]:.1f} with the score threshold at {now} and "
                 f"{100 * evidence['pq_at'][best]:.1f} at {best}")

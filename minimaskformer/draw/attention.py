@@ -4,7 +4,8 @@ import numpy as np
 import torch.nn.functional as F
 
 from ..studies.queries import share_on_mask
-from .canvas import INK, as_array, as_image, grey, outline, show
+from ..system.tensors import to_numpy
+from .canvas import INK, as_image, grey, outline, show
 from .palette import NATURAL
 from .scenes import draw_mask
 
@@ -16,7 +17,7 @@ def draw_attention(ax, attention, image, title=None):
 
     Cells are squares, as the query sees them. Raises ValueError for negative weights or another shape.
     """
-    image, attention = as_image(image), as_array(attention).astype(float)
+    image, attention = as_image(image), to_numpy(attention).astype(float)
     if attention.ndim != 2 or not np.isfinite(attention).all() or attention.min() < 0 or attention.max() == 0:
         raise ValueError(f"attention is [h, w], 0 or more and somewhere above 0; got shape {list(attention.shape)}")
     rows, columns = (np.arange(n) * m // n for n, m in zip(image.shape[:2], attention.shape))
@@ -53,7 +54,7 @@ def draw_specialisation(ax, counts, scenes, names):
 
     Columns are sorted by the query's favourite class, and within it by how often. Returns the order of the queries.
     """
-    counts = as_array(counts)
+    counts = to_numpy(counts)
     if counts.ndim != 2 or counts.shape[1] != len(names) or (counts.sum(1) != scenes).any():
         raise ValueError(f"counts are [N, K+1] with {len(names)} columns and rows that add up to {scenes} scenes, "
                          f"got shape {list(counts.shape)}")
@@ -81,8 +82,8 @@ def draw_divided_places(ax, centres, speaks, queries, title=None):
     scene; down is down in the picture. Scenes in which fewer than two of the queries speak, or all draw at one place
     (within 0.03), are left out. Large marks are means.
     """
-    speaks = as_array(speaks)[:, queries] & np.isfinite(as_array(centres)[:, queries]).all(-1)  # [S, M]
-    places = np.where(speaks[..., None], as_array(centres)[:, queries], 0.0)  # [S, M, 2]
+    speaks = to_numpy(speaks)[:, queries] & np.isfinite(to_numpy(centres)[:, queries]).all(-1)  # [S, M]
+    places = np.where(speaks[..., None], to_numpy(centres)[:, queries], 0.0)  # [S, M, 2]
     middle = places.sum(1) / np.maximum(speaks.sum(1), 1)[:, None]  # [S, 2]
     relative = (places - middle[:, None]) * speaks[..., None]  # [S, M, 2]
     apart = (speaks.sum(1) >= 2) & (np.linalg.norm(relative, axis=-1).max(1, initial=0) > 0.03)

@@ -2,14 +2,15 @@
 import numpy as np
 from matplotlib.gridspec import GridSpec
 
-from .canvas import INK, as_array, as_image, outline, show, tint
+from ..system.tensors import to_numpy
+from .canvas import INK, as_image, outline, show, tint
 from .palette import class_colors
 
 GOOD, BAD, LOST = "#2e6f9e", "#ac331d", "#a05a00"  # text and frames: right, wrong, right but removed
 MARKS = {"found": ("found", GOOD), "false alarm": ("false alarm", BAD), "missed": ("MISSED", LOST),
          "false alarm avoided": ("rightly removed", GOOD), "duplicate avoided": ("duplicate", GOOD),
          "": ("joined the first", INK)}
-ROWS = (("kept", ("segment", "merged")), ("removed: score", ("score",)), ("removed: overlap", ("overlap",)))
+FATE_ROWS = (("kept", ("segment", "merged")), ("removed: score", ("score",)), ("removed: overlap", ("overlap",)))
 
 
 def draw_candidates(figure, image, judged, classes, columns=10):
@@ -21,7 +22,7 @@ def draw_candidates(figure, image, judged, classes, columns=10):
     what the rows need.
     """
     image = as_image(image)
-    groups = [(name, [j for j in judged if j.candidate.fate in fates]) for name, fates in ROWS]
+    groups = [(name, [j for j in judged if j.candidate.fate in fates]) for name, fates in FATE_ROWS]
     columns = min(columns, max([1] + [len(members) for _, members in groups]))
     lines = [(name if start == 0 else "", members[start:start + columns]) for name, members in groups
              for start in range(0, max(1, len(members)), columns)]
@@ -44,7 +45,7 @@ def draw_candidates(figure, image, judged, classes, columns=10):
 def draw_candidate(ax, image, judged, classes):
     """One candidate: its pixels over the grey picture, its numbers around it, a frame in the colour of the verdict."""
     c, (text, color) = judged.candidate, MARKS[judged.verdict]
-    region, mask = as_array(judged.region), as_array(judged.mask)
+    region, mask = to_numpy(judged.region), to_numpy(judged.mask)
     show(ax, tint(image, class_colors(classes)[c.category_id], np.where(region, 0.9, 0.4 * mask)[..., None]))
     outline(ax, region, width=0.7)
     ax.spines[:].set(linewidth=2.0 if c.fate in ("segment", "merged") or judged.verdict == "missed" else 0.8,
@@ -77,7 +78,7 @@ def draw_grid(axes, grid, score_thresholds, overlap_thresholds, names=("pq", "sq
 
 def winners(query_map, class_map, classes):
     """A result of general inference as a panoptic pair for `draw_panoptic`: a segment per query that won a pixel."""
-    query_map, class_map = as_array(query_map), as_array(class_map)
+    query_map, class_map = to_numpy(query_map), to_numpy(class_map)
     queries, first = np.unique(query_map, return_index=True)
     info = [{"id": int(i) + 1, "category_id": int(class_map.flat[at]), "isthing": classes.isthing[class_map.flat[at]]}
             for i, at in zip(queries, first) if i >= 0]

@@ -15,6 +15,8 @@ from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 from PIL import Image
 
+from ..system.tensors import to_numpy
+
 SIDE = 768  # small pictures are enlarged to about this before matplotlib shrinks them to the screen: no uneven pixels
 INK = "0.12"  # outlines and text
 CJK_LETTERS = re.compile(r"[\u1100-\u11ff\u2e80-\ud7ff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
@@ -93,11 +95,6 @@ def plain(text):
     return str(text).replace("$", r"\$")
 
 
-def as_array(values):
-    """A numpy array of a tensor on any device, or of anything numpy takes."""
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
-
-
 def as_image(image):
     """uint8 [H, W, 3] from a tensor [3, H, W], an array [H, W, 3] or a PIL picture; floats mean 0 ... 1.
 
@@ -105,7 +102,7 @@ def as_image(image):
     """
     if hasattr(image, "convert"):
         return np.asarray(image.convert("RGB"))
-    array, tensor = as_array(image), hasattr(image, "detach")
+    array, tensor = to_numpy(image), hasattr(image, "detach")
     if array.ndim != 3 or array.shape[0 if tensor else 2] != 3:
         raise ValueError(f"a picture is a tensor [3, H, W], an array [H, W, 3] or a PIL image; got "
                          f"{'a tensor' if tensor else 'an array'} of shape {list(array.shape)}")
@@ -120,7 +117,7 @@ def as_image(image):
     return array.astype(np.uint8)
 
 
-def same_size(image, shape, what):
+def image_of_size(image, shape, what):
     """The picture as uint8 [H, W, 3] (None stays None); raises ValueError unless it is as large as the map over it."""
     if image is None:
         return None

@@ -2,15 +2,15 @@
 from scipy import stats
 
 from ..data.lakeland import Lakeland
-from ..studies.ablations import VOID, Budget
+from ..studies.ablations import Budget
 from ..studies.error_bars import mean_and_error, paired_difference
-from ..studies.published import LADDER, METRICS, PAIRS, QUERIES, by_setting, unpack
-from ..targets import panoptic_to_semantic
+from ..studies.published import LADDER, PAIRS, QUERIES, STUDY_METRICS, by_setting, unpack
+from ..targets import VOID, panoptic_to_semantic
 from .canvas import outline
-from .curves import LINES
+from .curves import CURVE_COLORS
 from .scenes import draw_image, draw_semantic
 
-COLORS = {"miou": LINES["miou"], "pq": LINES["pq_stuff"]}
+COLORS = {"miou": CURVE_COLORS["miou"], "pq": CURVE_COLORS["pq_stuff"]}
 MARKERS = {"miou": "o", "pq": "s"}
 
 
@@ -18,7 +18,7 @@ def draw_ladder(axes, runs):
     """From per-pixel to mask classification in three steps: the paper's figures left, ours with error bars right."""
     ours = dict(zip(LADDER, ("per-pixel", "per-pixel+", "fixed", "11 queries")))
     labels = ["per-pixel", "per-pixel+", "mask,\nfixed", "mask,\nbipartite"]
-    for k, (metric, name) in enumerate(METRICS.items()):
+    for k, (metric, name) in enumerate(STUDY_METRICS.items()):
         style = dict(color=COLORS[metric], marker=MARKERS[metric], markersize=5, linewidth=1.4)
         axes[0].plot(range(4), [LADDER[step][k] for step in LADDER], **style)
         values = by_setting(runs, metric)
@@ -43,7 +43,7 @@ def draw_queries(axes, runs):
     axes[0].set_ylabel("mIoU, points below the best")
     axes[0].legend(fontsize=7, frameon=False, loc="lower left")
     ours = {int(name.split()[0]): name for name in ("4 queries", "11 queries", "32 queries", "100 queries")}
-    for metric, name in METRICS.items():
+    for metric, name in STUDY_METRICS.items():
         values = by_setting(runs, metric)
         mean, error = mean_and_error([values[setting] for setting in ours.values()])
         axes[1].errorbar(list(ours), mean, error, color=COLORS[metric], marker=MARKERS[metric], markersize=5, capsize=3,
@@ -69,7 +69,7 @@ def draw_differences(axes, runs, pairs=PAIRS):
     these seeds cannot tell.
     """
     names = [name for name in pairs if pairs[name][0] in by_setting(runs, "miou")]
-    for ax, (metric, title) in zip(axes, METRICS.items()):
+    for ax, (metric, title) in zip(axes, STUDY_METRICS.items()):
         values = by_setting(runs, metric)
         for y, name in enumerate(reversed(names)):
             other, _, published = pairs[name]
@@ -77,7 +77,7 @@ def draw_differences(axes, runs, pairs=PAIRS):
             half = stats.t.ppf(0.975, len(values[name]) - 1) * error
             ax.errorbar(mean, y, xerr=half, color=COLORS[metric], marker=MARKERS[metric], markersize=5, capsize=3)
             if published:
-                ax.plot(published[list(METRICS).index(metric)], y, "D", color="black", markerfacecolor="white",
+                ax.plot(published[list(STUDY_METRICS).index(metric)], y, "D", color="black", markerfacecolor="white",
                         markersize=5, zorder=3)
         ax.axvline(0, color="0.4", linewidth=0.8)
         ax.set_yticks(range(len(names)), [pairs[name][1] for name in reversed(names)] if ax is axes[0] else [])
@@ -87,7 +87,7 @@ def draw_differences(axes, runs, pairs=PAIRS):
         tidy(ax, subscript(title))
 
 
-def draw_answers(axes, shipped, index, settings):
+def draw_setting_answers(axes, shipped, index, settings):
     """A validation scene, its truth and what the first seed of some settings says about it."""
     budget, classes = Budget(**shipped["budget"]), Lakeland.classes
     image, target = Lakeland("val", budget.size, budget.difficulty)[index]

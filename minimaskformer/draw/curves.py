@@ -4,8 +4,8 @@ from matplotlib.ticker import MaxNLocator
 
 from .canvas import new_figure, save_figure
 
-NAMES = {"pq": "PQ", "pq_things": "PQ things", "pq_stuff": "PQ stuff", "miou": "mIoU"}
-LINES = {"loss": "#000000", "class": "#3364b8", "focal": "#ac331d", "dice": "#dd8934", "pq": "#000000",
+CURVE_NAMES = {"pq": "PQ", "pq_things": "PQ things", "pq_stuff": "PQ stuff", "miou": "mIoU"}
+CURVE_COLORS = {"loss": "#000000", "class": "#3364b8", "focal": "#ac331d", "dice": "#dd8934", "pq": "#000000",
          "pq_things": "#ac331d", "pq_stuff": "#3364b8", "miou": "#2e8b57", "lr": "#000000"}
 
 
@@ -18,7 +18,7 @@ def draw_curves(rows, path=None):
     """
     panels = [("loss", ("loss", "class", "focal", "dice")), ("metrics", ("pq", "pq_things", "pq_stuff", "miou")),
               ("learning rate", ("lr",))]
-    curves = {name: curve(rows, name) for _, names in panels for name in names}
+    curves = {name: read_curve(rows, name) for _, names in panels for name in names}
     panels = [(title, [n for n in names if len(curves[n][0])]) for title, names in panels]
     panels = [(title, names) for title, names in panels if names]
     if not panels:
@@ -29,18 +29,18 @@ def draw_curves(rows, path=None):
         for name in names:
             steps, values = curves[name]
             if title == "loss" and len(steps) >= 40:
-                ax.plot(steps, values, color=LINES[name], alpha=0.2, linewidth=0.6)
+                ax.plot(steps, values, color=CURVE_COLORS[name], alpha=0.2, linewidth=0.6)
                 values = smooth(values)
             marker = "o" if len(steps) < 30 and title != "learning rate" else None
-            ax.plot(steps, values, color=LINES[name], linewidth=1.4, marker=marker, markersize=3,
-                    label=NAMES.get(name, name))
-        finish(ax, title, names)
+            ax.plot(steps, values, color=CURVE_COLORS[name], linewidth=1.4, marker=marker, markersize=3,
+                    label=CURVE_NAMES.get(name, name))
+        finish_axes(ax, title, names)
     if path is not None:
         save_figure(figure, path)
     return figure
 
 
-def curve(rows, name):
+def read_curve(rows, name):
     """Steps and values of one name in the log, sorted by step, the last row of a step winning."""
     found = {int(row["step"]): float(row[name]) for row in rows if row.get(name) is not None and "step" in row}
     steps = np.array(sorted(found), dtype=float)
@@ -58,7 +58,7 @@ def smooth(values):
     return out
 
 
-def finish(ax, title, names):
+def finish_axes(ax, title, names):
     """Scale, grid, legend of one panel of curves."""
     ax.set_title(title, fontsize=9)
     ax.set_xlabel("step", fontsize=8)
@@ -102,11 +102,11 @@ def draw_gallery(figure, runs, right, columns=4):
     axes = np.reshape(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False), -1)
     for ax, (title, log) in zip(axes, runs.items()):
         for name, weight in TERMS.items():
-            steps, values = curve(log, name)
+            steps, values = read_curve(log, name)
             if not len(steps):
                 raise ValueError(f"the log of {title!r} has no term {name!r}")
             ax.plot(*weighted(right, name, weight), color=RIGHT, linewidth=0.8)
-            ax.plot(steps, weight * smooth(values), color=LINES[name], linewidth=1.5,
+            ax.plot(steps, weight * smooth(values), color=CURVE_COLORS[name], linewidth=1.5,
                     label=name if weight == 1 else f"{weight:g} {name}")
         ax.set_title(f"{title}\n{last_figures(log)}", fontsize=8)
         ax.set(yscale="log", ylim=(0.1, 5))
@@ -125,7 +125,7 @@ def draw_gallery(figure, runs, right, columns=4):
 
 def weighted(log, name, weight):
     """Steps and smoothed, weighted values of one term."""
-    steps, values = curve(log, name)
+    steps, values = read_curve(log, name)
     return steps, weight * smooth(values)
 
 
@@ -134,7 +134,7 @@ def last_figures(log):
     found = [row for row in log if row.get("pq") is not None]
     if not found:
         return "not evaluated"
-    return ", ".join(f"{NAMES[name]} {100 * found[-1][name]:.0f}" for name in ("pq", "miou"))
+    return ", ".join(f"{CURVE_NAMES[name]} {100 * found[-1][name]:.0f}" for name in ("pq", "miou"))
 
 
 def draw_layers(ax, log):
@@ -147,9 +147,9 @@ def draw_layers(ax, log):
         raise ValueError("this log has no auxiliary losses (class_0, ...)")
     shades = np.linspace(0.75, 0.45, len(layers))
     for suffix, color, label in [*((f"_{i}", str(shade), f"layer {i}") for i, shade in zip(layers, shades)),
-                                 ("", LINES["class"], "last layer")]:
-        total = sum(weight * curve(log, name + suffix)[1] for name, weight in TERMS.items())
-        ax.plot(curve(log, "class" + suffix)[0], smooth(total), color=color, linewidth=1.4, label=label)
+                                 ("", CURVE_COLORS["class"], "last layer")]:
+        total = sum(weight * read_curve(log, name + suffix)[1] for name, weight in TERMS.items())
+        ax.plot(read_curve(log, "class" + suffix)[0], smooth(total), color=color, linewidth=1.4, label=label)
     ax.set(ylim=(0, None), xlabel="step")
     ax.legend(fontsize=8, frameon=False)
     return ax

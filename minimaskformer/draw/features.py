@@ -4,7 +4,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from .canvas import INK, as_array, new_figure, outline, show
+from ..system.tensors import to_numpy
+from .canvas import INK, new_figure, outline, show
 from .palette import NATURAL
 
 SIGNED = LinearSegmentedColormap.from_list("signed", [NATURAL["water"], "#ffffff", NATURAL["house"]])
@@ -18,7 +19,7 @@ def draw_map(ax, values, limit=None, cell=None, numbers=False, segments=None, ti
     same multiple of h and w, whose borders are drawn over it. Returns the axes.
     Raises ValueError for another shape, values that are not finite, or a cell outside the map.
     """
-    ax, values = new_figure()[1] if ax is None else ax, as_array(values).astype(float)
+    ax, values = new_figure()[1] if ax is None else ax, to_numpy(values).astype(float)
     if values.ndim != 2 or not np.isfinite(values).all():
         raise ValueError(f"a map is [h, w] of finite numbers, got shape {list(values.shape)}")
     limit = (np.abs(values).max() or 1.0) if limit is None else limit
@@ -30,7 +31,7 @@ def draw_map(ax, values, limit=None, cell=None, numbers=False, segments=None, ti
                     fontsize=8, color="white" if abs(values[row, column]) > 0.75 * limit else INK)
     if segments is not None:
         times = len(segments) // len(values)
-        outline(ax, as_array(segments)[times // 2::times, times // 2::times], width=0.6)  # the id in each cell's middle
+        outline(ax, to_numpy(segments)[times // 2::times, times // 2::times], width=0.6)  # the id in each cell's middle
     if cell is not None:
         frame(ax, cell, values.shape)
     ax.set_title(title or "", fontsize=9)
@@ -71,7 +72,7 @@ def draw_embeddings(ax, embeddings, scale=None, title=None):
 
 def as_vectors(embeddings):
     """Embeddings [C, h, w] as float64 vectors [h*w, C]."""
-    embeddings = as_array(embeddings).astype(float)
+    embeddings = to_numpy(embeddings).astype(float)
     if embeddings.ndim != 3 or len(embeddings) < 3:
         raise ValueError(f"embeddings are [C, h, w] with at least 3 channels, got shape {list(embeddings.shape)}")
     return embeddings.reshape(len(embeddings), -1).T
@@ -83,7 +84,7 @@ def draw_terms(figure, mask_embedding, pixel_embeddings, sums=(1, 4, 16), larges
     mask_embedding: [C], pixel_embeddings: [C, h, w]. Upper row: the `largest` terms. Lower row: the sum of the first
     `sums` terms in that order, and of all. Returns the figure.
     """
-    terms = as_array(mask_embedding)[:, None, None] * as_array(pixel_embeddings)  # [C, h, w]
+    terms = to_numpy(mask_embedding)[:, None, None] * to_numpy(pixel_embeddings)  # [C, h, w]
     order = np.argsort(-terms.std((1, 2)))
     total = terms.sum(0)
     counts = (*sums, len(terms))

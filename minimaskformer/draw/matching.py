@@ -4,8 +4,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from ..system.tensors import to_numpy
 from ..targets import check_labels
-from .canvas import INK, as_array, as_image, new_figure, outline, show, tint
+from .canvas import INK, as_image, new_figure, outline, show, tint
 from .names import Labels
 from .palette import instance_colors
 
@@ -20,8 +21,8 @@ def draw_matching(figure, image, mask_probs, target, match, classes, max_queries
     With cost [N, T] the cost of each pair is written at its query. Best 7.5 inches wide, 0.6 per query high.
     Returns the figure. Raises ValueError if shapes, match or classes do not fit each other.
     """
-    image, probs = as_image(image), as_array(mask_probs).astype(float)
-    masks, labels = as_array(target["masks"]) > 0, as_array(target["labels"]).tolist()
+    image, probs = as_image(image), to_numpy(mask_probs).astype(float)
+    masks, labels = to_numpy(target["masks"]) > 0, to_numpy(target["labels"]).tolist()
     if probs.ndim != 3 or masks.shape != (len(labels), *image.shape[:2]):
         raise ValueError(f"mask_probs are [N, h, w] and true masks [T, H, W] as large as the picture; got "
                          f"{list(probs.shape)}, {list(masks.shape)}, {len(labels)} labels and a picture of "
@@ -42,7 +43,7 @@ def draw_matching(figure, image, mask_probs, target, match, classes, max_queries
         mask, color = nearest(probs[i], image.shape), colors[pairs[i]] if i in pairs else UNMATCHED
         show(ax, tint(image, color, 0.85 * mask[..., None]))
         outline(ax, mask >= 0.5, width=0.6)
-        below = "no object" if i not in pairs else "" if cost is None else f"cost {as_array(cost)[i, pairs[i]]:.2f}"
+        below = "no object" if i not in pairs else "" if cost is None else f"cost {to_numpy(cost)[i, pairs[i]]:.2f}"
         ax.set_ylabel(f"query {i}\n{below}".strip(), fontsize=7, rotation=0, ha="right", va="center", labelpad=4,
                       color=INK if i in pairs else UNMATCHED)
     names = numbered(labels, classes)
@@ -122,7 +123,7 @@ def draw_cost(ax, cost, match=None, row_names=None, col_names=None, decimals=2, 
     match: (row indices, column indices). Low costs are light. Raises ValueError for another shape, or for a match or
     names that do not fit the matrix.
     """
-    cost = as_array(cost)
+    cost = to_numpy(cost)
     if cost.ndim != 2:
         raise ValueError(f"a cost matrix is [N, T], got shape {list(cost.shape)}")
     n, t = cost.shape
@@ -156,7 +157,7 @@ def draw_cost(ax, cost, match=None, row_names=None, col_names=None, decimals=2, 
 
 def check_match(match, n, t):
     """The match as two lists; raises ValueError unless they are equally long and inside an n x t matrix."""
-    rows, columns = ([int(i) for i in as_array(side)] for side in match)
+    rows, columns = ([int(i) for i in to_numpy(side)] for side in match)
     if len(rows) != len(columns):
         raise ValueError(f"a match is two index lists of equal length, got {len(rows)} queries, {len(columns)} targets")
     if any(not 0 <= i < n for i in rows) or any(not 0 <= j < t for j in columns):

@@ -4,10 +4,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from ..mask_ap import average_precision
-from .canvas import INK, as_array
+from ..system.tensors import to_numpy
+from .canvas import INK
 from .scenes import draw_panoptic
 
-METRICS = {"IoU": ("#3364b8", "s"), "PQ": ("#ac331d", "o"), "AP": ("#dd8934", "D")}  # colour and marker of each
+CLASS_METRICS = {"IoU": ("#3364b8", "s"), "PQ": ("#ac331d", "o"), "AP": ("#dd8934", "D")}  # colour and marker of each
 
 
 def draw_cells(ax, segment_map, segments_info, classes, names, nothing="void", title=None):
@@ -16,7 +17,7 @@ def draw_cells(ax, segment_map, segments_info, classes, names, nothing="void", t
     names: one per entry, in their order; nothing: what id 0 means in this map. Returns the axes. Raises ValueError for
     another number of names.
     """
-    segment_map = as_array(segment_map)
+    segment_map = to_numpy(segment_map)
     if len(names) != len(segments_info):
         raise ValueError(f"{len(segments_info)} segments need as many names, got {len(names)}")
     draw_panoptic(ax, None, segment_map, segments_info, classes, labels=False, title=title)
@@ -26,13 +27,13 @@ def draw_cells(ax, segment_map, segments_info, classes, names, nothing="void", t
     for name, i in [*zip(names, (s["id"] for s in segments_info)), (nothing, 0)]:
         mask = segment_map == i
         if mask.any():
-            y, x = middle(mask)
+            y, x = axis_middle(mask)
             text = ax.text(x, y, f"{name} {mask.sum()}", ha="center", va="center", fontsize=9, color=INK)
             text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     return ax
 
 
-def middle(mask):
+def axis_middle(mask):
     """The centre of the longest run of pixels in a mask, of such runs the one nearest to the mask's own centre."""
     runs = []
     for y, row in enumerate(mask):
@@ -48,7 +49,7 @@ def draw_precision_recall(ax, scores, right, total, title=None):
     Arguments as average_precision takes them; the grey area is what it measures. Returns the axes. Raises ValueError
     for an empty list.
     """
-    scores, right = as_array(scores), as_array(right)
+    scores, right = to_numpy(scores), to_numpy(right)
     if len(scores) == 0 or len(scores) != len(right):
         raise ValueError(f"the curve needs as many scores as verdicts, and at least one; got {len(scores)} and "
                          f"{len(right)}")
@@ -58,11 +59,12 @@ def draw_precision_recall(ax, scores, right, total, title=None):
     recall, precision = hits / total, hits / np.arange(1, len(hits) + 1)
     best = np.maximum.accumulate(precision[::-1])[::-1]
     ax.fill_between([0, *recall], [best[0], *best], step="pre", color="0.85", linewidth=0)
-    ax.plot(recall, precision, color=METRICS["AP"][0], linewidth=1, zorder=2)
+    ax.plot(recall, precision, color=CLASS_METRICS["AP"][0], linewidth=1, zorder=2)
+    color = CLASS_METRICS["AP"][0]
     texts = {}  # place: the scores of the dots there
     for r, p, score, good in zip(recall.tolist(), precision.tolist(), scores.tolist(), right.tolist()):
-        ax.plot(r, p, "o", color=METRICS["AP"][0], markerfacecolor=METRICS["AP"][0] if good else "white", markersize=6,
-                zorder=3, clip_on=False)
+        face = color if good else "white"
+        ax.plot(r, p, "o", color=color, markerfacecolor=face, markersize=6, zorder=3, clip_on=False)
         texts.setdefault((r, p), []).append(f"{score:.1f}")
     for (r, p), here in texts.items():
         side = {"xytext": (6, 7), "ha": "left"} if r < 0.2 else {"xytext": (-6, 3), "ha": "right"}
@@ -89,7 +91,7 @@ def draw_class_metrics(ax, results, classes):
         known = [v for v in values.values() if np.isfinite(v)]
         ax.plot([min(known, default=0), max(known, default=0)], [row, row], color="0.8", linewidth=2, zorder=1)
         for metric, value in values.items():
-            color, marker = METRICS[metric]
+            color, marker = CLASS_METRICS[metric]
             ax.plot(value, row, marker, color=color, markersize=6, zorder=2, clip_on=False)
     ax.axhline(len(classes.stuff) - 0.5, color="0.5", linewidth=0.8, linestyle=":")
     ax.set_yticks(range(len(order)), [classes.names[k] for k in order], fontsize=8)
@@ -98,6 +100,6 @@ def draw_class_metrics(ax, results, classes):
     ax.set_axisbelow(True)
     ax.tick_params(length=0, labelsize=8)
     ax.spines[:].set_visible(False)
-    handles = [Line2D([], [], color=c, marker=m, linestyle="", label=name) for name, (c, m) in METRICS.items()]
+    handles = [Line2D([], [], color=c, marker=m, linestyle="", label=name) for name, (c, m) in CLASS_METRICS.items()]
     ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=8, frameon=False)
     return ax

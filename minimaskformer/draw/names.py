@@ -28,10 +28,10 @@ class Labels(Artist):
         self.stride = max(1, -(-max(shape) // CELLS))
         self.reach, self.fontsize = reach, fontsize
         items = sorted(items, key=lambda item: -int(item[2].sum()))
-        self.regions = [shrink(mask, self.stride) for _, _, mask, _ in items]
+        self.regions = [shrink_mask(mask, self.stride) for _, _, mask, _ in items]
         self.anchors = [middle(region) for region in self.regions]
         self.isthing = [isthing for *_, isthing in items]
-        h, w = shrink(np.zeros(shape, bool), self.stride).shape
+        h, w = shrink_mask(np.zeros(shape, bool), self.stride).shape
         self.harm = np.zeros((h, w))  # what covering a cell costs: a whole thing hidden counts 1, stuff nearly nothing
         for region, isthing in zip(self.regions, self.isthing):
             self.harm += region * ((1.0 if isthing else 0.2) / max(1, region.sum()))
@@ -95,7 +95,7 @@ class Labels(Artist):
         return None if np.isinf(cost[best]) else tuple(int(i) for i in best)
 
 
-def shrink(mask, stride):
+def shrink_mask(mask, stride):
     """A mask [H, W] in cells of stride x stride pixels; a cell is set if any pixel of it is."""
     h, w = mask.shape
     padded = np.pad(mask, ((0, -h % stride), (0, -w % stride)))

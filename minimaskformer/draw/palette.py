@@ -11,7 +11,7 @@ import numpy as np
 NATURAL = {"sky": "#7accf3", "mountain": "#8d8cc0", "water": "#3364b8", "grass": "#8de37f", "path": "#c3a98d",
            "house": "#ac331d", "tree": "#0f3f2e", "sheep": "#f6f1f3", "boat": "#dd8934", "balloon": "#b23f79",
            "duck": "#fded2d"}
-VOID = np.array([0.62, 0.62, 0.62])  # always hatched, so it is never mistaken for a grey class
+VOID_COLOR = np.array([0.62, 0.62, 0.62])  # always hatched, so it is never mistaken for a grey class
 
 TO_CONES = np.array([[0.4122214708, 0.5363325363, 0.0514459929],  # OKLab (Ottosson 2020): linear RGB to cone responses
                      [0.2119034982, 0.6806995451, 0.1073969566],

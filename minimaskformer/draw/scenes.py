@@ -11,24 +11,13 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from scipy import ndimage
 
+from ..system.tensors import to_numpy
 from ..targets import check_labels, check_segments
-from .canvas import (
-    as_array,
-    as_image,
-    grey,
-    in_notebook,
-    new_figure,
-    outline,
-    plain,
-    same_size,
-    save_figure,
-    show,
-    tint,
-)
+from .canvas import as_image, grey, image_of_size, in_notebook, new_figure, outline, plain, save_figure, show, tint
 from .curves import draw_curves
 from .matching import draw_cost, draw_matching
 from .names import Labels
-from .palette import VOID, class_colors, instance_colors
+from .palette import VOID_COLOR, class_colors, instance_colors
 
 __all__ = ["class_colors", "contact_sheet", "draw_cost", "draw_curves", "draw_image", "draw_instances", "draw_mask",
            "draw_matching", "draw_panoptic", "draw_semantic", "four_readings", "in_notebook", "legend",
@@ -58,16 +47,16 @@ def draw_panoptic(ax, image, segment_map, segments_info, classes, alpha=0.65, la
     image None: flat colours. labels: True, False, or a dict {segment id: text} to write just those.
     Raises ValueError if map and list do not describe each other, or the picture has another size.
     """
-    ax, segment_map = own_axes(ax), as_array(segment_map)
+    ax, segment_map = own_axes(ax), to_numpy(segment_map)
     check_map(segment_map, "segment map")
     check_segments(torch.as_tensor(segment_map), segments_info, len(classes))
-    image = same_size(image, segment_map.shape, "segment map")
+    image = image_of_size(image, segment_map.shape, "segment map")
     colors = dict(zip((s["id"] for s in segments_info),
                       instance_colors([s["category_id"] for s in segments_info], classes)))
     ids, index = np.unique(segment_map, return_inverse=True)
     index = index.reshape(segment_map.shape)
     crowds = [s["id"] for s in segments_info if s.get("iscrowd", 0)]
-    flat = np.array([colors.get(i, VOID) for i in ids.tolist()])[index]  # [H, W, 3]
+    flat = np.array([colors.get(i, VOID_COLOR) for i in ids.tolist()])[index]  # [H, W, 3]
     show(ax, tint(image, flat, alpha if image is not None else 1.0), np.isin(segment_map, [0, *crowds]))
     outline(ax, index)
     if labels is not False:
@@ -97,13 +86,13 @@ def draw_semantic(ax, image, label_map, classes, ignore=255, alpha=0.65, labels=
 
     label_map: integer [H, W]. Raises ValueError for a value that is neither a class index nor `ignore`.
     """
-    ax, label_map = own_axes(ax), as_array(label_map)
+    ax, label_map = own_axes(ax), to_numpy(label_map)
     check_map(label_map, "label map")
     void = label_map == ignore
     present = [c for c in np.unique(label_map).tolist() if c != ignore]
     check_labels(present, len(classes), "label map")
-    image, colors = same_size(image, label_map.shape, "label map"), class_colors(classes)
-    flat = np.where(void[..., None], VOID, colors[np.where(void, 0, label_map)])  # [H, W, 3]
+    image, colors = image_of_size(image, label_map.shape, "label map"), class_colors(classes)
+    flat = np.where(void[..., None], VOID_COLOR, colors[np.where(void, 0, label_map)])  # [H, W, 3]
     show(ax, tint(image, flat, alpha if image is not None else 1.0), void)
     outline(ax, label_map)
     if labels:
@@ -129,12 +118,12 @@ def draw_instances(ax, image, result, classes, min_score=0.5, alpha=0.6, labels=
     Raises ValueError for columns of unequal length, a label outside the table or a picture of another size.
     """
     ax = own_axes(ax)
-    masks, categories, scores = (as_array(result[name]) for name in ("masks", "labels", "scores"))
+    masks, categories, scores = (to_numpy(result[name]) for name in ("masks", "labels", "scores"))
     if masks.ndim != 3 or not len(masks) == len(categories) == len(scores):
         raise ValueError(f"an instance result holds masks [M, H, W], labels [M] and scores [M]; got shapes "
                          f"{list(masks.shape)}, {list(categories.shape)}, {list(scores.shape)}")
     check_labels(categories, len(classes), "instance result")
-    image = same_size(image, masks.shape[1:], "masks of the instance result")
+    image = image_of_size(image, masks.shape[1:], "masks of the instance result")
     order = [i for i in np.argsort(-scores, kind="stable") if scores[i] >= min_score]  # best first
     masks, categories = masks[order] > 0, categories[order].tolist()
     colors = instance_colors(categories, classes)
@@ -157,9 +146,9 @@ def draw_mask(ax, mask, image=None, color=None, level=0.5, title=None):
     Over a picture, and in a colour of your own, probability is opacity.
     Raises ValueError for a picture of another size or floats outside 0 ... 1.
     """
-    ax, mask = own_axes(ax), as_array(mask)
+    ax, mask = own_axes(ax), to_numpy(mask)
     check_map(mask, "mask", kinds="biuf")
-    image = same_size(image, mask.shape, "mask")
+    image = image_of_size(image, mask.shape, "mask")
     if mask.dtype.kind == "f":
         if not (mask.min() >= 0 and mask.max() <= 1):
             raise ValueError(f"mask probabilities lie in 0 ... 1, these in {mask.min():.3g} ... {mask.max():.3g}: "
@@ -198,7 +187,8 @@ def swatches(classes, only, void=True):
     colors = class_colors(classes)
     handles = [Patch(facecolor=colors[k], edgecolor="0.12", linewidth=0.5, label=plain(classes.names[k]))
                for k in only]
-    striped = Patch(facecolor=0.6 * VOID + 0.4, edgecolor=0.55 * VOID, hatch="/////", linewidth=0.5, label="void")
+    striped = Patch(facecolor=0.6 * VOID_COLOR + 0.4, edgecolor=0.55 * VOID_COLOR, hatch="/////", linewidth=0.5,
+                    label="void")
     return handles + [striped] * void
 
 

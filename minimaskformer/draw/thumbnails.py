@@ -11,11 +11,11 @@ from .names import Labels
 from .palette import instance_colors
 
 COUNT = 12
-NAMES = 10  # classes named on a picture
+NAMES_SHOWN = 10  # classes named on a picture
 ALPHA = 0.5  # the picture shows through: do the labels lie where the things are?
 DPI = 150
 GAP = 10  # pixels that stay free behind a caption
-SIDE = 1024  # larger pictures are thinned out before they are drawn
+PICTURE_SIDE = 1024  # larger pictures are thinned out before they are drawn
 
 
 def choose(looks, count=COUNT):
@@ -45,14 +45,14 @@ def draw_sheet(dataset, looks, path):
         image, target = dataset[found.index]
         draw_pair(left, right, *thinned(image, target), dataset.classes)
         titles += [caption(left, [dataset.name(found.index), f"{found.size[1]} x {found.size[0]}"]),
-                   caption(right, [amount(found), *found.reasons[:1]])]
+                   caption(right, [count_text(found), *found.reasons[:1]])]
     for ax in panels[len(looks):].flat:
         ax.set_axis_off()
     fit_captions(figure, axes.reshape(rows, -1), titles)
     return draw.save_figure(figure, path, DPI)
 
 
-def amount(found):
+def count_text(found):
     """How many segments, and how much void, in a few words."""
     count, void = sum(found.segments.values()), found.void / math.prod(found.size)
     return f"{count} segment{'s' * (count != 1)}" + f", {100 * void:.0f} % void" * (void >= 0.005)
@@ -118,12 +118,12 @@ def class_names(segments, classes):
         largest.setdefault(k, i)
         count[k] += 1
         area[k] += size
-    return {largest[k]: classes.names[k] + f" x {count[k]}" * (count[k] > 1) for k, _ in area.most_common(NAMES)}
+    return {largest[k]: classes.names[k] + f" x {count[k]}" * (count[k] > 1) for k, _ in area.most_common(NAMES_SHOWN)}
 
 
 def thinned(image, target):
     """Image and target with every n-th row and column only, so that the longer side is at most SIDE."""
-    step = -(-max(image.shape[1:]) // SIDE)
+    step = -(-max(image.shape[1:]) // PICTURE_SIDE)
     thin = {name: target[name][..., ::step, ::step] for name in ("masks", "valid", "segment_map")}
     return image[:, ::step, ::step], {**target, **thin}
 

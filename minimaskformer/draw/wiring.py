@@ -6,8 +6,9 @@ from matplotlib.patches import Circle, FancyBboxPatch, Rectangle
 from ..inference import panoptic_inference
 from ..metrics import PanopticQuality
 from ..studies.cost import cost_by_part
+from ..system.tensors import to_numpy
 from ..targets import target_to_panoptic
-from .canvas import INK, as_array, outline
+from .canvas import INK, outline
 from .palette import NATURAL, class_colors
 from .scenes import draw_mask, draw_panoptic
 
@@ -228,7 +229,7 @@ def draw_answers(axes, image, target, output, classes, pairs, label=None):
     for ax, (query, t) in zip(axes[len(layers):], pairs):
         c = int(target["labels"][t])
         draw_mask(ax, mask_logits[query].sigmoid(), image, colors[c])
-        outline(ax, as_array(target["masks"][t]), width=1.0)
+        outline(ax, to_numpy(target["masks"][t]), width=1.0)
         p = output.class_logits[0, query].softmax(0)[c]
         ax.set_title(f"{query}: {classes.names[c]} {p:.2f}", fontsize=7.5, pad=3)
     if label is not None:

@@ -118,7 +118,7 @@ def check(exercise_id, fn=None):
     except LookupError as e:
         outcome = Outcome("unknown exercise", str(e))
     else:
-        outcome = evaluate(exercise, fn)
+        outcome = judge(exercise, fn)
         if outcome.kind != "not attempted":
             note = record.add(exercise.id, outcome.kind == "passed")
             outcome = Outcome(outcome.kind, "\n".join(filter(None, (outcome.text, note))), outcome.mistake)
@@ -127,7 +127,7 @@ def check(exercise_id, fn=None):
     say(outcome.text)
 
 
-def evaluate(exercise, fn) -> Outcome:
+def judge(exercise, fn) -> Outcome:
     """The outcome of a check, without printing or recording it."""
     head = f"{exercise.id} {exercise.title}"
     if not callable(fn):
@@ -228,7 +228,7 @@ def hint(exercise_id, n=1):
     if n not in range(1, len(exercise.hints) + 1):
         return say(f"{exercise.id} has hints 1 to {len(exercise.hints)}; after them: solution(\"{exercise.id}\")")
     further = f"hint(\"{exercise.id}\", {n + 1})" if n < len(exercise.hints) else f"solution(\"{exercise.id}\")"
-    say(wrap(f"{exercise.id} hint {n} of {len(exercise.hints)}: {exercise.hints[n - 1]}") + f"\nNext: {further}")
+    say(fold(f"{exercise.id} hint {n} of {len(exercise.hints)}: {exercise.hints[n - 1]}") + f"\nNext: {further}")
 
 
 def solution(exercise_id):
@@ -238,7 +238,7 @@ def solution(exercise_id):
     except LookupError as e:
         return say(str(e))
     place = f"{exercise.reference.__module__}.{exercise.reference.__name__}"
-    why = wrap(f"Why: {exercise.why}")
+    why = fold(f"Why: {exercise.why}")
     say(f"{exercise.id} {exercise.title}, as in {place}\n\n{exercise.solution_source()}\n\n{why}")
 
 
@@ -265,7 +265,7 @@ def progress(reset=False):
     say("\n".join(lines))
 
 
-def wrap(text):
+def fold(text):
     return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 

@@ -18,10 +18,9 @@ from ..losses import SetCriterion
 from ..metrics import MeanIoU, PanopticQuality
 from ..model import build_model
 from ..predict import bilinear
-from ..targets import panoptic_to_semantic, semantic_to_target
+from ..targets import VOID, panoptic_to_semantic, semantic_to_panoptic, semantic_to_target
+from ..training.optim import parameter_groups
 from .baselines import PerPixelBaseline, PerPixelBaselinePlus, likelihood_loss, per_pixel_loss, responsibilities
-
-VOID = 255  # in a label map
 
 
 @dataclass(frozen=True)
@@ -60,20 +59,21 @@ class Budget:
     learning_rate: float = 4e-4
     warmup: int = 60
     weight_decay: float = 0.05
+    backbone_multiplier: float = 1.0
     clip: float = 1.0
     stride: int = 2  # of the mask and likelihood losses: every second row and column of the truth
     amp: bool = False  # bfloat16
     device: str = "cpu"
 
 
-def draw_scenes(split, budget):
-    """Scenes drawn once for all runs: images uint8 [n, 3, size, size], label maps uint8 [n, size, size] (255: void)."""
+def sample_scenes(split, budget):
+    """Scenes drawn once for all runs: images uint8 [n, 3, size, size], label maps int8 [n, size, size] (-1: void)."""
     count = budget.scenes if split == "train" else budget.validation_scenes
     data = Lakeland(split, budget.size, budget.difficulty, count)
     images, maps = [], []
     for image, target in map(data.__getitem__, range(count)):
         images.append(image)
-        maps.append(panoptic_to_semantic(target["segment_map"], target["segments_info"], VOID).to(torch.uint8))
+        maps.append(panoptic_to_semantic(target["segment_map"], target["segments_info"], VOID).to(torch.int8))
     return torch.stack(images), torch.stack(maps)
 
 
@@ -97,8 +97,8 @@ def loss_function(setting, budget, num_classes):
     return function if setting.auxiliary else lambda output, targets: function(output._replace(aux=()), targets)
 
 
-def train(setting, seed, budget, scenes):
-    """Train a setting from scratch on `draw_scenes`' (images, maps); returns (model, mean loss of every 50 steps).
+def train_setting(setting, seed, budget, scenes):
+    """Train a setting from scratch on `sample_scenes`' (images, maps); returns (model, mean loss of every 50 steps).
 
     The seed decides first weights, order and mirroring, so runs of one seed are pairs: they see the same batches.
     """
@@ -133,17 +133,8 @@ def train(setting, seed, budget, scenes):
     return model.eval().cpu(), [sum(part) / len(part) for part in (curve[i:i + 50] for i in range(0, len(curve), 50))]
 
 
-def parameter_groups(model, budget):
-    """AdamW's two groups: no weight decay on norms and queries."""
-    kinds = (nn.GroupNorm, nn.LayerNorm, nn.BatchNorm2d, nn.Embedding)
-    groups = {0.0: [], budget.weight_decay: []}
-    for module in model.modules():
-        groups[0.0 if isinstance(module, kinds) else budget.weight_decay] += module.parameters(recurse=False)
-    return [{"params": parameters, "weight_decay": decay} for decay, parameters in groups.items()]
-
-
 @torch.no_grad()
-def predict(model, images):
+def predict_images(model, images):
     """What a model says about uint8 images [n, 3, H, W], at their size: n pairs (class logits [N, K+1], mask logits).
 
     Mask logits are [N, H, W]. A per-pixel model gives (None, logits of the K classes [K, H, W]).
@@ -159,7 +150,7 @@ def predict(model, images):
 
 
 def class_map(class_logits, mask_logits, rule="semantic", score_threshold=0.0):
-    """The class of each pixel of one image, int64 [H, W], from a pair of `predict`; -1 where a rule has no answer.
+    """The class of each pixel of one image, int64 [H, W], from a pair of `predict_images`; VOID if there is no answer.
 
     rule: "semantic" or "general", which leaves out queries of a score below the threshold. Per-pixel models know one.
     """
@@ -171,13 +162,13 @@ def class_map(class_logits, mask_logits, rule="semantic", score_threshold=0.0):
     return general_inference(class_logits[sure], mask_logits[sure])[1]
 
 
-def score(predictions, truths, classes=Lakeland.classes):
+def score_maps(predictions, truths, classes=Lakeland.classes):
     """mIoU, PQ_St (all classes as stuff), its SQ and RQ, in percent, of class maps against label maps."""
     stuff = all_stuff(classes)
     miou, quality = MeanIoU(len(classes), ignore=VOID), PanopticQuality(stuff)
     for prediction, truth in zip(predictions, truths):
         miou.update(prediction, truth)
-        quality.update(map_to_segments(prediction), map_to_segments(truth))
+        quality.update(*(semantic_to_panoptic(label_map, len(classes)) for label_map in (prediction, truth)))
     pq = quality.compute()
     return {"miou": 100 * miou.compute()["miou"]} | {name: 100 * pq[name] for name in ("pq", "sq", "rq")}
 
@@ -185,17 +176,6 @@ def score(predictions, truths, classes=Lakeland.classes):
 def all_stuff(classes):
     """The class table with every class as stuff, for PQ_St."""
     return replace(classes, isthing=(False,) * len(classes))
-
-
-def map_to_segments(label_map):
-    """A class map as a panoptic map: all pixels of one class are one segment. -1 and 255 become void (section 4.1).
-
-    Returns (segment map int32 [H, W], segments_info), segment id = class + 1.
-    """
-    label_map = torch.as_tensor(label_map).to(torch.int64)
-    segment_map = torch.where((label_map < 0) | (label_map == VOID), 0, label_map + 1).to(torch.int32)
-    present = segment_map.unique().tolist()
-    return segment_map, [{"id": i, "category_id": i - 1, "isthing": False} for i in present if i]
 
 
 @torch.no_grad()
@@ -219,20 +199,20 @@ def habits(predictions, maps):
     return {name: value / count for name, value in sums.items()}
 
 
-def run(name, seed, budget, scenes, validation, keep=None):
+def run_setting(name, seed, budget, scenes, validation, keep=None):
     """Train a setting by name and read it out in every way: one row of results. `keep`: a file for the weights."""
     start = time.process_time()
-    model, curve = train(SETTINGS[name], seed, budget, scenes)
+    model, curve = train_setting(SETTINGS[name], seed, budget, scenes)
     if keep is not None:
         torch.save(model.state_dict(), keep)
     row = {"setting": name, "seed": seed, "cpu_seconds": round(time.process_time() - start, 1),
            "parameters": sum(p.numel() for p in model.parameters()), "curve": [round(v, 4) for v in curve]}
     images, maps = validation
-    predictions = predict(model, images)
+    predictions = predict_images(model, images)
     rules = {"semantic": ("semantic",)}
     if SETTINGS[name].model == "mask":
         rules |= {"general": ("general",), "general 0.3": ("general", 0.3)}
     for rule, options in rules.items():
-        scores = score([class_map(*prediction, *options) for prediction in predictions], maps)
+        scores = score_maps([class_map(*prediction, *options) for prediction in predictions], maps)
         row[rule] = {key: round(value, 3) for key, value in scores.items()}
     return row

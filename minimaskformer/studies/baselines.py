@@ -19,9 +19,7 @@ from torch import nn
 from ..config import MaskFormerConfig
 from ..model import MaskFormer
 from ..predict import bilinear, resize_short_side, to_input_size, to_tensor
-from ..targets import check_labels, on_one_canvas
-
-UNKNOWN = -1  # in a label map: void, nobody knows the class
+from ..targets import VOID, check_labels, on_one_canvas
 
 
 class PixelOutput(NamedTuple):
@@ -93,11 +91,11 @@ def per_pixel_loss(output, targets):
         raise ValueError(f"{len(targets)} targets for a batch of {len(output.pixel_logits)} images")
     truth = torch.stack([label_map(target, num_classes) for target in on_one_canvas(targets)])  # [B, H, W]
     truth = truth.to(output.pixel_logits.device)
-    known = (truth != UNKNOWN).sum().clamp(min=1)
+    known = (truth != VOID).sum().clamp(min=1)
     losses = {}
     for i, layer in enumerate((*output.aux, output)):
         logits = F.interpolate(layer.pixel_logits.float(), size=truth.shape[-2:], mode="bilinear", align_corners=False)
-        total = F.cross_entropy(logits, truth, ignore_index=UNKNOWN, reduction="sum")  # logits [B, K, H, W]
+        total = F.cross_entropy(logits, truth, ignore_index=VOID, reduction="sum")  # logits [B, K, H, W]
         losses["pixel" + (f"_{i}" if i < len(output.aux) else "")] = total / known
     losses["loss"] = sum(losses.values())
     return losses
@@ -135,7 +133,7 @@ def pixel_likelihood(class_logits, mask_logits, truth):
     """
     log_probs = class_logits.log_softmax(-1)  # [B, N, K+1]
     log_masks = F.logsigmoid(mask_logits).flatten(2)  # [B, N, H*W]
-    known = (truth != UNKNOWN).flatten(1)  # [B, H*W]
+    known = (truth != VOID).flatten(1)  # [B, H*W]
     classes = truth.clamp(min=0).flatten(1)[:, None].expand_as(log_masks)  # [B, N, H*W]
     log_scores = (log_probs.gather(2, classes) + log_masks).logsumexp(1)  # [B, H*W]
     return -(log_scores * known).sum() / known.sum().clamp(min=1)
@@ -148,7 +146,7 @@ def log_total_score(class_logits, mask_logits, truth):
     """
     log_object = class_logits.log_softmax(-1)[..., :-1].logsumexp(-1)  # [B, N]
     log_masks = F.logsigmoid(mask_logits).flatten(2)  # [B, N, H*W]
-    known = (truth != UNKNOWN).flatten(1)  # [B, H*W]
+    known = (truth != VOID).flatten(1)  # [B, H*W]
     log_totals = (log_object[..., None] + log_masks).logsumexp(1)  # [B, H*W]
     return (log_totals * known).sum() / known.sum().clamp(min=1)
 
@@ -170,11 +168,11 @@ def label_map(target, num_classes):
     """
     labels, masks = target["labels"].cpu(), target["masks"].cpu()
     check_labels(labels, num_classes)
-    classes = torch.full(masks.shape[-2:], UNKNOWN, dtype=torch.int64)  # [H, W]
+    classes = torch.full(masks.shape[-2:], VOID, dtype=torch.int64)  # [H, W]
     for label, mask in zip(labels, masks):
         classes[mask] = label
     if "valid" in target:
-        classes[~target["valid"].cpu()] = UNKNOWN
+        classes[~target["valid"].cpu()] = VOID
     return classes
 
 

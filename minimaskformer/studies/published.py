@@ -11,7 +11,7 @@ import torch
 
 from .error_bars import mean_and_error
 
-METRICS = {"miou": "mIoU", "pq": "PQ_St"}
+STUDY_METRICS = {"miou": "mIoU", "pq": "PQ_St"}
 
 
 # ADE20K-150. Fixed and bipartite matching there with 150 queries, as many as classes.
@@ -62,11 +62,11 @@ def unpack(text, size):
     return torch.from_numpy(values.astype(np.int64)).reshape(size, size)
 
 
-def table(runs):
+def settings_table(runs):
     """Mean and standard error of every setting, as lines of text."""
-    scores = {metric: by_setting(runs, metric) for metric in METRICS}
+    scores = {metric: by_setting(runs, metric) for metric in STUDY_METRICS}
     lines = [f"{'setting':18}{'mIoU':>12}{'PQ_St':>14}"]
     for name in scores["miou"]:
-        cells = [mean_and_error(scores[metric][name]) for metric in METRICS]
+        cells = [mean_and_error(scores[metric][name]) for metric in STUDY_METRICS]
         lines.append(f"{name:18}" + "  ".join(f"{mean:5.1f} ± {error:4.1f}" for mean, error in cells))
     return "\n".join(lines)

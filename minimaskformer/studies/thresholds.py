@@ -89,17 +89,6 @@ def threshold_grid(predictions, classes, score_thresholds, overlap_thresholds):
     return grid
 
 
-def class_segments(label_map, num_classes):
-    """A class map as a panoptic map, one segment per class: what PQ_St of a semantic model is computed from.
-
-    label_map: integers [H, W]; whatever is no class (255, -1) becomes void. Returns (segment_map, segments_info).
-    """
-    isclass = (label_map >= 0) & (label_map < num_classes)
-    segment_map = torch.where(isclass, label_map + 1, 0).to(torch.int32)
-    present = [k - 1 for k in segment_map.unique().tolist() if k > 0]
-    return segment_map, [{"id": k + 1, "category_id": k, "isthing": False} for k in present]
-
-
 def tally(judged):
     """How often each fate met each verdict: {fate: {verdict: count}}, over any number of scenes."""
     table = {fate: dict.fromkeys(VERDICTS, 0) for fate in ("segment", "score", "overlap")}

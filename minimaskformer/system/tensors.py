@@ -65,3 +65,8 @@ def model_part(content, path):
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path} holds no state dict (names and tensors), but {type(content).__name__}")
     return {name: torch.as_tensor(value) for name, value in content.items() if hasattr(value, "shape")}
+
+
+def to_numpy(values):
+    """A tensor (of any device) or array-like as an array."""
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)

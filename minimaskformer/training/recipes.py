@@ -76,22 +76,22 @@ class TrainConfig:
 # The paper's runs (section 4.1), and where it is silent the reference code's configuration files: no warm-up for
 # ResNets, colour variation on ADE20K only, a factor of 1 for Swin's backbone, no weight decay on norms and embeddings.
 # Ours are the intervals of logging, saving and evaluating, the number of workers, and a continuous scale (not tenths).
-ADE20K = dict(steps=160_000, batch_size=16, learning_rate=1e-4, backbone_multiplier=0.1, beta2=0.999, weight_decay=1e-4,
-              warmup=0, schedule="poly", clip=0.01, mask_stride=1, size=512, scale=(0.5, 2.0), color=True, workers=4,
-              log_every=50, save_every=1000, evaluate_every=5000, evaluate_images=2000)
+ADE20K_RECIPE = dict(steps=160_000, batch_size=16, learning_rate=1e-4, backbone_multiplier=0.1, beta2=0.999,
+                     weight_decay=1e-4, warmup=0, schedule="poly", clip=0.01, mask_stride=1, size=512, scale=(0.5, 2.0),
+                     color=True, workers=4, log_every=50, save_every=1000, evaluate_every=5000, evaluate_images=2000)
 # COCO: 300 epochs of 118,287 images in batches of 64; a tenth of the learning rate for the last third. Short sides of
 # 480 to 800 are the reference's; the square crop of 640 is ours (there: the whole picture, or a part of any shape).
-COCO = ADE20K | dict(steps=554_400, batch_size=64, schedule="step", size=640, scale=(0.75, 1.25), color=False,
-                     evaluate_every=20_000, evaluate_images=5000)
-SWIN = dict(learning_rate=6e-5, weight_decay=0.01, warmup=1500, backbone_multiplier=1.0)
+COCO_RECIPE = ADE20K_RECIPE | dict(steps=554_400, batch_size=64, schedule="step", size=640, scale=(0.75, 1.25),
+                                   color=False, evaluate_every=20_000, evaluate_images=5000)
+SWIN_RECIPE = dict(learning_rate=6e-5, weight_decay=0.01, warmup=1500, backbone_multiplier=1.0)
 # Ours, for a pretrained backbone and few pictures: with the full learning rate for the backbone, 500 steps on 100
 # pictures of COCO ended at PQ 2.8 and mIoU 28.6, with 0.3 of it at 11.8 and 33.6.
-LAPTOP = dict(size=256, backbone_multiplier=0.3)
-RECIPES = {"r50": ADE20K, "r101": ADE20K, "r50_panoptic": COCO, "r101_panoptic": COCO}
-RECIPES |= {name: ADE20K | SWIN for name in ("swin_t", "swin_s")}
-RECIPES |= {name: ADE20K | SWIN | {"size": 640} for name in ("swin_b", "swin_l")}
-RECIPES |= {f"swin_{size}_panoptic": COCO | SWIN for size in "tsbl"}
-RECIPES |= {name: LAPTOP for name in ("r18", "mobilenet_v2", "r18_fine", "mobilenet_v2_fine")}
+LAPTOP_RECIPE = dict(size=256, backbone_multiplier=0.3)
+RECIPES = {"r50": ADE20K_RECIPE, "r101": ADE20K_RECIPE, "r50_panoptic": COCO_RECIPE, "r101_panoptic": COCO_RECIPE}
+RECIPES |= {name: ADE20K_RECIPE | SWIN_RECIPE for name in ("swin_t", "swin_s")}
+RECIPES |= {name: ADE20K_RECIPE | SWIN_RECIPE | {"size": 640} for name in ("swin_b", "swin_l")}
+RECIPES |= {f"swin_{size}_panoptic": COCO_RECIPE | SWIN_RECIPE for size in "tsbl"}
+RECIPES |= {name: LAPTOP_RECIPE for name in ("r18", "mobilenet_v2", "r18_fine", "mobilenet_v2_fine")}
 
 
 def train_config(preset, **changes):

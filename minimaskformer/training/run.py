@@ -62,7 +62,7 @@ class Run:
         self.progress, self.facts = Progress(), run_facts(model, dataset, config)
         seed_everything(config.seed)  # looking at the data may have drawn numbers
         self.start_or_resume(resume)
-        self.runner, self.speed = wrap(model, self.device, config), Speed(self.device)
+        self.runner, self.speed = wrap_model(model, self.device, config), Speed(self.device)
         self.started = time.time() - self.progress.seconds
 
     def start_or_resume(self, resume):
@@ -171,7 +171,7 @@ class Run:
             save_checkpoint(self.model, self.folder / "model.safetensors")
 
 
-def wrap(model, device, config):
+def wrap_model(model, device, config):
     """What runs the model in the loop: itself, or DistributedDataParallel around it, compiled on request."""
     runner = model
     if world_size() > 1:

@@ -56,10 +56,10 @@ def load_checkpoint(path):
     if header is not None and "config" in header:
         config = _config(header["config"], path)
     elif hub.is_hub(tensors):
-        tensors = hub.convert(tensors)
+        tensors = hub.convert_hub(tensors)
         config = hub.read_config(path.parent, tensors)
     elif header is None:
-        tensors = zoo.convert(tensors)
+        tensors = zoo.convert_zoo(tensors)
         config = zoo.guess_config(tensors)
     else:
         raise ValueError(f"{path} is a safetensors file without a minimaskformer config in its header, and no "

@@ -12,17 +12,18 @@ import torch
 
 from ..swin import SWINS
 from . import zoo
+from .renaming import renamed, shifted
 
 FILES = ("model.safetensors", "pytorch_model.bin")
-RENAMES = [  # applied in order; what stands behind a blank is one of three parts that become one tensor here
+HUB_RULES = [  # applied in order; what stands behind a blank is one of three parts that become one tensor here
     (r"^model\.pixel_level_module\.encoder\.", "backbone."),
     (r"^backbone\.embedder\.embedder\.convolution\.", "backbone.stem.0."),
     (r"^backbone\.embedder\.embedder\.normalization\.", "backbone.stem.1."),
     (r"^backbone\.encoder\.stages\.(\d)\.layers\.", r"backbone.stages.\1."),
     (r"^(backbone\.stages\..*)\.shortcut\.convolution\.", r"\1.downsample.0."),
     (r"^(backbone\.stages\..*)\.shortcut\.normalization\.", r"\1.downsample.1."),
-    (r"^(backbone\.stages\..*)\.layer\.(\d)\.convolution\.", r"\1.conv<\2>."),
-    (r"^(backbone\.stages\..*)\.layer\.(\d)\.normalization\.", r"\1.bn<\2>."),
+    (r"^(backbone\.stages\..*)\.layer\.(\d)\.convolution\.", shifted(r"\1.conv{}.", by=1)),
+    (r"^(backbone\.stages\..*)\.layer\.(\d)\.normalization\.", shifted(r"\1.bn{}.", by=1)),
     (r"^backbone\.model\.embeddings\.patch_embeddings\.projection\.", "backbone.stem.0."),
     (r"^backbone\.model\.embeddings\.norm\.", "backbone.stem.2."),
     (r"^backbone\.model\.encoder\.layers\.(\d)\.blocks\.", r"backbone.stages.\1."),
@@ -35,9 +36,11 @@ RENAMES = [  # applied in order; what stands behind a blank is one of three part
     (r"\.attention\.output\.dense\.", ".attn.proj."),
     (r"^(backbone\..*)\.intermediate\.dense\.", r"\1.mlp.0."),
     (r"^(backbone\..*)\.output\.dense\.", r"\1.mlp.3."),
-    (r"^model\.pixel_level_module\.decoder\.fpn\.stem\.", "pixel_decoder.outputs.3.0."),
-    (r"^model\.pixel_level_module\.decoder\.fpn\.layers\.(\d)\.proj\.", r"pixel_decoder.laterals.[\1]."),
-    (r"^model\.pixel_level_module\.decoder\.fpn\.layers\.(\d)\.block\.", r"pixel_decoder.outputs.[\1].0."),
+    (r"^model\.pixel_level_module\.decoder\.fpn\.stem\.", "pixel_decoder.outputs.3.0."),  # the hub's pyramid starts at the coarsest map
+    (r"^model\.pixel_level_module\.decoder\.fpn\.layers\.(\d)\.proj\.",
+     shifted("pixel_decoder.laterals.{}.", factor=-1, by=2)),
+    (r"^model\.pixel_level_module\.decoder\.fpn\.layers\.(\d)\.block\.",
+     shifted("pixel_decoder.outputs.{}.0.", factor=-1, by=2)),
     (r"^model\.pixel_level_module\.decoder\.mask_projection\.", "pixel_decoder.mask_features."),
     (r"^model\.transformer_module\.queries_embedder\.", "decoder.query_positions."),
     (r"^model\.transformer_module\.input_projection\.", "input_proj."),
@@ -52,16 +55,16 @@ RENAMES = [  # applied in order; what stands behind a blank is one of three part
     (r"^(decoder\..*?)(?:\.mlp)?\.fc1\.", r"\1.mlp.0."),  # with mlp: version 5
     (r"^(decoder\..*?)(?:\.mlp)?\.fc2\.", r"\1.mlp.3."),
     (r"^class_predictor\.", "class_head."),
-    (r"^mask_embedder\.(\d)\.0\.", r"mask_head.{\1}."),
+    (r"^mask_embedder\.(\d)\.0\.", shifted("mask_head.{}.", factor=2)),
 ]
 # Constants, and a norm of the Swin classifier that no map passes.
 UNUSED = re.compile(r"^criterion\.empty_weight$|\.num_batches_tracked$|\.relative_position_index$"
                     r"|^model\.pixel_level_module\.encoder\.model\.layernorm\.")
 # Settings of config.json that change the arithmetic but not the shapes: the values we compute, if they are given.
-RESNET = {"layer_type": "bottleneck", "downsample_in_first_stage": False, "downsample_in_bottleneck": False,
+RESNET_SETTINGS = {"layer_type": "bottleneck", "downsample_in_first_stage": False, "downsample_in_bottleneck": False,
           "hidden_act": "relu"}
-SWIN = {"use_absolute_embeddings": False, "hidden_act": "gelu", "layer_norm_eps": 1e-5}
-DECODER = {"activation_function": "relu", "position_embedding_type": "sine"}
+SWIN_SETTINGS = {"use_absolute_embeddings": False, "hidden_act": "gelu", "layer_norm_eps": 1e-5}
+DECODER_SETTINGS = {"activation_function": "relu", "position_embedding_type": "sine"}
 
 
 def is_hub(tensors):
@@ -77,19 +80,14 @@ def weights_file(folder):
     raise FileNotFoundError(f"the folder {folder} has no weights: neither {' nor '.join(FILES)}")
 
 
-def our_name(name):
+def our_name_and_part(name):
     """The name of a hub tensor here, and which part of it: "" for all, else "query", "key", "value" or their initial.
     """
-    for pattern, new in RENAMES:
-        name = re.sub(pattern, new, name)
-    name = re.sub(r"<(\d)>", lambda m: str(int(m[1]) + 1), name)  # we count convolutions from 1
-    name = re.sub(r"\[(\d)\]", lambda m: str(2 - int(m[1])), name)  # the hub's pyramid starts at the coarsest map
-    name = re.sub(r"\{(\d)\}", lambda m: str(2 * int(m[1])), name)  # the ReLUs between them have numbers too
-    name, _, part = name.partition(" ")
+    name, _, part = renamed(name, HUB_RULES).partition(" ")
     return name, part
 
 
-def convert(tensors):
+def convert_hub(tensors):
     """The hub's {name: tensor} under our names; query, key and value weights become one tensor, in this order.
 
     Three that are not complete or not of one shape stay apart, under names that say so: the caller lists them.
@@ -98,7 +96,7 @@ def convert(tensors):
     for name, tensor in tensors.items():
         if UNUSED.search(name):
             continue
-        new, part = our_name(name)
+        new, part = our_name_and_part(name)
         if part:
             triples.setdefault(new, {})[part[0]] = name
         else:
@@ -130,8 +128,9 @@ def read_config(folder, tensors):
         raise ValueError(f"{path} describes a model of type {kind!r}, not 'maskformer'")
     config = zoo.guess_config(tensors)
     backbone, decoder = (settings.get(part) or {} for part in ("backbone_config", "decoder_config"))
+    expected = SWIN_SETTINGS if config.backbone in SWINS else RESNET_SETTINGS
     problems = [f"{name} = {given[name]!r}, we compute {value!r}"
-                for given, needed in ((backbone, SWIN if config.backbone in SWINS else RESNET), (decoder, DECODER))
+                for given, needed in ((backbone, expected), (decoder, DECODER_SETTINGS))
                 for name, value in needed.items() if given.get(name, value) != value]
     if problems:
         raise ValueError(f"{path} asks for what this library does not have:\n  " + "\n  ".join(problems))

@@ -4,21 +4,21 @@ The zoo's files are detectron2's: a pickle (.pkl) or torch file (.pth) with {"mo
 versions; version 1 lacks the part `pixel_decoder.` (reference code, MaskFormerHead._load_from_state_dict).
 """
 import math
-import re
 from dataclasses import replace
 
 import torch
 
 from ..config import PRESETS
 from ..swin import SWINS
+from .renaming import renamed, shifted
 
-RENAMES = [  # applied in order; \1 ... are the parts in brackets
+ZOO_RULES = [  # applied in order; \1 ... are the parts in brackets
     (r"^backbone\.stem\.conv1\.norm\.", "backbone.stem.1."),
     (r"^backbone\.stem\.conv1\.", "backbone.stem.0."),
-    (r"^backbone\.res(\d)\.(\d+)\.shortcut\.norm\.", r"backbone.stages.<\1>.\2.downsample.1."),
-    (r"^backbone\.res(\d)\.(\d+)\.shortcut\.", r"backbone.stages.<\1>.\2.downsample.0."),
-    (r"^backbone\.res(\d)\.(\d+)\.conv(\d)\.norm\.", r"backbone.stages.<\1>.\2.bn\3."),
-    (r"^backbone\.res(\d)\.(\d+)\.conv(\d)\.", r"backbone.stages.<\1>.\2.conv\3."),
+    (r"^backbone\.res(\d)\.", shifted("backbone.stages.{}.", by=-2)),  # res2 is stage 0
+    (r"^(backbone\.stages\..*)\.shortcut\.norm\.", r"\1.downsample.1."),
+    (r"^(backbone\.stages\..*)\.shortcut\.", r"\1.downsample.0."),
+    (r"^(backbone\.stages\..*)\.conv(\d)\.norm\.", r"\1.bn\2."),
     (r"^backbone\.patch_embed\.proj\.", "backbone.stem.0."),
     (r"^backbone\.patch_embed\.norm\.", "backbone.stem.2."),
     (r"^backbone\.layers\.(\d)\.downsample\.", r"backbone.merges.\1."),
@@ -28,17 +28,17 @@ RENAMES = [  # applied in order; \1 ... are the parts in brackets
     (r"^backbone\.norm(\d)\.", r"backbone.norms.\1."),
     (r"^sem_seg_head\.(?!predictor\.|pixel_decoder\.)", "sem_seg_head.pixel_decoder."),  # version 1
     (r"^sem_seg_head\.", ""),
-    (r"^pixel_decoder\.adapter_(\d)\.norm\.", r"pixel_decoder.laterals.[\1].1."),
-    (r"^pixel_decoder\.adapter_(\d)\.", r"pixel_decoder.laterals.[\1].0."),
-    (r"^pixel_decoder\.layer_(\d)\.norm\.", r"pixel_decoder.outputs.[\1].0.1."),
-    (r"^pixel_decoder\.layer_(\d)\.", r"pixel_decoder.outputs.[\1].0.0."),
+    (r"^pixel_decoder\.adapter_(\d)\.norm\.", shifted("pixel_decoder.laterals.{}.1.", by=-1)),  # the zoo counts from 1
+    (r"^pixel_decoder\.adapter_(\d)\.", shifted("pixel_decoder.laterals.{}.0.", by=-1)),
+    (r"^pixel_decoder\.layer_(\d)\.norm\.", shifted("pixel_decoder.outputs.{}.0.1.", by=-1)),
+    (r"^pixel_decoder\.layer_(\d)\.", shifted("pixel_decoder.outputs.{}.0.0.", by=-1)),
     (r"^pixel_decoder\.input_proj\.", "pixel_decoder.encoder_proj."),
     (r"^pixel_decoder\.transformer\.encoder\.", "pixel_decoder.encoder."),
     (r"^predictor\.transformer\.", ""),
     (r"^predictor\.query_embed\.", "decoder.query_positions."),
     (r"^predictor\.class_embed\.", "class_head."),
     (r"^predictor\.", ""),
-    (r"^mask_embed\.layers\.(\d)\.", r"mask_head.{\1}."),  # the ReLUs between them have numbers too
+    (r"^mask_embed\.layers\.(\d)\.", shifted("mask_head.{}.", factor=2)),  # the ReLUs between them have numbers too
     (r"\.multihead_attn\.", ".cross_attn."),
     (r"^((?:decoder|pixel_decoder\.encoder)\..*)\.linear1\.", r"\1.mlp.0."),
     (r"^((?:decoder|pixel_decoder\.encoder)\..*)\.linear2\.", r"\1.mlp.3."),
@@ -47,14 +47,10 @@ RENAMES = [  # applied in order; \1 ... are the parts in brackets
 
 def our_name(name):
     """The name a tensor of the zoo has here."""
-    for pattern, new in RENAMES:
-        name = re.sub(pattern, new, name)
-    name = re.sub(r"<(\d)>", lambda m: str(int(m[1]) - 2), name)  # res2 is stage 0
-    name = re.sub(r"\[(\d)\]", lambda m: str(int(m[1]) - 1), name)  # the zoo counts from 1
-    return re.sub(r"\{(\d)\}", lambda m: str(2 * int(m[1])), name)
+    return renamed(name, ZOO_RULES)
 
 
-def convert(tensors):
+def convert_zoo(tensors):
     """The zoo's {name: tensor} under our names, without its constants (class weights, pixel mean, Swin's indices)."""
     return {our_name(name): torch.as_tensor(value) for name, value in tensors.items()
             if not name.startswith("criterion.") and name not in ("pixel_mean", "pixel_std")

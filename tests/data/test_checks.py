@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from minimaskformer.data.catalog import open_dataset
-from minimaskformer.data.checks import scan_labels, spread
+from minimaskformer.data.checks import even_indices, scan_labels
 from minimaskformer.data.lakeland import Lakeland
 from minimaskformer.data.readers.coco_panoptic import write_panoptic
 from minimaskformer.data.readers.instances import InstanceFolder
@@ -68,6 +68,6 @@ def test_panoptic_png_and_json_that_disagree(tmp_path):
 
 
 def test_a_limit_is_spread_over_the_whole(nuclei):
-    assert spread(10, 3) == [0, 3, 6] and spread(3, 10) == [0, 1, 2] and spread(3) == [0, 1, 2]
+    assert even_indices(10, 3) == [0, 3, 6] and even_indices(3, 10) == [0, 1, 2] and even_indices(3) == [0, 1, 2]
     with pytest.raises(ValueError, match="at least 1"):
         scan_labels(folder(nuclei), limit=0)

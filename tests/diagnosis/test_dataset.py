@@ -11,7 +11,7 @@ from PIL import Image
 from minimaskformer import CocoInstance, Lakeland, draw
 from minimaskformer.commands import cli
 from minimaskformer.data.catalog import open_dataset
-from minimaskformer.diagnosis.dataset import DRAWN, duplicates, inspect, report, write_report
+from minimaskformer.diagnosis.dataset import DRAWN, data_report, duplicate_files, inspect, write_report
 from minimaskformer.draw import thumbnails as sheet
 from minimaskformer.draw.thumbnails import DPI, caption, choose, class_names, fit_captions, shortened
 
@@ -50,7 +50,7 @@ def test_figures_of_a_clean_data_set(mine):
     assert len(looks) == 12 and not any(found.error or found.reasons for found in looks)
     assert all(found.size == (H, W) and found.void == 4 and found.crowds == 0 for found in looks)
     assert looks[3].segments == {0: 1, 1: 1} and looks[3].pixels == {0: H * W - 104, 1: 100}
-    text = report(looks, open_dataset(f"own:{mine}", "train"), "mine")
+    text = data_report(looks, open_dataset(f"own:{mine}", "train"), "mine")
     assert "mine: 12 of 12 pictures" in text and "50 x 40 (12)" in text and "void: 0.20 %" in text
     rows = [line.split() for line in text.splitlines() if "stuff" in line]
     assert rows[1] == ["1", "2", "cat", "stuff", "12", "12", f"{100 * 100 / (H * W - 4):.2f}", "%"]
@@ -91,7 +91,7 @@ def test_every_planted_fault_is_found(mine):
     assert str(images / "09.png") in errors["09.png"] and "truncated" in errors["09.png"]
     assert str(labels / "10.png") in errors["10.png"] and "4 (15 pixels)" in errors["10.png"]
     assert str(labels / "11.png") in errors["11.png"] and "RGB" in errors["11.png"]
-    text = report(looks, open_dataset(f"own:{mine}", "train"), "mine")
+    text = data_report(looks, open_dataset(f"own:{mine}", "train"), "mine")
     assert "can not be used: 3" in text and "suspicious: 8" in text
 
 
@@ -122,7 +122,7 @@ def test_pictures_of_fewer_bits_than_their_file_are_nearly_black(mine):
 
 def test_columns_of_wide_letters_line_up(mine):
     (mine / "classes.txt").write_text("1 \ud55c\uad6d\n2 e\u0301te\u0301\n3 unicorn\n", encoding="utf-8")
-    lines = report(looked_at(mine), open_dataset(f"own:{mine}", "train"), "mine").splitlines()
+    lines = data_report(looked_at(mine), open_dataset(f"own:{mine}", "train"), "mine").splitlines()
     korean, accents, plain = (line for line in lines if " stuff " in line)
     assert korean.index("stuff") == plain.index("stuff") - 2 and accents.index("stuff") == plain.index("stuff") + 2
 
@@ -131,8 +131,8 @@ def test_equal_files_are_duplicates_and_equal_lengths_are_not(tmp_path):
     for name, text in (("a", "one"), ("b", "two"), ("c", "one"), ("d", "three"), ("e", "two")):
         (tmp_path / name).write_text(text)
     a, b, c, d, e = (str(tmp_path / name) for name in "abcde")
-    assert duplicates([a, c, d]) == {c: a}  # a length that only two share
-    assert duplicates([a, b, c, d, e]) == {c: a, e: b} and duplicates([a, d], [b, c]) == {a: c}
+    assert duplicate_files([a, c, d]) == {c: a}  # a length that only two share
+    assert duplicate_files([a, b, c, d, e]) == {c: a, e: b} and duplicate_files([a, d], [b, c]) == {a: c}
 
 
 def test_the_command_leaves_report_and_sheets_and_fails_on_bad_files(mine, tmp_path, capsys):

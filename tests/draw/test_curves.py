@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from minimaskformer import draw
 from minimaskformer.data.classes import ClassTable
-from minimaskformer.draw.curves import curve, smooth
+from minimaskformer.draw.curves import read_curve, smooth
 from minimaskformer.draw.matching import nearest
 from minimaskformer.draw.palette import instance_colors
 
@@ -69,7 +69,7 @@ def test_curves_of_a_log(tmp_path):
 
 
 def test_after_a_resume_the_later_row_counts():
-    steps, values = curve([{"step": s, "loss": v} for s, v in ((0, 9), (2, 8), (1, 7), (2, 3))] + [{"loss": 1}], "loss")
+    steps, values = read_curve([{"step": s, "loss": v} for s, v in ((0, 9), (2, 8), (1, 7), (2, 3))] + [{"loss": 1}], "loss")
     assert steps.tolist() == [0, 1, 2] and values.tolist() == [9, 7, 3]
 
 

@@ -47,5 +47,5 @@ def test_the_table_has_stuff_first_and_a_dot_per_known_figure(ax):
     assert [t.get_text() for t in ax.get_yticklabels()] == ["sky", "duck", "boat"]
     dots = {(line.get_color(), line.get_ydata()[0]): line.get_xdata()[0] for line in ax.lines
             if line.get_marker() in "soD" and np.isfinite(line.get_xdata()[0])}
-    iou, pq, ap = (metricplot.METRICS[name][0] for name in ("IoU", "PQ", "AP"))
+    iou, pq, ap = (metricplot.CLASS_METRICS[name][0] for name in ("IoU", "PQ", "AP"))
     assert dots == {(iou, 0): 0.9, (pq, 0): 0.8, (iou, 1): 0.6, (pq, 1): 0.4, (ap, 1): 0.2}

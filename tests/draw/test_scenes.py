@@ -15,7 +15,7 @@ from minimaskformer.data.classes import ClassTable
 from minimaskformer.data.lakeland import LAKELAND_CLASSES, Lakeland
 from minimaskformer.draw import canvas
 from minimaskformer.draw.names import Labels, middle, window_sums
-from minimaskformer.draw.palette import VOID, class_colors, instance_colors
+from minimaskformer.draw.palette import VOID_COLOR, class_colors, instance_colors
 
 CLASSES = ClassTable(("grass", "sheep", "boat"), (False, True, True), (4, 8, 9))
 MAP = np.zeros((40, 60), np.int32)  # void on the left, two sheep that touch, a crowd of boats below right
@@ -65,7 +65,7 @@ def test_flat_panoptic_has_the_colors_of_the_palette_and_hatches_void_and_crowd(
     assert np.abs(inside(8, 24, 20, 30) - colors[1]).max() < 0.01
     assert np.abs(inside(8, 24, 30, 40) - colors[2]).max() < 0.01
     assert np.abs(colors[1] - colors[2]).max() > 0.05  # the two sheep differ
-    for patch, color in ((inside(0, 40, 0, 12), VOID), (inside(30, 40, 42, 60), colors[3])):
+    for patch, color in ((inside(0, 40, 0, 12), VOID_COLOR), (inside(30, 40, 42, 60), colors[3])):
         dark, light = (np.abs(patch - tone).max(1) < 0.01 for tone in (0.55 * color, 0.6 * color + 0.4))
         assert 0.25 < dark.mean() < 0.55 and 0.4 < light.mean() < 0.7 and dark.mean() + light.mean() > 0.75
     outline = pixels[10 * 15, 10 * 30 - 4:10 * 30 + 4]  # between the sheep a dark line

@@ -5,14 +5,14 @@ from minimaskformer.exercises import core
 def all_pass(exercise, solutions):
     """Right solutions, however written, pass."""
     for solution in solutions:
-        outcome = core.evaluate(exercise, solution)
+        outcome = core.judge(exercise, solution)
         assert outcome.kind == "passed", (solution, outcome.text)
 
 
 def none_accused(exercise, solutions):
     """Wrong solutions that are no known mistake are told where they differ, and nothing is guessed."""
     for solution in solutions:
-        outcome = core.evaluate(exercise, solution)
+        outcome = core.judge(exercise, solution)
         assert outcome.kind in ("gap", "form", "exception"), (solution, outcome.text)
         assert outcome.mistake is None and "Looks like" not in outcome.text
 

@@ -48,8 +48,8 @@ def test_stub_is_not_attempted_and_never_passes(exercise, capsys):
     def stub(*args):
         raise NotImplementedError("your turn")
 
-    assert core.evaluate(exercise, stub).kind == "not attempted"
-    assert core.evaluate(exercise, lambda *args: None).kind != "passed"
+    assert core.judge(exercise, stub).kind == "not attempted"
+    assert core.judge(exercise, lambda *args: None).kind != "passed"
     exercises.check(exercise.id, stub)
     assert "not attempted" in capsys.readouterr().out
     assert record.load() == {}
@@ -57,8 +57,8 @@ def test_stub_is_not_attempted_and_never_passes(exercise, capsys):
 
 @each
 def test_reference_passes_in_float32_and_float64(exercise):
-    assert core.evaluate(exercise, exercise.reference).kind == "passed"
-    assert core.evaluate(exercise, lambda *args: exercise.reference(*core.doubled(args))).kind == "passed"
+    assert core.judge(exercise, exercise.reference).kind == "passed"
+    assert core.judge(exercise, lambda *args: exercise.reference(*core.doubled(args))).kind == "passed"
 
 
 @each
@@ -66,7 +66,7 @@ def test_solution_source_defines_the_stub_and_passes(exercise, capsys):
     names = dict(exercise.reference.__globals__)
     names.pop(exercise.reference.__name__)
     exec(exercise.solution_source(), names)
-    assert core.evaluate(exercise, names[exercise.name]).kind == "passed"
+    assert core.judge(exercise, names[exercise.name]).kind == "passed"
     exercises.solution(exercise.id)
     assert exercise.solution_source() in capsys.readouterr().out
 
@@ -74,7 +74,7 @@ def test_solution_source_defines_the_stub_and_passes(exercise, capsys):
 @each
 def test_every_mistake_gets_its_own_hint(exercise, capsys):
     for mistake in exercise.mistakes:
-        outcome = core.evaluate(exercise, mistake.fn)
+        outcome = core.judge(exercise, mistake.fn)
         assert outcome.kind == "mistake" and outcome.mistake is mistake, mistake.name
         assert f"Looks like: {mistake.name}." in outcome.text and mistake.hint in outcome.text
         assert mistake.link in outcome.text
@@ -107,21 +107,21 @@ def test_fixtures_survive_a_function_that_works_in_place(exercise):
         return value
 
     before = outcomes(exercise, exercise.reference)
-    assert core.evaluate(exercise, vandal).kind == "passed"
+    assert core.judge(exercise, vandal).kind == "passed"
     assert all(exercise.same(a, b) for a, b in zip(outcomes(exercise, exercise.reference), before))
 
 
 @each
 def test_right_solutions_written_differently_pass(exercise):
     for solution in RIGHT.get(exercise.id, ()):
-        outcome = core.evaluate(exercise, solution)
+        outcome = core.judge(exercise, solution)
         assert outcome.kind == "passed", (solution, outcome.text)
 
 
 @each
 def test_other_wrong_solutions_are_not_accused(exercise):
     for solution in WRONG.get(exercise.id, ()):
-        outcome = core.evaluate(exercise, solution)
+        outcome = core.judge(exercise, solution)
         assert outcome.kind in ("gap", "form", "exception"), (solution, outcome.text)
         assert outcome.mistake is None and "Looks like" not in outcome.text
 
@@ -264,11 +264,11 @@ def test_query_classes_are_what_the_classification_loss_trains():
 
 
 def test_remarks_on_right_but_fragile_solutions():
-    text = core.evaluate(BY_ID["02.3"], RIGHT["02.3"][3]).text
+    text = core.judge(BY_ID["02.3"], RIGHT["02.3"][3]).text
     assert "F.softplus" in text and "T = 0" not in text
-    assert "T = 0" in core.evaluate(BY_ID["02.2"], RIGHT["02.2"][4]).text
+    assert "T = 0" in core.judge(BY_ID["02.2"], RIGHT["02.2"][4]).text
     for exercise in ALL:
-        assert "Remark" not in core.evaluate(exercise, exercise.reference).text
+        assert "Remark" not in core.judge(exercise, exercise.reference).text
 
 
 # --- the block that check prints --------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def test_an_error_is_shown_with_the_learners_line():
     def mine(mask_logits, masks, valid):
         return helper(masks)
 
-    text = core.evaluate(BY_ID["02.2"], mine).text
+    text = core.judge(BY_ID["02.2"], mine).text
     assert "RuntimeError" in text and "in your line: return masks @ masks" in text
 
 
@@ -288,7 +288,7 @@ def test_an_error_inside_torch_is_no_stub():
     def mine(class_logits, labels):
         return class_logits.bool().softmax(-1)  # torch raises NotImplementedError itself
 
-    assert core.evaluate(BY_ID["02.1"], mine).kind == "exception"
+    assert core.judge(BY_ID["02.1"], mine).kind == "exception"
 
 
 @pytest.mark.parametrize(("fn", "words"), [
@@ -308,23 +308,23 @@ def test_gaps_name_the_place():
         cost[1, 2] += 0.25
         return cost
 
-    text = core.evaluate(BY_ID["02.1"], mine).text
+    text = core.judge(BY_ID["02.1"], mine).text
     assert "at [1, 2] expected" in text and "1 of 12 entries differ, by at most 0.25" in text
     exercise = BY_ID["02.4"]
-    assert "queries: expected [0, 3, 4], got [0, 1, 2]" in core.evaluate(exercise, exercise.mistakes[0].fn).text
+    assert "queries: expected [0, 3, 4], got [0, 1, 2]" in core.judge(exercise, exercise.mistakes[0].fn).text
 
 
 def test_two_mistakes_alike_accuse_nobody():
     twin = core.Mistake("another", BY_ID["02.1"].mistakes[0].fn, "")
     exercise = core.Exercise(**{**vars(BY_ID["02.1"]), "mistakes": (*BY_ID["02.1"].mistakes, twin)})
-    outcome = core.evaluate(exercise, twin.fn)
+    outcome = core.judge(exercise, twin.fn)
     assert outcome.kind == "gap" and outcome.mistake is None
 
 
 def test_a_mistake_that_gives_nan_is_recognised():
     nan = core.Mistake("0 / 0", lambda x, c: torch.where(x[:, c] > 2, torch.nan, x[:, c]), "divide by something")
     exercise = core.Exercise(**{**vars(BY_ID["02.1"]), "mistakes": (*BY_ID["02.1"].mistakes, nan)})
-    assert core.evaluate(exercise, nan.fn).mistake is nan
+    assert core.judge(exercise, nan.fn).mistake is nan
 
 
 def test_doubled_reaches_into_targets():

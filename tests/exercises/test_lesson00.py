@@ -121,9 +121,9 @@ def test_remark_when_all_queries_say_no_object():
         kept = (c < class_logits.shape[1] - 1).nonzero()[:, 0]
         return kept[(p[kept, None, None] * mask_logits[kept].sigmoid()).argmax(0)]
 
-    outcome = core.evaluate(BY_ID["00.4"], unguarded)
+    outcome = core.judge(BY_ID["00.4"], unguarded)
     assert outcome.kind == "passed" and "answers -1" in outcome.text
-    assert "Remark" not in core.evaluate(BY_ID["00.4"], BY_ID["00.4"].reference).text
+    assert "Remark" not in core.judge(BY_ID["00.4"], BY_ID["00.4"].reference).text
 
 
 def test_counting_real_scenes():

@@ -183,7 +183,7 @@ def test_other_wrong_solutions_are_not_accused(exercise_id):
 
 
 def mistakes_of(exercise_id, fn):
-    outcome = core.evaluate(BY_ID[exercise_id], fn)
+    outcome = core.judge(BY_ID[exercise_id], fn)
     return outcome.mistake.name if outcome.mistake else outcome.text
 
 

@@ -172,7 +172,7 @@ def test_mistakes_written_in_float32_are_recognised_too(exercise_id):
     """`Mistake.fn` is run in float64 by the check; a learner's is run in float32."""
     exercise = BY_ID[exercise_id]
     for mistake in exercise.mistakes:
-        assert core.evaluate(exercise, lambda *args: mistake.fn(*args)).mistake is mistake  # noqa: B023
+        assert core.judge(exercise, lambda *args: mistake.fn(*args)).mistake is mistake  # noqa: B023
 
 
 # --- the references are the library's functions -----------------------------------------------------------------------
@@ -229,13 +229,13 @@ def test_total_is_the_criterions():
 
 
 def test_remarks_on_right_but_fragile_solutions():
-    assert "03.1" in core.evaluate(BY_ID["03.2"], focal_two_terms).text
-    assert "M = 0" not in core.evaluate(BY_ID["03.2"], focal_from_entropy).text
-    fragile = core.evaluate(BY_ID["03.3"], lambda x, y, n: torch.stack([dice_loops(x[i:i + 1], y[i:i + 1], n)
+    assert "03.1" in core.judge(BY_ID["03.2"], focal_two_terms).text
+    assert "M = 0" not in core.judge(BY_ID["03.2"], focal_from_entropy).text
+    fragile = core.judge(BY_ID["03.3"], lambda x, y, n: torch.stack([dice_loops(x[i:i + 1], y[i:i + 1], n)
                                                                        for i in range(len(x))]).sum())
     assert fragile.kind == "passed" and "M = 0" in fragile.text
     for exercise in BY_ID.values():
-        assert "Remark" not in core.evaluate(exercise, exercise.reference).text
+        assert "Remark" not in core.judge(exercise, exercise.reference).text
 
 
 def test_a_log_of_a_sigmoid_is_named_however_it_is_hidden():
@@ -247,5 +247,5 @@ def test_a_log_of_a_sigmoid_is_named_however_it_is_hidden():
                   lambda x, y: -(y * (x.sigmoid() + 1e-7).log() + (1 - y) * (1 - x.sigmoid() + 1e-7).log()),
                   lambda x, y: F.binary_cross_entropy(x.sigmoid().clamp(1e-7, 1 - 1e-7), y, reduction="none"),
                   lambda x, y: -torch.where(y == 1, x.sigmoid(), 1 - x.sigmoid()).clamp(1e-7, 1 - 1e-7).log()):
-        outcome = core.evaluate(BY_ID["03.1"], naive)
+        outcome = core.judge(BY_ID["03.1"], naive)
         assert outcome.kind == "mistake" and "very sure" in outcome.mistake.name

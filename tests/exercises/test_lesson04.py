@@ -230,8 +230,8 @@ def test_the_references_together_are_the_criterion():
 
 
 def test_the_remark_about_a_mask_wholly_in_void():
-    assert "wholly in void" in core.evaluate(BY_ID["04.5"], void_filled).text
-    assert "Remark" not in core.evaluate(BY_ID["04.5"], void_by_the_library).text
+    assert "wholly in void" in core.judge(BY_ID["04.5"], void_filled).text
+    assert "Remark" not in core.judge(BY_ID["04.5"], void_by_the_library).text
 
 
 def test_natural_fixtures_would_hide_these_mistakes():

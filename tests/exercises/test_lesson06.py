@@ -316,8 +316,8 @@ def test_mistakes_written_in_float32_are_recognised_too(exercise_id):
 
 
 def test_a_softmax_that_overflows_is_remarked_on():
-    assert "not finite" in core.evaluate(BY_ID["06.2"], attention_renormalised).text
-    assert "Remark" not in core.evaluate(BY_ID["06.2"], attention_torch).text
+    assert "not finite" in core.judge(BY_ID["06.2"], attention_renormalised).text
+    assert "Remark" not in core.judge(BY_ID["06.2"], attention_torch).text
 
 
 # --- the references are the library's functions -----------------------------------------------------------------------

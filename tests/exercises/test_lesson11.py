@@ -216,7 +216,7 @@ def pq_as_sq_times_rq(predictions, truths, num_classes):
 def pq_by_library(predictions, truths, num_classes):
     table = ablations.all_stuff(LAKELAND_CLASSES)
     table = type(table)(table.names[:num_classes], table.isthing[:num_classes], table.ids[:num_classes])
-    return ablations.score(predictions, truths, table)["pq"] / 100
+    return ablations.score_maps(predictions, truths, table)["pq"] / 100
 
 
 def seeds_by_hand(values):
@@ -337,7 +337,7 @@ def test_shares_of_logits_in_place_of_logs_are_named():
     for share, name in ((lambda x, m, t: (x[:, t] + F.logsigmoid(m)).softmax(0), "the softmax over queries"),
                         (lambda x, m, t: (x.log_softmax(-1)[:, t] + m).softmax(0), "a softmax over the queries"),
                         (lambda x, m, t: (x[:, t] + m).softmax(0), "exp of the logits")):
-        outcome = core.evaluate(exercise, share)
+        outcome = core.judge(exercise, share)
         assert f"Looks like: {name}" in outcome.text and "If you add logs" in outcome.text
 
 
@@ -365,5 +365,5 @@ def test_the_fixed_reference_is_the_librarys_match():
 
 
 def test_fragile_solutions_get_a_remark():
-    assert "log_softmax" in core.evaluate(BY_ID["11.1"], likelihood_einsum).text
-    assert "0 by 0" in core.evaluate(BY_ID["11.2"], share_with()).text
+    assert "log_softmax" in core.judge(BY_ID["11.1"], likelihood_einsum).text
+    assert "0 by 0" in core.judge(BY_ID["11.2"], share_with()).text

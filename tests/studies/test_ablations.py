@@ -25,7 +25,7 @@ TINY = Budget(scenes=4, validation_scenes=3, steps=2, batch_size=2)
 
 @pytest.fixture(scope="module")
 def scenes():
-    return ablations.draw_scenes("train", TINY), ablations.draw_scenes("val", TINY)
+    return ablations.sample_scenes("train", TINY), ablations.sample_scenes("val", TINY)
 
 
 def outputs(aux=1, batch=2, queries=3, classes=4, side=4):
@@ -115,16 +115,16 @@ def test_every_setting_differs_from_maskformer_in_its_name_only():
 def test_every_setting_trains_and_is_read_out(name, scenes):
     if SETTINGS[name].num_queries < 11:
         with pytest.warns(UserWarning, match="only the best"):
-            row = ablations.run(name, 0, TINY, *scenes)
+            row = ablations.run_setting(name, 0, TINY, *scenes)
     else:
-        row = ablations.run(name, 0, TINY, *scenes)
+        row = ablations.run_setting(name, 0, TINY, *scenes)
     assert row["setting"] == name and len(row["curve"]) == 1 and math.isfinite(row["curve"][0])
     assert ("general" in row) == (SETTINGS[name].model == "mask")
     assert all(0 <= value <= 100 for value in row["semantic"].values())
 
 
 def test_a_seed_repeats_itself_and_another_does_not(scenes):
-    (a, first), (b, again), (c, other) = (ablations.train(SETTINGS["11 queries"], s, TINY, scenes[0]) for s in (0, 0, 1))
+    (a, first), (b, again), (c, other) = (ablations.train_setting(SETTINGS["11 queries"], s, TINY, scenes[0]) for s in (0, 0, 1))
     assert first == again != other
     for x, y in zip(a.state_dict().values(), b.state_dict().values()):
         assert torch.equal(x, y)
@@ -144,7 +144,7 @@ def test_pairs_share_batches_and_the_weights_that_they_share(scenes, monkeypatch
 
     monkeypatch.setattr(ablations, "build", spy)
     for name in ("32 queries", "11 queries"):
-        ablations.train(SETTINGS[name], 0, TINY, scenes[0])
+        ablations.train_setting(SETTINGS[name], 0, TINY, scenes[0])
     assert all(torch.equal(a, b) for a, b in zip(seen[:2], seen[2:])) and len(seen) == 4
     assert torch.equal(*backbones)
 
@@ -170,7 +170,7 @@ def test_flips_move_image_and_labels_together(scenes, monkeypatch):
         return model
 
     monkeypatch.setattr(ablations, "build", watched)
-    ablations.train(SETTINGS["11 queries"], 0, replace(TINY, steps=4), (images, maps))
+    ablations.train_setting(SETTINGS["11 queries"], 0, replace(TINY, steps=4), (images, maps))
     flipped = 0
     for batch, targets in zip(seen, pairs):
         for image, target in zip(batch, targets):
@@ -193,13 +193,13 @@ def test_scenes_are_lakelands(scenes):
 def test_a_perfect_answer_scores_100_and_void_costs_nothing(scenes):
     maps = [m.long() for m in scenes[1][1]]
     guess = [torch.where(m == 255, 3, m) for m in maps]
-    for name, value in ablations.score(guess, maps).items():
+    for name, value in ablations.score_maps(guess, maps).items():
         assert value == 100, name
 
 
 def test_no_answer_counts_as_missed():
     truth = torch.tensor([[0, 0, 1, 1]])
-    scores = ablations.score([torch.tensor([[0, 0, -1, -1]])], [truth])
+    scores = ablations.score_maps([torch.tensor([[0, 0, -1, -1]])], [truth])
     assert scores["miou"] == scores["pq"] == scores["rq"] == 50 and scores["sq"] == 50
 
 
@@ -213,7 +213,7 @@ def test_class_maps_are_the_librarys_rules(scenes):
     torch.manual_seed(0)
     model = build_model("mini", num_queries=5, short_side=64).eval()
     images = scenes[1][0]
-    predictions = ablations.predict(model, images)
+    predictions = ablations.predict_images(model, images)
     for rule in ("semantic", "general"):
         want = model.predict(list(images), task=rule)
         want = [w if rule == "semantic" else w[1] for w in want]
@@ -221,7 +221,7 @@ def test_class_maps_are_the_librarys_rules(scenes):
     assert all((ablations.class_map(*a, "general", score_threshold=1.0) == -1).all() for a in predictions)
     baseline = baselines.PerPixelBaseline(model.config).eval()
     assert all(torch.equal(ablations.class_map(*a), b)
-               for a, b in zip(ablations.predict(baseline, images), baseline.predict(list(images))))
+               for a, b in zip(ablations.predict_images(baseline, images), baseline.predict(list(images))))
 
 
 # --- seeds ------------------------------------------------------------------------------------------------------------

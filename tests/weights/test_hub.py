@@ -99,12 +99,12 @@ def test_a_bin_file_of_swin_t(tmp_path):
 
 @pytest.mark.parametrize("preset", ["r50", "swin_t"])
 def test_both_versions_of_the_names_fill_every_tensor(preset):
-    files, package = (hub.convert(hub_tensors(preset, column, meta=True)) for column in (3, 0))
+    files, package = (hub.convert_hub(hub_tensors(preset, column, meta=True)) for column in (3, 0))
     with torch.device("meta"):
         own = build_model(preset).state_dict()
     assert {name: t.shape for name, t in files.items()} == {name: t.shape for name, t in own.items()}
-    assert {hub.our_name(name) for name in hub_tensors(preset, 3, True)} == \
-        {hub.our_name(name) for name in hub_tensors(preset, 0, True)}
+    assert {hub.our_name_and_part(name) for name in hub_tensors(preset, 3, True)} == \
+        {hub.our_name_and_part(name) for name in hub_tensors(preset, 0, True)}
     assert set(package) == set(own)
 
 
@@ -117,12 +117,12 @@ def test_any_tensor_missing_is_listed(preset):
     used = [name for name in tensors if not hub.UNUSED.search(name)]
     heads = [name for name in used if "class_predictor" in name or "queries_embedder" in name]
     for missing in (*(set(used[i::3]) for i in range(3)), heads):
-        rest = hub.convert({name: tensor for name, tensor in tensors.items() if name not in missing})
+        rest = hub.convert_hub({name: tensor for name, tensor in tensors.items() if name not in missing})
         assert zoo.guess_config(rest).backbone == model.config.backbone
         with pytest.raises(ValueError) as error:
             load_tensors(model, rest)
         listed = set(str(error.value).split("\n  "))
-        assert {f"missing: {hub.our_name(name)[0]}" for name in missing} <= listed
+        assert {f"missing: {hub.our_name_and_part(name)[0]}" for name in missing} <= listed
 
 
 def test_misfits_of_a_file_are_listed(tmp_path):
@@ -146,7 +146,7 @@ def test_misfits_of_a_file_are_listed(tmp_path):
     (settings("r50", backbone_config=BACKBONES["r50"] | {"downsample_in_bottleneck": True}), "downsample_in_bottleneck = True, we compute False"),
     (settings("r50", decoder_config={"activation_function": "gelu"}), "activation_function = 'gelu', we compute 'relu'")])
 def test_a_config_that_does_not_go(config, message, tmp_path):
-    tensors = hub.convert(hub_tensors("r50", meta=True))
+    tensors = hub.convert_hub(hub_tensors("r50", meta=True))
     if config is not None:
         (tmp_path / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
     with pytest.raises(FileNotFoundError if config is None else ValueError, match=message):
@@ -154,7 +154,7 @@ def test_a_config_that_does_not_go(config, message, tmp_path):
 
 
 def test_heads_come_from_the_config(tmp_path):
-    tensors = hub.convert(hub_tensors("r50", meta=True))
+    tensors = hub.convert_hub(hub_tensors("r50", meta=True))
     (tmp_path / "config.json").write_text(json.dumps(settings("r50", decoder_config={"decoder_attention_heads": 4})))
     assert hub.read_config(tmp_path, tensors).num_heads == 4
 

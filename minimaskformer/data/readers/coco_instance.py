@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from ..checks import stop_at_bad
 from ..classes import ClassTable
-from ..images import item_names, read_image, same_size, stored_file
+from ..images import check_same_size, item_names, read_image, stored_file
 from .coco_json import category_names, images_by_id, not_twice, read_json
 
 KIND = "COCO instance JSON"
@@ -40,7 +40,7 @@ class CocoInstance(Dataset):
         content = read_json(self.json_file, KIND, may_be_empty=("annotations",))
         self.classes, index_of = read_categories(content["categories"], background, self.json_file)
         self.background = background
-        self.entries = read_entries(content, index_of, self.json_file)
+        self.entries = read_instance_entries(content, index_of, self.json_file)
         self.image_dir = find_images(image_dir, self.json_file, self.entries)
 
     def __len__(self):
@@ -91,7 +91,7 @@ class CocoInstance(Dataset):
         picture, (json_file,) = self.files(index)
         size, objects = self.entries[index]["size"], self.objects(index)
         image = read_image(picture)  # [3, H, W]
-        same_size({str(picture): image.shape[1:], f"the JSON {json_file}": size}, self.name(index))
+        check_same_size({str(picture): image.shape[1:], f"the JSON {json_file}": size}, self.name(index))
         segment_map, info = self.flatten(objects, size)
         covered, crowd = union([mask for *_, mask in objects], size), union([m for _, c, m in objects if c], size)
         single = [(category, mask) for category, iscrowd, mask in objects if not iscrowd]
@@ -151,7 +151,7 @@ def read_categories(categories, background, path):
         raise ValueError(f"{path}: {error}") from error
 
 
-def read_entries(content, index_of, path):
+def read_instance_entries(content, index_of, path):
     """Per image {name, image, size, annotations}; every annotation is checked, none is decoded yet."""
     bad = []
     try:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from ...targets import check_segments, panoptic_to_target
 from ..classes import ClassTable
-from ..images import item_names, open_image, read_image, safe_name, same_size, stored_file
+from ..images import check_same_size, item_names, open_image, read_image, safe_name, stored_file
 from .coco_json import category_names, images_by_id, not_twice, read_json
 
 MAX_ID = 256 ** 3 - 1
@@ -35,7 +35,7 @@ class CocoPanoptic(Dataset):
         self.json_file = Path(json_file)
         content = read_json(self.json_file)
         self.classes = read_classes(content["categories"], self.json_file)
-        self.entries = read_entries(content, self.classes, self.json_file)
+        self.entries = read_panoptic_entries(content, self.classes, self.json_file)
         self.png_dir = find_folder(png_dir, self.json_file, png_folders, "PNGs", "png_dir")
         self.image_dir = find_folder(image_dir, self.json_file, image_folders, "images", "image_dir")
 
@@ -55,15 +55,15 @@ class CocoPanoptic(Dataset):
         """(segment_map, segments_info) of an item: its PNG read and checked, without its image."""
         entry, (_, (png,)) = self.entries[index], self.files(index)
         segment_map = torch.from_numpy(read_segment_map(png))  # [H, W]
-        same_size({str(png): segment_map.shape, f"the JSON {self.json_file}": entry["size"]}, entry["name"])
-        info = match_segments(segment_map, entry["segments"], f"{png} and {self.json_file.name}")
+        check_same_size({str(png): segment_map.shape, f"the JSON {self.json_file}": entry["size"]}, entry["name"])
+        info = check_entries(segment_map, entry["segments"], f"{png} and {self.json_file.name}")
         return segment_map, [{**s, "isthing": self.classes.isthing[s["category_id"]]} for s in info]
 
     def __getitem__(self, index):
         picture, (png,) = self.files(index)
         segment_map, info = self.read_map(index)
         image = read_image(picture)  # [3, H, W]
-        same_size({str(picture): image.shape[1:], str(png): segment_map.shape}, self.name(index))
+        check_same_size({str(picture): image.shape[1:], str(png): segment_map.shape}, self.name(index))
         return image, panoptic_to_target(segment_map, info, len(self.classes))
 
 
@@ -90,7 +90,7 @@ def read_segment_map(path):
     return decode_ids(np.asarray(picture)[..., :3])
 
 
-def match_segments(segment_map, segments, where):
+def check_entries(segment_map, segments, where):
     """The segments with their true areas; ValueError unless the map holds exactly the ids that are listed."""
     found, counts = np.unique(segment_map, return_counts=True)  # much faster than torch.unique
     area = dict(zip(found.tolist(), counts.tolist()))
@@ -115,7 +115,7 @@ def read_classes(categories, path):
         raise ValueError(f"{path}: {error}") from error
 
 
-def read_entries(content, classes, path):
+def read_panoptic_entries(content, classes, path):
     """Per annotation {name, image, png, size, segments}, with class indices in place of category ids."""
     index_of = {category: index for index, category in enumerate(classes.ids)}
     try:

@@ -5,7 +5,7 @@ from torch.utils.data import Dataset
 
 from ...targets import panoptic_to_target
 from ..classes import ClassTable
-from ..images import item_names, read_image, same_size
+from ..images import check_same_size, item_names, read_image
 from .label_maps import IMAGE_SUFFIXES, LABEL_SUFFIXES, by_stem, pair_stems, read_labels
 
 
@@ -52,5 +52,5 @@ class InstanceFolder(Dataset):
         image_file, label_file = self.pairs[index]
         segment_map, info = self.read_map(index)
         image = read_image(image_file)  # [3, H, W]
-        same_size({str(image_file): image.shape[1:], str(label_file): segment_map.shape}, self.name(index))
+        check_same_size({str(image_file): image.shape[1:], str(label_file): segment_map.shape}, self.name(index))
         return image, panoptic_to_target(segment_map, info, len(self.classes))

@@ -15,7 +15,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")  # lossless ones
 UNREAD = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".psd")  # pictures too, but not for us
 LOSSY = " Labels saved as JPEG are changed by the saving and can not be used."
-VOID = (255, 65535)  # what 8-bit and 16-bit label files write where nobody knows the class
+VOID_VALUES = (255, 65535)  # what 8-bit and 16-bit label files write where nobody knows the class
 
 
 def read_labels(path):
@@ -109,7 +109,7 @@ def lossy_partners(folder, stems):
     return f". There is {', '.join(files[:5])}{' ...' * (len(files) > 5)}.{LOSSY}" if files else ""
 
 
-def label_segments(labels, classes, void=VOID, instances=None, where="label map"):
+def label_segments(labels, classes, void=VOID_VALUES, instances=None, where="label map"):
     """What a label picture means: (segment_map int32 [H, W], segments_info), with 0 for void.
 
     labels: int [H, W], each value one of `classes.ids` or of `void`. A class is one segment, unless there are

@@ -12,11 +12,11 @@ from torch.utils.data import Dataset
 from ...targets import panoptic_to_target
 from ..checks import map_threads, stop_at_bad
 from ..classes import ClassTable
-from ..images import item_names, read_image, same_size
+from ..images import check_same_size, item_names, read_image
 from .label_maps import (
     IMAGE_SUFFIXES,
     LABEL_SUFFIXES,
-    VOID,
+    VOID_VALUES,
     by_stem,
     count_values,
     label_segments,
@@ -68,11 +68,11 @@ class SemanticFolder(Dataset):
         if classes is not None and not isinstance(classes, ClassTable):
             names = tuple(str(name) for name in classes)
             classes = ClassTable(names, (False,) * len(names), tuple(range(len(names))))
-        self.classes = classes or self.find_classes(VOID if void is None else void)
+        self.classes = classes or self.find_classes(VOID_VALUES if void is None else void)
         self.uncounted = () if panoptic else tuple(self.classes.names[k] for k in self.classes.things)
         if not panoptic:
             self.classes = replace(self.classes, isthing=(False,) * len(self.classes))
-        self.void = tuple(v for v in VOID if v not in self.classes.ids) if void is None else tuple(void)
+        self.void = tuple(v for v in VOID_VALUES if v not in self.classes.ids) if void is None else tuple(void)
         both = sorted(set(self.void) & set(self.classes.ids))
         if both:
             raise ValueError(f"the label values {both} are both a class and void: decide for one")
@@ -93,7 +93,7 @@ class SemanticFolder(Dataset):
         label_files = self.items[index][1:]
         maps = [read_labels(path) for path in label_files]
         if len(maps) == 2:
-            same_size(dict(zip(map(str, label_files), (m.shape for m in maps))), self.name(index))
+            check_same_size(dict(zip(map(str, label_files), (m.shape for m in maps))), self.name(index))
         return self.decode(maps[0]) if self.decode else (maps[0], maps[1] if len(maps) > 1 else None)
 
     def read_map(self, index):
@@ -106,7 +106,7 @@ class SemanticFolder(Dataset):
         image_file, (label_file, *_) = self.files(index)
         segment_map, info = self.read_map(index)  # [H, W]
         image = read_image(image_file)  # [3, H, W]
-        same_size({str(image_file): image.shape[1:], str(label_file): segment_map.shape}, self.name(index))
+        check_same_size({str(image_file): image.shape[1:], str(label_file): segment_map.shape}, self.name(index))
         return image, panoptic_to_target(segment_map, info, len(self.classes))
 
     def remap(self):
@@ -114,7 +114,7 @@ class SemanticFolder(Dataset):
         note = f"\n  no files number the instances, so these are stuff here: {', '.join(self.uncounted[:8])}"
         return remap_table(self.classes, self.void) + note * bool(self.uncounted)
 
-    def find_classes(self, void=VOID):
+    def find_classes(self, void=VOID_VALUES):
         """The class table of the values that occur; a class is a thing if any of its pixels has an instance number.
 
         Reads every label file, so it takes a while; write the names down in a classes file and it is not needed.

@@ -16,7 +16,7 @@ from minimaskformer import CocoInstance
 from minimaskformer.data.catalog import open_dataset
 from minimaskformer.data.checks import scan_labels
 from minimaskformer.data.transforms import view
-from minimaskformer.diagnosis.dataset import inspect, report
+from minimaskformer.diagnosis.dataset import data_report, inspect
 from minimaskformer.metrics import MaskAP
 
 H, W = 40, 60
@@ -230,7 +230,7 @@ def test_an_empty_list_of_annotations_is_no_fault(coco):
     write(coco, content() | {"annotations": []})
     dataset = opened(coco, background="ground")
     assert len(dataset) == 2 and dataset[0][1]["labels"].tolist() == [2] and scan_labels(dataset) == 2
-    assert "brush, dog" in report(inspect(dataset, progress=False), dataset, "none")
+    assert "brush, dog" in data_report(inspect(dataset, progress=False), dataset, "none")
 
 
 def test_what_tools_write(coco):
