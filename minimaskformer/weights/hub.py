@@ -36,7 +36,8 @@ HUB_RULES = [  # applied in order; what stands behind a blank is one of three pa
     (r"\.attention\.output\.dense\.", ".attn.proj."),
     (r"^(backbone\..*)\.intermediate\.dense\.", r"\1.mlp.0."),
     (r"^(backbone\..*)\.output\.dense\.", r"\1.mlp.3."),
-    (r"^model\.pixel_level_module\.decoder\.fpn\.stem\.", "pixel_decoder.outputs.3.0."),  # the hub's pyramid starts at the coarsest map
+    # the hub counts its pyramid from the coarsest map
+    (r"^model\.pixel_level_module\.decoder\.fpn\.stem\.", "pixel_decoder.outputs.3.0."),
     (r"^model\.pixel_level_module\.decoder\.fpn\.layers\.(\d)\.proj\.",
      shifted("pixel_decoder.laterals.{}.", factor=-1, by=2)),
     (r"^model\.pixel_level_module\.decoder\.fpn\.layers\.(\d)\.block\.",
