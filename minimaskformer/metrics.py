@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 import torch
 
-from .system.tensors import to_numpy  # noqa: F401  the third metric is found here too
+from .system.tensors import to_numpy
 from .targets import check_segments
 
 
