@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from minimaskformer import matching
-from minimaskformer.matching import assign, hungarian_match, match_layers, pairwise_cost
+from minimaskformer.matching import assign, hungarian_match, join_targets, match_layers, pairwise_cost
 
 FIVE_BY_THREE = [[.88, .09, .71], [.79, .80, .32], [.80, .23, .36], [.42, .54, .11], [.41, 0, .74]]
 
@@ -94,7 +94,7 @@ def test_batch_is_one_by_one_also_with_different_numbers_of_targets_and_layers()
     class_logits, mask_logits = (torch.stack([image[k] for image in images]) for k in (0, 1))
     targets = [image[2] for image in images]
     batched = hungarian_match(class_logits, mask_logits, targets)
-    layers = match_layers(torch.stack([class_logits, -class_logits]), torch.stack([mask_logits, -mask_logits]), targets)
+    layers = match_layers([class_logits, -class_logits], [mask_logits, -mask_logits], join_targets(targets, 4, "cpu"))
     for b, image in enumerate(images):
         alone = hungarian_match(image[0][None], image[1][None], [image[2]])[0]
         for got in (batched[b], layers[0][b]):
@@ -140,7 +140,7 @@ def test_non_finite_cost_names_layer_image_and_query():
     broken = mask_logits.clone()
     broken[1, 4, 2, 2] = float("nan")
     with pytest.raises(ValueError, match="layer 1, image 1 of the batch, query 4"):
-        match_layers(torch.stack([class_logits] * 2), torch.stack([mask_logits, broken]), [a[2], b[2]])
+        match_layers([class_logits] * 2, [mask_logits, broken], join_targets([a[2], b[2]], 4, "cpu"))
     infinite = class_logits.clone()
     infinite[0, 2, 0] = float("inf")
     with pytest.raises(ValueError, match="layer 0, image 0 of the batch, query 2"):
@@ -173,9 +173,10 @@ def test_one_transfer_for_all_layers_and_images(monkeypatch):
     calls, original = [], torch.Tensor.cpu
     images = [problem(targets=t, seed=t) for t in (3, 2)]
     logits = [torch.stack([torch.stack([image[k] for image in images])] * 4) for k in (0, 1)]
+    truth = join_targets([image[2] for image in images], 4, "cpu")
     monkeypatch.setattr(torch.Tensor, "cpu", lambda self: calls.append(self.ndim) or original(self))
-    match_layers(*logits, [image[2] for image in images])
-    assert calls.count(4) == 1 and max(calls) == 4  # the [L, B, N, T] costs, once
+    match_layers(*logits, truth)
+    assert calls.count(3) == 1 and max(calls) == 3  # the [L, N, S] costs, once
 
 
 def test_no_gradient_flows_through_the_cost():
