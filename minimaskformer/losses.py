@@ -9,10 +9,10 @@ Reference weights are class 1, focal 20, dice 1. Six layers of roughly (5 + 20 *
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
-from .matching import fixed_match, match_layers
+from .matching import fixed_match, flat_match, join_targets, match_layers, pixels_of, sample_points
 from .system.distributed import sum_over_processes, world_size
-from .targets import check_labels, on_one_canvas
 
 MATCHINGS = ("bipartite", "fixed")
 
@@ -58,12 +58,86 @@ def classification_loss(class_logits, targets, matches, no_object_weight=0.1, to
     classes = torch.full(class_logits.shape[:2], num_classes, dtype=torch.int64, device=class_logits.device)  # [B, N]
     for b, (target, (queries, chosen)) in enumerate(zip(targets, matches)):
         classes[b, queries.to(classes.device)] = target["labels"].to(classes.device)[chosen.to(classes.device)]
+    return weighted_cross_entropy(class_logits, classes, no_object_weight, total_weight)
+
+
+def weighted_cross_entropy(class_logits, classes, no_object_weight, total_weight=None):
+    """`classification_loss` from the class that each query shall say: class_logits [B, N, K+1], classes [B, N]."""
+    num_classes = class_logits.shape[-1] - 1
     weight = torch.ones(num_classes + 1, device=class_logits.device)
     weight[num_classes] = no_object_weight
     logits, classes = class_logits.float().flatten(0, 1), classes.flatten()  # [B*N, K+1], [B*N]
     if total_weight is None:
         return F.cross_entropy(logits, classes, weight)
     return F.cross_entropy(logits, classes, weight, reduction="sum") / total_weight
+
+
+class MatchedMaskLosses(torch.autograd.Function):
+    """Focal and dice loss [M] of matched pairs, as sigmoid_focal_loss and dice_loss, but fast and in little memory.
+
+    logits [M, h, w]; masks and valid (or None): M times bool [H, W]. The pairs are enlarged a few at a time, and their
+    losses and slopes, [h, w] again, are all that remains: nothing of M x H x W is ever held. With the logit s = x where
+    y is 1 and -x where it is 0, p_t = sigmoid(s) and q = 1 - p_t, which is |p - y|:
+
+        focal = sum of alpha_t q^2 (-log p_t) / pixels        d focal / ds = -alpha_t q^2 (q - 2 p_t log p_t) / pixels
+        dice = E / D with E = sum q, D = 2 sum p y + 1 + E    d dice / ds = -p_t q (D - E + 2 E y) / D^2
+    """
+
+    @staticmethod
+    def forward(ctx, logits, masks, valid=None, alpha=0.25):
+        focal, dice = logits.new_zeros(2, len(logits))
+        slopes = logits.new_zeros(2, *logits.shape)
+        few = max(1, (2 ** 18 if logits.device.type == "cpu" else 2 ** 25) // masks[0].numel()) if masks else 1
+        for part in (slice(m, m + few) for m in range(0, len(logits), few)):
+            y = torch.stack(masks[part])  # bool [m, H, W]
+            v = torch.ones_like(y[:1]) if valid is None else torch.stack(valid[part])  # bool [m or 1, H, W]
+            y, pixels = (y & v).to(logits.dtype), v.sum((1, 2), keepdim=True).clamp(min=1)
+            rows, columns = (enlarging(*n, logits) for n in zip(logits.shape[1:], y.shape[1:]))  # [H, h], [W, w]
+            sign = 2 * y - 1
+            s = (rows @ logits[part] @ columns.mT).mul_(sign)  # [m, H, W]
+            entropy = F.softplus(s.neg_())  # -log p_t
+            p_t = torch.exp(-entropy)
+            q = (1 - p_t).mul_(v)
+            weight = (q * q).mul_(1 - alpha + (2 * alpha - 1) * y).div_(pixels)  # alpha_t q^2 / pixels
+            E, overlap = q.sum((1, 2), keepdim=True), (p_t * y).sum((1, 2), keepdim=True)
+            D = 2 * overlap + 1 + E
+            focal[part], dice[part] = (weight * entropy).sum((1, 2)), (E / D).flatten()
+            for k, slope in enumerate((entropy.mul_(p_t).mul_(2).add_(q).mul_(weight),
+                                       p_t.mul_(q).mul_((2 * E * y).add_(D - E).div_(D * D)))):
+                slopes[k, part] = rows.mT @ slope.mul_(sign).neg_() @ columns  # back to [m, h, w]
+        ctx.save_for_backward(slopes)
+        return focal, dice
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, focal_gradient, dice_gradient):
+        [(focal, dice)] = ctx.saved_tensors
+        return focal_gradient[:, None, None] * focal + dice_gradient[:, None, None] * dice, None, None, None
+
+
+def enlarging(n, N, like):
+    """The matrix [N, n] that enlarges n values to N as F.interpolate does: a bilinear resize is two such products."""
+    eye = torch.eye(n, dtype=like.dtype, device=like.device)
+    return F.interpolate(eye[None], size=N, mode="linear", align_corners=False)[0].mT  # [N, n]
+
+
+def choose_points(mask_logits, num_points, oversample=3, importance=0.75, generator=None):
+    """Points [M, num_points, 2] to compare masks at: `importance` of them the most uncertain, the others anywhere.
+
+    mask_logits [M, H, W]. Draws oversample * num_points points, keeps those with the smallest |logit|: where a mask
+    can still change its mind, its edges above all (PointRend, Kirillov et al. 2020).
+    """
+    M, device = len(mask_logits), mask_logits.device
+    candidates = torch.rand(M, oversample * num_points, 2, generator=generator, device=device)
+    uncertain = most_uncertain(sample_points(mask_logits, candidates), int(importance * num_points))  # [M, P']
+    chosen = candidates.gather(1, uncertain[..., None].expand(-1, -1, 2))  # [M, P', 2]
+    anywhere = torch.rand(M, num_points - chosen.shape[1], 2, generator=generator, device=device)
+    return torch.cat([chosen, anywhere], 1)  # [M, num_points, 2]
+
+
+def most_uncertain(logits, count):
+    """Indices [M, count] of the `count` logits [M, P] nearest to 0 of each mask, the nearest first."""
+    return logits.abs().topk(count, dim=1, largest=False).indices
 
 
 class SetCriterion(nn.Module):
@@ -81,75 +155,76 @@ class SetCriterion(nn.Module):
 
     Where a target has `valid`, void pixels count in no mask term; the reference code trains them as negatives, and so
     do we when `valid` is absent. `mask_stride` s > 1 computes the mask losses on every s-th row and column of the truth
-    (mini: a laptop's time), 1 is the reference. `matching="fixed"` gives class k to query k instead of matching by cost
+    (mini: a laptop's time), 1 is the reference; `mask_points` P > 0 computes them, and the match, at P points of each
+    mask instead (Mask2Former, section 3.3). `matching="fixed"` gives class k to query k instead of matching by cost
     (Table 4; needs at least K queries and one mask per class).
     """
 
     def __init__(self, num_classes, class_weight=1.0, focal_weight=20.0, dice_weight=1.0, no_object_weight=0.1,
-                 mask_stride=1, matching="bipartite"):
+                 mask_stride=1, matching="bipartite", mask_points=0):
         super().__init__()
         if matching not in MATCHINGS:
             raise ValueError(f"unknown matching {matching!r}; known: {', '.join(MATCHINGS)}")
+        if mask_points and mask_stride > 1:
+            raise ValueError(f"mask_points {mask_points} and mask_stride {mask_stride} are two ways to look at fewer "
+                             f"pixels: set mask_stride to 1, or mask_points to 0")
         self.num_classes, self.matching = num_classes, matching
         self.weights = {"class": class_weight, "focal": focal_weight, "dice": dice_weight}
-        self.no_object_weight, self.mask_stride = no_object_weight, mask_stride
+        self.no_object_weight, self.mask_stride, self.mask_points = no_object_weight, mask_stride, mask_points
 
     def forward(self, output, targets, normalizers=None):
         layers = [*output.aux, output]  # in the order of the decoder, the final prediction last
-        if len(targets) != output.class_logits.shape[0] or not targets:
-            raise ValueError(f"{len(targets)} targets for a batch of {output.class_logits.shape[0]} images")
+        L, (B, N), device = len(layers), output.class_logits.shape[:2], output.mask_logits.device
+        if len(targets) != B or not targets:
+            raise ValueError(f"{len(targets)} targets for a batch of {B} images")
         if output.class_logits.shape[-1] != self.num_classes + 1:
             raise ValueError(f"class logits have {output.class_logits.shape[-1]} columns, the criterion expects "
                              f"{self.num_classes} classes + no-object")
-        for b, target in enumerate(targets):
-            check_labels(target["labels"].tolist(), self.num_classes, f"image {b} of the batch")
-        if self.matching == "fixed" and output.class_logits.shape[1] < self.num_classes:
+        if self.matching == "fixed" and N < self.num_classes:
             raise ValueError(f"fixed matching gives class k to query k: {self.num_classes} classes need as many "
-                             f"queries, the model has {output.class_logits.shape[1]}")
-        device = output.mask_logits.device  # masks and valid travel there once, not once per decoder layer
-        targets = [target | {key: target[key].to(device) for key in ("masks", "valid") if key in target}
-                   for target in on_one_canvas(targets)]
-        class_logits = torch.stack([layer.class_logits for layer in layers]).float()  # [L, B, N, K+1]
-        mask_logits = torch.stack([layer.mask_logits for layer in layers])  # [L, B, N, h, w]
-        with torch.autocast(mask_logits.device.type, enabled=False):  # losses in float32, whatever the model runs in
+                             f"queries, the model has {N}")
+        truth = join_targets(targets, self.num_classes, device)
+        class_logits, mask_logits = zip(*((layer.class_logits, layer.mask_logits) for layer in layers))
+        with torch.autocast(device.type, enabled=False):  # losses in float32, whatever the model runs in
             if self.matching == "fixed":
-                matches = [fixed_match(targets, class_logits.shape[2])] * len(layers)
+                matches = [fixed_match(targets, N)] * L
             else:
-                matches = match_layers(class_logits.detach(), mask_logits.detach(), targets, *self.weights.values())
-            num_masks, total_weight = normalizers or self.normalizers(targets, class_logits.shape[2], device)
+                matches = match_layers(class_logits, mask_logits, truth, *self.weights.values(), self.mask_points)
+            match = flat_match(matches, truth.sizes)  # [4, L, m]
+            layer, image, query, target = match.to(device, non_blocking=True)  # [L, m] each
+            classes = torch.full((L, B, N), self.num_classes, device=device)  # no object
+            classes[layer, image, query] = truth.labels[target]
+            x = torch.stack([logits[b, q] for logits, b, q in zip(mask_logits, image, query)]).float()  # [L, m, h, w]
+            if self.mask_points:
+                focal, dice = self.point_losses(x, truth, image, target)  # [L] each
+            else:
+                focal, dice = self.mask_losses(x, truth, *match[[1, 3]].flatten(1).tolist())
             losses = {}
-            for i, layer_matches in enumerate(matches):
-                suffix = f"_{i}" if i < len(layers) - 1 else ""
-                losses["class" + suffix] = classification_loss(
-                    class_logits[i], targets, layer_matches, self.no_object_weight, total_weight)
-                x, y, valid = self.matched_masks(mask_logits[i], targets, layer_matches)
-                losses["focal" + suffix] = sigmoid_focal_loss(x, y, num_masks, valid=valid)
-                losses["dice" + suffix] = dice_loss(x, y, num_masks, valid=valid)
+            num_masks, total_weight = normalizers or self.normalizers(targets, N, device)
+            for i in range(L):
+                suffix = f"_{i}" if i < L - 1 else ""
+                losses["class" + suffix] = weighted_cross_entropy(
+                    class_logits[i], classes[i], self.no_object_weight, total_weight)
+                losses["focal" + suffix], losses["dice" + suffix] = focal[i] / num_masks, dice[i] / num_masks
         losses["loss"] = sum(self.weights[name.split("_")[0]] * value for name, value in losses.items())
         return losses
 
-    def matched_masks(self, mask_logits, targets, matches):
-        """Matched predictions at the truth's size, their masks, valid pixels: three [M, H, W] (valid may be None)."""
-        device = mask_logits.device
-        masks = torch.cat([target["masks"][chosen.to(target["masks"].device)].to(device)
-                           for target, (_, chosen) in zip(targets, matches)])  # [M, H, W]
-        image = torch.cat([torch.full_like(queries, b) for b, (queries, _) in enumerate(matches)]).to(device)
-        query = torch.cat([queries for queries, _ in matches]).to(device)
-        size = masks.shape[-2:]
-        valid = None
-        if any("valid" in target for target in targets):
-            everywhere = torch.ones(size, dtype=torch.bool)
-            valid = torch.stack([target.get("valid", everywhere).to(device) for target in targets])[image]  # [M, H, W]
-        if self.mask_stride > 1:
-            s = self.mask_stride
-            masks, valid = masks[:, s // 2::s, s // 2::s], None if valid is None else valid[:, s // 2::s, s // 2::s]
-            size = masks.shape[-2:]
-        chosen = mask_logits[image, query].float()  # [M, h, w]
-        if tuple(chosen.shape[-2:]) != tuple(size) and len(chosen):
-            chosen = F.interpolate(chosen[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]  # [M, H, W]
-        elif not len(chosen):
-            chosen = mask_logits.float().sum() * 0 + masks.float()  # no match: a zero that still has a gradient path
-        return chosen, masks, valid
+    def mask_losses(self, mask_logits, truth, image, target):
+        """Focal and dice of the matched mask logits [L, m, h, w], summed over each layer: [L] each."""
+        masks, s = [mask for own in truth.masks for mask in own], slice(self.mask_stride // 2, None, self.mask_stride)
+        valid = truth.valid and [truth.valid[b][s, s] for b in image]  # M times [H, W]
+        terms = MatchedMaskLosses.apply(mask_logits.flatten(0, 1), [masks[t][s, s] for t in target], valid)
+        return [term.reshape(mask_logits.shape[:2]).sum(1) for term in terms]
+
+    def point_losses(self, mask_logits, truth, image, target):
+        """`mask_losses` at points; the truth of a point is that of the pixel it lies in."""
+        x = mask_logits.flatten(0, 1)  # [M, h, w]
+        points = choose_points(x.detach(), self.mask_points)  # [M, P, 2]
+        rows, columns = pixels_of(points, truth.masks[0].shape[1:])  # [M, P]
+        y = torch.cat(truth.masks)[target.reshape(-1, 1), rows, columns]
+        v = torch.stack(truth.valid)[image.reshape(-1, 1), rows, columns] if truth.valid else torch.ones_like(y)
+        layers = [each.unflatten(0, mask_logits.shape[:2]) for each in (sample_points(x, points), y, v)]  # [L, m, P]
+        return [[loss(x, y, 1, valid=v) for x, y, v in zip(*layers)] for loss in (sigmoid_focal_loss, dice_loss)]
 
     def normalizers(self, targets, num_queries, device):
         """What the mask losses and the class loss of a batch are divided by: (num_masks, total_weight).
@@ -158,14 +233,14 @@ class SetCriterion(nn.Module):
         """
         matched = sum(min(len(target["labels"]), num_queries) for target in targets)
         unmatched = len(targets) * num_queries - matched
-        weight = torch.tensor(float(matched + self.no_object_weight * unmatched), device=device)
+        weight = torch.full((), matched + self.no_object_weight * unmatched, device=device)  # a GPU need not wait
         total_weight = sum_over_processes(weight).clamp(min=1e-6) / world_size()
         return self.num_masks(targets, device), total_weight
 
     @staticmethod
     def num_masks(targets, device):
         """Number of targets in the whole batch, at least 1, averaged over processes exactly once."""
-        count = torch.tensor(float(sum(len(target["labels"]) for target in targets)), device=device)
+        count = torch.full((), float(sum(len(target["labels"]) for target in targets)), device=device)
         return sum_over_processes(count).clamp(min=1) / world_size()
 
 
