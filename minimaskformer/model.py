@@ -132,8 +132,9 @@ class MaskFormer(Pixels):
         """The result of a task ("semantic", "instance", "panoptic", "general") for a picture, at its own size.
 
         images: one PIL image, uint8 array [H, W, 3] or tensor [3, H, W], or a list of them (then a list comes back).
-        options go to the task's inference function (score_threshold, overlap_threshold, top_k); tta=True with task
-        "semantic" averages over sizes and mirror images (tta.py). Puts the model in eval mode for the call and back.
+        A PIL image is turned upright by its EXIF orientation and may have any mode (16-bit, palette, ...). options go
+        to the task's inference function (score_threshold, overlap_threshold, top_k); tta=True with task "semantic"
+        averages over sizes and mirror images (`predict_semantic_tta`). The model is in eval mode during the call.
         """
         from .predict import predict
         return predict(self, images, task, **options)

@@ -1,11 +1,13 @@
 """Pictures of any kind and size in, answers of that size out; company in a batch changes nothing."""
+import sys
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from minimaskformer import build_model, inference
+from minimaskformer import build_model, inference, maps
 from minimaskformer.predict import (
     Sizes,
     bilinear,
@@ -16,6 +18,8 @@ from minimaskformer.predict import (
     semantic_map,
     to_input_size,
 )
+
+predict_module = sys.modules["minimaskformer.predict"]
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +99,9 @@ def test_semantic_in_pieces_is_semantic_at_once(monkeypatch, network, size, chun
     large = to_input_size(mask_logits, network, 32)
     assert large.shape == (19, *network)
     scores = bilinear(inference.semantic_scores(class_logits, large), size)  # all classes, all pixels
-    monkeypatch.setattr(inference, "CHUNK", chunk)
-    got = semantic_map(class_logits, mask_logits, lambda x: to_input_size(x, network, 32), size)
+    monkeypatch.setattr(maps, "CHUNK", chunk)
+    monkeypatch.setattr(predict_module, "GROUP", chunk)
+    got = semantic_map(class_logits, mask_logits, padded, network, size)
     assert got.shape == size and got.dtype == torch.int64
     reached = scores.gather(0, got[None])[0]  # the score of the chosen class: the largest, up to rounding
     torch.testing.assert_close(reached, scores.amax(0), rtol=0, atol=1e-6)
@@ -110,8 +115,8 @@ def test_semantic_in_pieces_is_semantic_at_once(monkeypatch, network, size, chun
 
 
 def test_a_tie_between_pieces_goes_to_the_first_class(monkeypatch):
-    monkeypatch.setattr(inference, "CHUNK", 1)  # one class at a time
-    got = semantic_map(torch.zeros(3, 6), torch.randn(3, 4, 5), lambda x: x, (4, 5))
+    monkeypatch.setattr(predict_module, "GROUP", 1)  # one class at a time
+    got = semantic_map(torch.zeros(3, 6), torch.randn(3, 4, 5), (4, 5), (4, 5), (5, 7))
     assert not got.any()
 
 

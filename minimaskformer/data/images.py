@@ -1,7 +1,7 @@
 """Image files in, tensors out: any picture as RGB uint8, any label file as integers.
 
-Pictures are taken as stored: an EXIF orientation is *not* applied. COCO and the other data sets annotate the stored
-pixels, so turning the image would part it from its labels.
+Pictures of a data set are taken as stored: an EXIF orientation is *not* applied. COCO and the other data sets annotate
+the stored pixels, so turning the image would part it from its labels. A picture to predict has no labels: it is turned.
 """
 import re
 from pathlib import Path
@@ -54,6 +54,18 @@ def rgb_array(picture, where="image"):
     return np.array(picture.convert("RGB"))  # [H, W, 3]
 
 
+def upright_array(picture, where="the picture"):
+    """`rgb_array` of a Pillow image turned upright by its EXIF orientation: a picture to predict, as a viewer shows it.
+
+    Raises ValueError for a file that turns out to be truncated, and for pixels `rgb_array` does not take.
+    """
+    try:
+        picture = ImageOps.exif_transpose(picture)
+    except BROKEN as error:
+        raise ValueError(f"{where} can not be read ({error}): is the file truncated?") from error
+    return rgb_array(picture, where)
+
+
 def safe_name(file_name):
     """A relative file name without its suffix, as one word that is a good file name everywhere."""
     return re.sub(r"[^\w.-]", "_", re.sub(r"\.\w+$", "", normalize("NFC", str(file_name))))
@@ -95,7 +107,6 @@ def check_same_size(shapes, name):
 
 def open_picture(path):
     """A picture file as RGB PIL image, upright as a viewer shows it; a clear error for anything else."""
-    from ..data.images import open_image, rgb_array
     if Path(path).is_dir():
         raise ValueError(f"{path} is a folder: name the pictures in it, for example {path}/*.jpg")
-    return Image.fromarray(rgb_array(ImageOps.exif_transpose(open_image(path)), path))
+    return Image.fromarray(upright_array(open_image(path), path))
