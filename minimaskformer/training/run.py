@@ -14,6 +14,7 @@ from ..data.transforms import TrainingViews, collate
 from ..evaluation import deciding_figure, evaluate, summary
 from ..losses import SetCriterion
 from ..system.distributed import mean_over_processes, rank, world_size
+from ..system.files import write_text
 from ..weights.checkpoint import save_checkpoint
 from .batches import BatchOrder, MicroBatches
 from .log import RunLog, Speed, writer_class
@@ -76,7 +77,7 @@ class Run:
             save_state(self.folder, self.parts, self.progress, self.facts)  # so that a run can always be resumed
         if rank() == 0:
             settings = {"model": self.facts["model"], "train": asdict(self.config)}
-            (self.folder / "config.json").write_text(json.dumps(settings, indent=1))
+            write_text(self.folder / "config.json", json.dumps(settings, indent=1))
 
     @property
     def step(self):

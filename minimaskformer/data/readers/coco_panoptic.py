@@ -4,7 +4,6 @@ A pixel's segment id is R + 256 G + 65536 B, and 0 is void. The JSON lists `imag
 `annotations`: per image the PNG's name and its `segments_info` (id, category_id, iscrowd, area, bbox).
 """
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from ...system.files import write_text
 from ...targets import check_segments, panoptic_to_target
 from ..classes import ClassTable
 from ..images import check_same_size, item_names, open_image, read_image, safe_name, stored_file
@@ -210,10 +210,7 @@ def write_panoptic(folder, items, classes, split, names=None, image_format="png"
         raise ValueError(f"no items to write to {folder}")
     categories = [{"id": i, "name": name, "isthing": int(isthing), "supercategory": "thing" if isthing else "stuff"}
                   for i, name, isthing in zip(classes.ids, classes.names, classes.isthing)]
-    half = json_file.with_suffix(".json.half")
-    half.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}),
-                    encoding="utf-8")
-    os.replace(half, json_file)
+    write_text(json_file, json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return json_file
 
 
