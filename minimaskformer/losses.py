@@ -58,12 +58,6 @@ def classification_loss(class_logits, targets, matches, no_object_weight=0.1, to
     classes = torch.full(class_logits.shape[:2], num_classes, dtype=torch.int64, device=class_logits.device)  # [B, N]
     for b, (target, (queries, chosen)) in enumerate(zip(targets, matches)):
         classes[b, queries.to(classes.device)] = target["labels"].to(classes.device)[chosen.to(classes.device)]
-    return weighted_cross_entropy(class_logits, classes, no_object_weight, total_weight)
-
-
-def weighted_cross_entropy(class_logits, classes, no_object_weight, total_weight=None):
-    """`classification_loss` from the class that each query shall say: class_logits [B, N, K+1], classes [B, N]."""
-    num_classes = class_logits.shape[-1] - 1
     weight = torch.ones(num_classes + 1, device=class_logits.device)
     weight[num_classes] = no_object_weight
     logits, classes = class_logits.float().flatten(0, 1), classes.flatten()  # [B*N, K+1], [B*N]
@@ -75,36 +69,38 @@ def weighted_cross_entropy(class_logits, classes, no_object_weight, total_weight
 class MatchedMaskLosses(torch.autograd.Function):
     """Focal and dice loss [M] of matched pairs, as sigmoid_focal_loss and dice_loss, but fast and in little memory.
 
-    logits [M, h, w]; masks and valid (or None): M times bool [H, W]. The pairs are enlarged a few at a time, and their
-    losses and slopes, [h, w] again, are all that remains: nothing of M x H x W is ever held. With the logit s = x where
-    y is 1 and -x where it is 0, p_t = sigmoid(s) and q = 1 - p_t, which is |p - y|:
+    logits [M, h, w]; masks and valid (or None): M times bool [H, W]. The pairs are enlarged a few at a time, and only
+    their losses and slopes, [h, w] again, remain: nothing of M x H x W is ever held. With sign +1 where y is 1 and -1
+    where it is 0, p_t = sigmoid(sign x), and q = 1 - p_t, which is |p - y|:
 
-        focal = sum of alpha_t q^2 (-log p_t) / pixels        d focal / ds = -alpha_t q^2 (q - 2 p_t log p_t) / pixels
-        dice = E / D with E = sum q, D = 2 sum p y + 1 + E    d dice / ds = -p_t q (D - E + 2 E y) / D^2
+        focal = sum of w (-log p_t), w = alpha_t q^2 / pixels          d focal / dx = -sign w (q - 2 p_t log p_t)
+        dice = E / D with E = sum q and D = sum p + sum y + 1          d dice / dx = -p_t q (sign / D + E / D^2)
     """
 
     @staticmethod
     def forward(ctx, logits, masks, valid=None, alpha=0.25):
         focal, dice = logits.new_zeros(2, len(logits))
         slopes = logits.new_zeros(2, *logits.shape)
-        few = max(1, (2 ** 18 if logits.device.type == "cpu" else 2 ** 25) // masks[0].numel()) if masks else 1
+        few = max(1, (2 ** 17 if logits.device.type == "cpu" else 2 ** 25) // masks[0].numel()) if masks else 1
         for part in (slice(m, m + few) for m in range(0, len(logits), few)):
-            y = torch.stack(masks[part])  # bool [m, H, W]
-            v = torch.ones_like(y[:1]) if valid is None else torch.stack(valid[part])  # bool [m or 1, H, W]
-            y, pixels = (y & v).to(logits.dtype), v.sum((1, 2), keepdim=True).clamp(min=1)
-            rows, columns = (enlarging(*n, logits) for n in zip(logits.shape[1:], y.shape[1:]))  # [H, h], [W, w]
-            sign = 2 * y - 1
-            s = (rows @ logits[part] @ columns.mT).mul_(sign)  # [m, H, W]
-            entropy = F.softplus(s.neg_())  # -log p_t
+            y = torch.stack(masks[part]).to(logits.dtype)  # [m, H, W]
+            rows, columns = (enlarging(n, N, logits) for n, N in zip(logits.shape[1:], y.shape[1:]))  # [H, h], [W, w]
+            sign, pixels = y.mul(2).sub_(1), y[0].numel()
+            x = rows @ logits[part] @ columns.mT  # [m, H, W]
+            entropy = F.softplus(x.mul_(sign).neg_())  # -log p_t
             p_t = torch.exp(-entropy)
-            q = (1 - p_t).mul_(v)
-            weight = (q * q).mul_(1 - alpha + (2 * alpha - 1) * y).div_(pixels)  # alpha_t q^2 / pixels
-            E, overlap = q.sum((1, 2), keepdim=True), (p_t * y).sum((1, 2), keepdim=True)
-            D = 2 * overlap + 1 + E
-            focal[part], dice[part] = (weight * entropy).sum((1, 2)), (E / D).flatten()
-            for k, slope in enumerate((entropy.mul_(p_t).mul_(2).add_(q).mul_(weight),
-                                       p_t.mul_(q).mul_((2 * E * y).add_(D - E).div_(D * D)))):
-                slopes[k, part] = rows.mT @ slope.mul_(sign).neg_() @ columns  # back to [m, h, w]
+            q = 1 - p_t
+            if valid is not None:
+                v = torch.stack(valid[part]).to(logits.dtype)
+                p_t, q, pixels = p_t.mul_(v), q.mul_(v), v.sum((1, 2), keepdim=True).clamp(min=1)
+            w = sign.mul(alpha - 0.5).add_(0.5).div_(pixels).mul_(q).mul_(q)
+            loss = entropy.mul_(w)  # [m, H, W]
+            E, overlap = q.sum((1, 2), keepdim=True), (p_t * y).sum((1, 2), keepdim=True)  # [m, 1, 1]
+            D = 2 * overlap + E + 1
+            focal[part], dice[part] = loss.sum((1, 2)), (E / D).flatten()
+            for k, slope in enumerate((w.mul_(q).addcmul_(loss, p_t, value=2).mul_(sign),
+                                       sign.div_(D).add_(E / D ** 2).mul_(p_t).mul_(q))):
+                slopes[k, part] = rows.mT @ slope.neg_() @ columns  # the transposes lead back to [m, h, w]
         ctx.save_for_backward(slopes)
         return focal, dice
 
@@ -190,22 +186,22 @@ class SetCriterion(nn.Module):
                 matches = [fixed_match(targets, N)] * L
             else:
                 matches = match_layers(class_logits, mask_logits, truth, *self.weights.values(), self.mask_points)
-            match = flat_match(matches, truth.sizes)  # [4, L, m]
-            layer, image, query, target = match.to(device, non_blocking=True)  # [L, m] each
-            classes = torch.full((L, B, N), self.num_classes, device=device)  # no object
-            classes[layer, image, query] = truth.labels[target]
+            match = flat_match(matches, truth.sizes)  # four lists of L * m numbers
+            index = torch.tensor(match, dtype=torch.int64).reshape(4, L, len(match[0]) // L)
+            layer, image, query, target = index.to(device, non_blocking=True)  # [L, m] each
             x = torch.stack([logits[b, q] for logits, b, q in zip(mask_logits, image, query)]).float()  # [L, m, h, w]
             if self.mask_points:
                 focal, dice = self.point_losses(x, truth, image, target)  # [L] each
             else:
-                focal, dice = self.mask_losses(x, truth, *match[[1, 3]].flatten(1).tolist())
-            losses = {}
+                focal, dice = self.mask_losses(x, truth, match[1], match[3])
+            classes = torch.full((L, B, N), self.num_classes, device=device)  # no object
+            classes[layer, image, query] = truth.labels[target]
+            entropy = F.cross_entropy(torch.cat(class_logits).float().flatten(0, 1), classes.flatten(), reduction="none")
+            weight = torch.where(classes == self.num_classes, self.no_object_weight, 1.0)  # [L, B, N]
             num_masks, total_weight = normalizers or self.normalizers(targets, N, device)
-            for i in range(L):
-                suffix = f"_{i}" if i < L - 1 else ""
-                losses["class" + suffix] = weighted_cross_entropy(
-                    class_logits[i], classes[i], self.no_object_weight, total_weight)
-                losses["focal" + suffix], losses["dice" + suffix] = focal[i] / num_masks, dice[i] / num_masks
+            terms = {"class": (entropy.view_as(weight) * weight).sum((1, 2)) / total_weight,
+                     "focal": focal / num_masks, "dice": dice / num_masks}  # [L] each
+        losses = {f"{name}_{i}" if i < L - 1 else name: values[i] for i in range(L) for name, values in terms.items()}
         losses["loss"] = sum(self.weights[name.split("_")[0]] * value for name, value in losses.items())
         return losses
 
@@ -224,7 +220,8 @@ class SetCriterion(nn.Module):
         y = torch.cat(truth.masks)[target.reshape(-1, 1), rows, columns]
         v = torch.stack(truth.valid)[image.reshape(-1, 1), rows, columns] if truth.valid else torch.ones_like(y)
         layers = [each.unflatten(0, mask_logits.shape[:2]) for each in (sample_points(x, points), y, v)]  # [L, m, P]
-        return [[loss(x, y, 1, valid=v) for x, y, v in zip(*layers)] for loss in (sigmoid_focal_loss, dice_loss)]
+        return [torch.stack([loss(x, y, 1, valid=v) for x, y, v in zip(*layers)])
+                for loss in (sigmoid_focal_loss, dice_loss)]
 
     def normalizers(self, targets, num_queries, device):
         """What the mask losses and the class loss of a batch are divided by: (num_masks, total_weight).

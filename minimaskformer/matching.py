@@ -111,14 +111,14 @@ def assign(cost):
 
 
 def flat_match(matches, sizes):
-    """The matches of L layers and B images as index vectors: int64 [4, L, m], the layer, image, query, target of each.
+    """The matches of L layers and B images as four lists of one length: layer, image, query, target of each pair.
 
-    A target is counted through the whole batch. All layers have as many matches: m = sum of min(N, T) over the images.
+    A target is counted through the whole batch. All layers have as many pairs, the sum of min(N, T) over the images.
     """
     firsts = [sum(sizes[:b]) for b in range(len(sizes))]
-    rows = [(layer, b, query, firsts[b] + target) for layer, images in enumerate(matches)
-            for b, (queries, chosen) in enumerate(images) for query, target in zip(queries.tolist(), chosen.tolist())]
-    return torch.tensor(rows, dtype=torch.int64).reshape(len(matches), len(rows) // len(matches), 4).permute(2, 0, 1)
+    pairs = [(layer, b, query, firsts[b] + target) for layer, images in enumerate(matches)
+             for b, (queries, chosen) in enumerate(images) for query, target in zip(queries.tolist(), chosen.tolist())]
+    return [list(column) for column in zip(*pairs)] or [[], [], [], []]
 
 
 @torch.no_grad()

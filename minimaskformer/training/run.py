@@ -50,7 +50,7 @@ class Run:
                              f"{config.accumulate} equal micro-batches each: choose a multiple of "
                              f"{config.accumulate * world_size()}")
         self.criterion = SetCriterion(model.config.num_classes, no_object_weight=config.no_object_weight,
-                                      mask_stride=config.mask_stride)
+                                      mask_stride=config.mask_stride, mask_points=config.mask_points)
         self.optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, config.beta2), fused=True)
         self.precision = torch.autocast(self.device.type, torch.float16 if config.amp == "fp16" else torch.bfloat16,
                                         enabled=config.amp != "off")

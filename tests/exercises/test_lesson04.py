@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from exercises import banks
 
-from minimaskformer import Lakeland, SetCriterion, hungarian_match
+from minimaskformer import Lakeland, SetCriterion, hungarian_match, matching
 from minimaskformer.exercises import core
 from minimaskformer.exercises.lessons import lesson04
 from minimaskformer.losses import classification_loss, dice_loss, sigmoid_focal_loss
@@ -105,7 +105,8 @@ def picked_flat(mask_logits, targets, matches):
 
 
 def picked_by_the_library(mask_logits, targets, matches):
-    return SetCriterion(4).matched_masks(mask_logits, targets, matches)[:2]
+    _, image, query, target = matching.flat_match([matches], [len(t["masks"]) for t in targets])
+    return mask_logits[image, query], torch.cat([t["masks"] for t in targets])[target]
 
 
 # --- 04.3, 04.4 -------------------------------------------------------------------------------------------------------
