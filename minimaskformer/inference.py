@@ -21,7 +21,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .system.large_maps import Largest, answer_size, at_once, enlarged, put_in_order
+from .system.large_maps import (
+    Largest,
+    answer_size,
+    at_once,
+    enlarged,
+    put_in_order,
+    threshold_into,
+    to_device,
+    weighted_masks,
+)
 
 
 @torch.no_grad()
@@ -54,12 +63,6 @@ def semantic_scores(class_logits, mask_logits):
     return weighted_masks(class_logits.float().softmax(-1)[:, :-1], mask_logits)  # [N, K+1] -> [N, K] -> [K, H, W]
 
 
-def weighted_masks(weights, mask_logits):
-    """Sum over n of weights[n, k] * m_n[h, w]: float32 [N, k] and mask logits [N, H, W] to [k, H, W]."""
-    with torch.autocast(weights.device.type, enabled=False):  # would round the products to half precision
-        return torch.einsum("nk,nhw->khw", weights, mask_logits.float().sigmoid())
-
-
 @torch.no_grad()
 def semantic_inference(class_logits, mask_logits):
     """The class with the largest semantic score: argmax_c sum_i p_i(c) * m_i[h, w] (section 3.4), int64 [H, W].
@@ -73,7 +76,7 @@ def semantic_inference(class_logits, mask_logits):
     with torch.autocast(class_logits.device.type, enabled=False):
         for top in range(0, H, rows):
             mask_probs = mask_logits[:, top:top + rows].flatten(1).float().sigmoid()  # [N, rows * W]
-            bands.append((mask_probs.T @ class_probs).max(1)[1])  # [rows * W, K] -> [rows * W]; classes side by side
+            bands.append((mask_probs.T @ class_probs).max(1)[1])  # [rows * W, K] -> [rows * W]
     return torch.cat(bands).view(H, W) if bands else class_probs.new_zeros(H, W, dtype=torch.int64)
 
 
@@ -97,19 +100,12 @@ def instance_inference(class_logits, mask_logits, things, top_k=100, resize=None
     table = [(prob, int(i), int(c)) for prob, i, c in table if c in things]
     queries = list(dict.fromkeys(i for _, i, _ in table))  # each once
     masks = torch.empty(len(table), *answer_size(mask_logits, resize), dtype=torch.bool, device=mask_logits.device)
-    sums, done = [torch.zeros(2, 0, device=masks.device)], 0
-    for part, logits in enlarged(mask_logits, queries, resize):  # [n], [n, H, W]
-        inside = torch.gt(logits, 0, out=torch.empty_like(logits))  # 1.0 or 0.0
-        torch.gt(logits, 0, out=masks[done:done + len(part)])
-        sums.append(torch.stack([inside.sum(2).sum(1), logits.sigmoid_().mul_(inside).sum(2).sum(1)]))  # [2, n]
-        done += len(part)
-    areas, totals = torch.cat(sums, 1).tolist()  # second wait
+    areas, totals = threshold_into(masks, mask_logits, queries, resize)  # second wait
     check_numbers([prob for prob, _, _ in table] + totals)
     quality = {i: total / area for i, area, total in zip(queries, areas, totals) if area}
     ranked = [(prob * quality[i], i, c) for prob, i, c in table if i in quality]
     ranked.sort(key=lambda row: -row[0])  # of equal scores the more likely pair stays first
-    places = {i: place for place, i in enumerate(queries)}
-    put_in_order(masks, to_device([places[i] for _, i, _ in ranked], masks))
+    put_in_order(masks, to_device([queries.index(i) for _, i, _ in ranked], masks))
     return {"masks": masks[:len(ranked)], "labels": to_device([c for _, _, c in ranked], masks),
             "scores": to_device([score for score, _, _ in ranked], masks, torch.float32)}
 
@@ -126,11 +122,10 @@ def panoptic_inference(class_logits, mask_logits, things, score_threshold=0.8, o
 
     `things` are class indices. Returns (segment_map, segments_info): int32 [H, W], 0 is void, ids count from 1 in
     query order; dicts {id, category_id (class index), isthing, score, area}. Of merged stuff, `area` is the sum and
-    `score` the largest. Raises ValueError for shapes that do not fit, a thing or a threshold out of range, and
-    FloatingPointError for NaN.
+    `score` the largest. Raises ValueError for what does not fit or is out of range, FloatingPointError for NaN.
     """
-    segment_map, candidates = panoptic_rule(class_logits, mask_logits, things, score_threshold, overlap_threshold,
-                                            resize)
+    thresholds = score_threshold, overlap_threshold
+    segment_map, candidates = panoptic_rule(class_logits, mask_logits, things, *thresholds, resize)
     segments_info = []
     for c in candidates:
         if c.fate == "segment":
@@ -230,11 +225,6 @@ def compete(scores, mask_logits, kept, resize=None):
     *areas, nan = torch.cat([won_areas, mask_areas, largest.value.sum().isnan()[None]]).tolist()
     check_numbers([math.nan] if nan else [])
     return winner, dict(zip(kept, areas)), dict(zip(kept, areas[len(kept):]))
-
-
-def to_device(values, like, dtype=torch.int64):
-    """A list as a tensor on the device of another; the host does not wait."""
-    return torch.tensor(values, dtype=dtype).to(like.device, non_blocking=True)
 
 
 def check_predictions(class_logits, mask_logits):

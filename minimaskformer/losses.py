@@ -196,7 +196,8 @@ class SetCriterion(nn.Module):
                 focal, dice = self.mask_losses(x, truth, match[1], match[3])
             classes = torch.full((L, B, N), self.num_classes, device=device)  # no object
             classes[layer, image, query] = truth.labels[target]
-            entropy = F.cross_entropy(torch.cat(class_logits).float().flatten(0, 1), classes.flatten(), reduction="none")
+            logits = torch.cat(class_logits).float().flatten(0, 1)  # [L*B*N, K+1]
+            entropy = F.cross_entropy(logits, classes.flatten(), reduction="none")
             weight = torch.where(classes == self.num_classes, self.no_object_weight, 1.0)  # [L, B, N]
             num_masks, total_weight = normalizers or self.normalizers(targets, N, device)
             terms = {"class": (entropy.view_as(weight) * weight).sum((1, 2)) / total_weight,

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torchvision.transforms.v2.functional import resize
 
@@ -23,15 +22,13 @@ from .inference import (
     panoptic_inference,
     semantic_inference,
     semantic_scores,
-    weighted_masks,
 )
-from .system.large_maps import Largest, at_once
+from .system.large_maps import Largest, at_once, bands, bilinear, weighted_masks
 
 TASKS = ("semantic", "instance", "panoptic", "general")
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of the short side, in test-time augmentation; of 512: 256 ... 896 pixels
 PIXELS = 2**20  # in one batch on a CPU, where larger ones cost memory and save no time
 GROUP = 2**27  # scores of so many values (512 MiB) are kept at once, in semantic_map
-BAND = 8  # rows of masks at the network's size that are enlarged together, times what a CPU's cache holds
 
 
 class Sizes(NamedTuple):
@@ -181,23 +178,6 @@ def semantic_map(class_logits, mask_logits, padded, network, picture):
     return largest.index()
 
 
-def bands(mask_logits, padded, size):
-    """Yield `bilinear(mask_logits, padded)[:, :size[0], :size[1]]` a few rows at a time.
-
-    A band comes from its own rows of the mask logits and one more on either side. With a factor of 4, the stride of
-    mask logits, the weights of rows are exact, so it does not matter where a band begins: the values are the same. (To
-    the last digit from H + W = 128 on; below, torch has another kernel.)
-    """
-    N, height, _ = mask_logits.shape
-    factor = padded[0] // height
-    rows = at_once(mask_logits.device, N * padded[1]) * BAND
-    for top in range(0, size[0], rows):
-        bottom = min(top + rows, size[0])
-        first, last = max(0, top // factor - 1), min(height, -(-bottom // factor) + 1)
-        band = bilinear(mask_logits[:, first:last], ((last - first) * factor, padded[1]))
-        yield band[:, top - first * factor:bottom - first * factor, :size[1]]
-
-
 def predict_semantic_tta(model, image, scales=SCALES, flip=True):
     """The class of each pixel, int64 [H, W], by the mean of the semantic scores over sizes and mirror images.
 
@@ -250,12 +230,3 @@ def to_input_size(mask_logits, size, divisibility):
 def padded_size(size, divisibility):
     """The size of a network input: each side rounded up to a multiple of `divisibility`."""
     return tuple(side + -side % divisibility for side in size)
-
-
-def bilinear(maps, size):
-    """Bilinear resize of [C, h, w] to [C, *size]; C may be 0."""
-    if tuple(maps.shape[-2:]) == tuple(size):
-        return maps
-    if len(maps) == 0:
-        return maps.new_zeros(0, *size)
-    return F.interpolate(maps[None], size=tuple(size), mode="bilinear", align_corners=False)[0]

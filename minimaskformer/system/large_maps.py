@@ -2,17 +2,19 @@
 
 A hundred masks of a 12-megapixel photo are 5 GB; those that take part are enlarged, used and forgotten one by one. That
 is also faster on a CPU, where a pass over a map that is still in the cache costs a fraction of one from main memory. A
-GPU gets as many at once as `CHUNK` allows. Nothing here makes the host wait for a GPU.
+GPU gets as many at once as `CHUNK` allows. The host waits for it in `threshold_into` alone.
 """
 import torch
+import torch.nn.functional as F
 
 CHUNK = 2**23  # at most this many float32 values (32 MiB) in one piece of work
 CACHED = 2**18  # the same on a CPU (1 MiB)
+BAND = 8  # rows of masks at the network's size that are enlarged together, times what a CPU's cache holds
 
 
 def at_once(device, values):
     """How many items of so many values each make one piece of work: at least 1."""
-    return max(1, min(CHUNK, CHUNK if torch.device(device).type == "cuda" else CACHED) // max(1, values))
+    return max(1, min(CHUNK, CACHED if torch.device(device).type == "cpu" else CHUNK) // max(1, values))
 
 
 def answer_size(mask_logits, resize=None):
@@ -26,8 +28,7 @@ def enlarged(mask_logits, queries, resize=None):
     The maps are copies: they may be changed in place.
     """
     height, width = answer_size(mask_logits, resize)
-    queries = torch.tensor(queries, dtype=torch.int64).to(mask_logits.device, non_blocking=True)
-    for part in queries.split(at_once(mask_logits.device, height * width)):
+    for part in to_device(queries, mask_logits).split(at_once(mask_logits.device, height * width)):
         if len(part):
             maps = mask_logits.index_select(0, part)
             yield part, (resize(maps) if resize else maps).float()
@@ -57,9 +58,60 @@ class Largest:
         return self.winner.long()
 
 
+def bilinear(maps, size):
+    """Bilinear resize of [C, h, w] to [C, *size]; C may be 0."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    if len(maps) == 0:
+        return maps.new_zeros(0, *size)
+    return F.interpolate(maps[None], size=tuple(size), mode="bilinear", align_corners=False)[0]
+
+
+def weighted_masks(weights, mask_logits):
+    """Sum over n of weights[n, k] * m_n[h, w]: float32 [N, k] and mask logits [N, H, W] to [k, H, W]."""
+    with torch.autocast(weights.device.type, enabled=False):  # would round the products to half precision
+        return torch.einsum("nk,nhw->khw", weights, mask_logits.float().sigmoid())
+
+
+def bands(mask_logits, padded, size):
+    """Yield `bilinear(mask_logits, padded)[:, :size[0], :size[1]]` a few rows at a time.
+
+    A band comes from its own rows of the mask logits and one more on either side. With a factor of 4, the stride of
+    mask logits, the weights of rows are exact, so it does not matter where a band begins: the values are the same. (To
+    the last digit from H + W = 128 on; below, torch has another kernel.)
+    """
+    N, height, _ = mask_logits.shape
+    factor = padded[0] // height
+    rows = at_once(mask_logits.device, N * padded[1]) * BAND
+    for top in range(0, size[0], rows):
+        bottom = min(top + rows, size[0])
+        first, last = max(0, top // factor - 1), min(height, -(-bottom // factor) + 1)
+        band = bilinear(mask_logits[:, first:last], ((last - first) * factor, padded[1]))
+        yield band[:, top - first * factor:bottom - first * factor, :size[1]]
+
+
+def threshold_into(masks, mask_logits, queries, resize=None):
+    """Write (enlarged mask logits > 0) of the n queries to masks[:n]; the pixels of each and its sum of m_i there.
+
+    Returns two lists of n numbers, for which the host waits.
+    """
+    sums, done = [torch.zeros(2, 0, device=masks.device)], 0
+    for part, logits in enlarged(mask_logits, queries, resize):  # [n], [n, H, W]
+        torch.gt(logits, 0, out=masks[done:done + len(part)])
+        inside = torch.gt(logits, 0, out=torch.empty_like(logits))  # 1.0 or 0.0: sums of bool are slow
+        sums.append(torch.stack([inside.sum(2).sum(1), logits.sigmoid_().mul_(inside).sum(2).sum(1)]))  # [2, n]
+        done += len(part)
+    return torch.cat(sums, 1).tolist()
+
+
 def put_in_order(maps, order):
     """maps[:M] = maps[order] in place, for order [M]: without a second copy of all of them."""
     rows = at_once(maps.device, len(order) * maps.shape[2])
     for top in range(0, maps.shape[1], rows):
         band = maps[:, top:top + rows]
         band[:len(order)] = band.index_select(0, order)
+
+
+def to_device(values, like, dtype=torch.int64):
+    """A list as a tensor on the device of another; the host does not wait."""
+    return torch.tensor(values, dtype=dtype).to(like.device, non_blocking=True)
