@@ -10,9 +10,11 @@ from pathlib import Path
 
 import filelock
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 MOST = 4  # processes; each needs about a gigabyte, and the kernel of a lesson another
 LESSONS = "07 11 08 12 10 05 09 06 01 03 04 02 00".split()  # from long to short
+SOLVED = "test_runs_solved_under_strict_checks"  # runs a lesson with all solutions
 FILES = ["training/test_resume.py", "exercises/test_core.py", "test_train.py", "test_swin.py"]  # the long ones
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, here and in kernels: more threads would fight
@@ -36,26 +38,28 @@ def pytest_xdist_auto_num_workers(config):
     return min(cores, MOST) if cores > 1 else 0
 
 
-def pytest_collection_modifyitems(items):
+class ByFile(LoadFileScheduling):
     """Each lesson and each test file stays in one process, in its own order; solved lessons are spread one by one."""
-    for item in items:
-        place = item.nodeid if solved(item) else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(place))
+
+    def _split_scope(self, nodeid):
+        return nodeid if SOLVED in nodeid else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items):
     items.sort(key=turn)
 
 
 def turn(item):
-    """Where an item stands in the queue: the lessons, the long test files, the others as they were."""
-    lesson = item.path.stem[:2] if item.path.suffix == ".ipynb" else solved(item)
+    """Where an item stands in the queue: lessons, unsolved and solved, then long test files, then the others."""
+    lesson = item.path.stem[:2] if item.path.suffix == ".ipynb" else item.name.partition(SOLVED)[2].strip("[]")
     if lesson in LESSONS:
         return LESSONS.index(lesson)
     name = item.path.as_posix()
     return len(LESSONS) + next((i for i, end in enumerate(FILES) if name.endswith(end)), len(FILES))
-
-
-def solved(item):
-    """The lesson that a test runs with all solutions, such as "07", or None."""
-    return item.callspec.id if getattr(item, "originalname", "") == "test_runs_solved_under_strict_checks" else None
 
 
 @pytest.hookimpl(wrapper=True)
