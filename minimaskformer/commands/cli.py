@@ -6,6 +6,7 @@ from pathlib import Path
 from .diagnose import diagnose_options, run_diagnose
 from .evaluate import evaluate_options, run_evaluate
 from .inspect import inspect_options, run_inspect
+from .options import any_number, any_whole_number, whole_number
 from .predict import predict_options, run_predict
 from .train import run_train, train_options
 
@@ -74,9 +75,9 @@ def scenes_options(parser):
     """The options of `scenes`."""
     parser.add_argument("--out", default="data/lakeland", type=Path)
     parser.add_argument("--split", default="val", choices=("train", "val"))
-    parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--difficulty", type=float, default=0.5)
+    parser.add_argument("--count", type=whole_number, default=100)
+    parser.add_argument("--size", type=any_whole_number, default=128)
+    parser.add_argument("--difficulty", type=any_number, default=0.5)
 
 
 def run_scenes(options):

@@ -2,7 +2,7 @@
 import json
 from pathlib import Path
 
-from .options import DATA, DEVICE
+from .options import DATA, DEVICE, any_whole_number
 
 
 def diagnose_options(parser):
@@ -10,7 +10,7 @@ def diagnose_options(parser):
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("--data", default="lakeland", help=DATA)
     parser.add_argument("--split", default="val")
-    parser.add_argument("--limit", type=int, default=50, help="pictures that the checkpoint is tried on")
+    parser.add_argument("--limit", type=any_whole_number, default=50, help="pictures that the checkpoint is tried on")
     parser.add_argument("--device", default="auto", help=DEVICE)
 
 

@@ -1,7 +1,7 @@
 """`evaluate`: mIoU, PQ and mask AP of a checkpoint on a data set."""
 from pathlib import Path
 
-from .options import CHECKPOINT, DATA, DEVICE
+from .options import CHECKPOINT, DATA, DEVICE, any_whole_number
 
 
 def evaluate_options(parser):
@@ -9,7 +9,7 @@ def evaluate_options(parser):
     parser.add_argument("checkpoint", help=CHECKPOINT)
     parser.add_argument("--data", default="lakeland", help=DATA)
     parser.add_argument("--split", default="val", choices=("train", "val"))
-    parser.add_argument("--limit", type=int, help="only the first so many images")
+    parser.add_argument("--limit", type=any_whole_number, help="only the first so many images")
     parser.add_argument("--out", type=Path, help="folder for metrics.json, metrics.md and scenes.png")
     parser.add_argument("--device", default="auto", help=DEVICE)
 

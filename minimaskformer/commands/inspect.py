@@ -2,14 +2,14 @@
 import sys
 from pathlib import Path
 
-from .options import DATA
+from .options import DATA, any_whole_number
 
 
 def inspect_options(parser):
     """The options of `inspect`."""
     parser.add_argument("--data", required=True, help=DATA)
     parser.add_argument("--split", default="train", help="train, val, or another split that the data set has")
-    parser.add_argument("--limit", type=int, help="only so many pictures, spread evenly (all, if not given)")
+    parser.add_argument("--limit", type=any_whole_number, help="only so many pictures, spread evenly (all, if not given)")
     parser.add_argument("--out", default="runs/inspect", type=Path, help="folder for the report and the sheets")
 
 

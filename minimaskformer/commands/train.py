@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..config import PRESETS
 from ..training.recipes import PRECISIONS, TrainConfig
-from .options import DATA, DEVICE, whole_number
+from .options import DATA, DEVICE, NUMBERS, any_number, any_whole_number, whole_number
 
 
 def train_options(parser):
@@ -22,14 +22,14 @@ def train_options(parser):
                         "--size, or the preset's where the paper has a recipe for it)")
     parser.add_argument("--device", default="auto", help=DEVICE)
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out from its last checkpoint")
-    parser.add_argument("--scan", type=int, metavar="N", help="check the labels of so many images of each split before "
-                        "the first step, 0: none (default: all)")
+    parser.add_argument("--scan", type=any_whole_number, metavar="N", help="check the labels of so many images of "
+                        "each split before the first step, 0: none (default: all)")
     for field in fields(TrainConfig):  # one that is not given is absent, and then the preset decides
-        name, kind = "--" + field.name.replace("_", "-"), {"type": type(field.default)}
+        name, kind = "--" + field.name.replace("_", "-"), {"type": NUMBERS.get(type(field.default))}
         if isinstance(field.default, bool):
             kind = {"action": argparse.BooleanOptionalAction}
         elif isinstance(field.default, tuple):
-            kind = {"type": float, "nargs": 2, "metavar": ("LOW", "HIGH")}
+            kind = {"type": any_number, "nargs": 2, "metavar": ("LOW", "HIGH")}
         elif field.name == "amp":
             kind = {"nargs": "?", "const": "bf16", "choices": PRECISIONS}
         shown = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
