@@ -17,8 +17,8 @@ def draw_candidates(figure, image, judged, classes, columns=10):
     """Every query that sees an object, one thumbnail each, in rows by what became of it; returns the figure.
 
     judged: what `studies.thresholds.judge_candidates` gives. Coloured and outlined are the pixels a candidate stands
-    for (its segment, or what it had won), pale the rest of its own mask. Above: query, class, score. Below: pixels won /
-    pixels of its mask, and what the truth says. Best 10 inches wide; the height is set to what the rows need.
+    for (its segment, or what it had won), pale the rest of its own mask. Above: query, class, score. Below: pixels
+    won / pixels of its mask, and what the truth says. Best 10 inches wide; the height is set to what the rows need.
     """
     image = as_image(image)
     groups = [(name, [j for j in judged if j.candidate.fate in fates]) for name, fates in FATE_ROWS]
