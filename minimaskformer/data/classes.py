@@ -49,7 +49,6 @@ class ClassTable:
 
 def classes_of(model):
     """The class table a model was trained with, from its configuration."""
-    from ..data.classes import ClassTable
     config = model.config
     names = config.class_names or tuple(f"class {k}" for k in range(config.num_classes))
     isthing = tuple(k in config.things for k in range(len(names)))
