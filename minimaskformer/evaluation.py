@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from .metrics import MaskAP, MeanIoU, PanopticQuality
+from .mask_ap import MaskAP
+from .metrics import MeanIoU, PanopticQuality
 from .predict import read_out, run
 from .system.distributed import gather, rank, world_size
 from .system.files import without_nan, write_text
