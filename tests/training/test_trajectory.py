@@ -81,7 +81,8 @@ def test_every_learning_rate_is_the_reference_s():
 def test_decay_and_rate_of_every_parameter_are_the_reference_s():
     """Weight decay is too small to show in three steps (1e-8 of a weight each), so it is asked for by name: the
     reference leaves out all norms and the queries."""
-    groups = {id(p): group for group in parameter_groups(model := build_model("r50"), CONFIG) for p in group["params"]}
+    model = build_model("r50")
+    groups = {id(p): group for group in parameter_groups(model, CONFIG) for p in group["params"]}
     parameters, seen = dict(model.named_parameters()), 0
     for key, _, _ in fill.read_keys(KEYS):
         if (name := zoo.our_name(key)) in parameters:
