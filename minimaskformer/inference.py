@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .targets import check_things
+
 CHUNK = 2**23  # at most this many float32 values (32 MiB) in one piece of semantic inference
 
 
@@ -209,16 +211,6 @@ def check_predictions(class_logits, mask_logits):
     if class_logits.shape[1] < 2:
         raise ValueError(f"class_logits {list(class_logits.shape)} need at least one class before 'no object'")
     return class_logits.shape[1] - 1
-
-
-def check_things(things, num_classes):
-    """The set of thing class indices; raises ValueError for anything but an integer in [0, K)."""
-    things = list(things.tolist() if hasattr(things, "tolist") else things)
-    bad = [c for c in things if isinstance(c, bool) or not 0 <= c < num_classes or c != int(c)]
-    if bad:
-        raise ValueError(f"things are class indices in [0, {num_classes}), got {bad[:10]} "
-                         f"(a ClassTable has them as `.things`)")
-    return {int(c) for c in things}
 
 
 def check_fraction(name, value):
