@@ -1,11 +1,11 @@
-"""One mask file per object: a folder of black and white pictures for each image, as nuclei and brush exports have them."""
+"""One mask file per object: black and white pictures, several for each image, as nuclei and brush exports have them."""
 import re
 from pathlib import Path
 
 import numpy as np
 
 from ..images import open_image
-from .label_maps import LABEL_SUFFIXES
+from .label_maps import IMAGE_SUFFIXES, LABEL_SUFFIXES, by_stem
 
 BRUSH = re.compile(r"task-(?P<task>\d+)-annotation-(?P<annotation>\d+)-by-.*?-tag-(?P<label>.+)-\d+")  # Label Studio
 
@@ -21,16 +21,16 @@ def read_mask(path, size):
         pixels = pixels.max(axis=2)  # [H, W]
     inside = np.unique(pixels[pixels != 0])
     if len(inside) > 1:
-        raise ValueError(f"{path} holds the values {', '.join(map(str, inside[:5].tolist()))}{' ...' * (len(inside) > 5)} "
-                         "beside 0: a file of one object has one. Is it a picture, was it saved as JPEG, or does it "
-                         "number several objects?")
+        told = ", ".join(map(str, inside[:5].tolist())) + " ..." * (len(inside) > 5)
+        raise ValueError(f"{path} holds the values {told} beside 0: a file of one object has one. Is it a picture, was "
+                         "it saved as JPEG, or does it number several objects?")
     if pixels.shape != tuple(size):
         raise ValueError(f"{path} is {pixels.shape[1]} x {pixels.shape[0]}, its picture {size[1]} x {size[0]}")
     return pixels != 0
 
 
 def picture_folders(folder):
-    """[(image, [(label, mask file)])] of a folder with a folder per picture, images/ and masks/ in it; None otherwise."""
+    """[(image, [(label, mask file)])] of a folder with a folder per picture, images/ and masks/ in it; or None."""
     items = []
     for place in sorted(path for path in Path(folder).iterdir() if path.is_dir() and not path.name.startswith(".")):
         if not (place / "images").is_dir() or not (place / "masks").is_dir():
@@ -42,23 +42,23 @@ def picture_folders(folder):
     return items or None
 
 
-def brush_masks(folder, images):
+def brush_masks(folder):
     """[(image, [(label, mask file)])] of Label Studio's brush PNGs in masks/ (or the folder itself); None if none are.
 
-    images: {stem: path}. A file's name has the number of its task, which must be the stem of its picture. Raises
-    ValueError where it is not, and where two people annotated one task.
+    A file's name has the number of its task, which must be the name of its picture in images/. Raises ValueError where
+    it is not, and where two people annotated one task.
     """
     place = Path(folder) / "masks" if (Path(folder) / "masks").is_dir() else Path(folder)
     named = [(match, path) for path in sorted(place.iterdir()) if path.suffix.lower() in LABEL_SUFFIXES
              if (match := BRUSH.fullmatch(path.stem))]
     if not named:
         return None
-    tasks = {}
+    images, tasks = by_stem(Path(folder) / "images", IMAGE_SUFFIXES), {}
     for match, path in named:
         if match["task"] not in images:
-            raise ValueError(f"{path} is of task {match['task']}, and no picture in {folder} is called so. The PNG export "
-                             "does not hold the pictures' names: name the pictures after their tasks, or export as "
-                             "COCO with images")
+            raise ValueError(f"{path} is of task {match['task']}, and no picture in {folder} is called so. The PNG "
+                             "export does not hold the pictures' names: name the pictures after their tasks, or export "
+                             "as COCO with images")
         tasks.setdefault(match["task"], []).append((match, path))
     for task, files in tasks.items():
         people = {match["annotation"] for match, _ in files}

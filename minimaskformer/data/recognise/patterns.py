@@ -3,8 +3,8 @@
     PNGImages/*.png   PedMasks/{stem}_mask.png       one label file a picture
     {stem}/images/*   {stem}/masks/*.png             several: one file an object
 
-`{stem}` is what a picture and its labels have in common, `{split}` the name of a split (train, val, test, or what people
-write for them), `*` anything. A picture pattern without `{stem}` has it in place of its last `*`.
+`{stem}` is what a picture and its labels have in common, `{split}` the name of a split (train, val, test, or what
+people write for them), `*` anything. A picture pattern without `{stem}` has it in place of its last `*`.
 """
 import re
 from dataclasses import dataclass
@@ -50,7 +50,8 @@ def check_pattern(pattern, option):
         raise ValueError(f"{option} {pattern!r}: patterns count from the data folder and do not lead out of it")
     unknown = set(re.findall(r"\{(.*?)\}", pattern)) - {"stem", "split"}
     if unknown:
-        raise ValueError(f"{option} {pattern!r}: in braces there may be stem and split, not {', '.join(sorted(unknown))}")
+        raise ValueError(f"{option} {pattern!r}: in braces there may be stem and split, not "
+                         f"{', '.join(sorted(unknown))}")
 
 
 def with_stem(pattern):

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..classes import ClassTable
-from .class_files import find_class_file, read_class_file
-from .colors import FORMS, color_table
+from ..readers.class_files import find_class_file, read_class_file
+from ..readers.colors import FORMS, color_table
 
 COLOR_FILES = ("labelmap.txt", "class_dict.csv", "label_colors.txt", "colors.txt", "classes.txt", "classes.csv")
 PIXEL_VALUES = "_classes.csv"

@@ -1,11 +1,11 @@
-"""Which label file belongs to which picture: by place, by what names have in common, or by the patterns that are given."""
+"""Which label file belongs to which picture: by place, by what names have in common, or by given patterns."""
 import re
 from os.path import commonprefix
 from pathlib import Path
 
-from ..patterns import matching, with_stem
-from ..splits import split_of
-from .label_maps import IMAGE_SUFFIXES, LABEL_SUFFIXES, by_stem
+from ..readers.label_maps import IMAGE_SUFFIXES, LABEL_SUFFIXES, by_stem
+from .patterns import matching, with_stem
+from .splits import split_of
 
 PLACES = (("images/{split}", "labels/{split}"), ("images/{split}", "masks/{split}"),
           ("images/{split}", "annotations/{split}"), ("{split}/images", "{split}/labels"),
@@ -27,7 +27,7 @@ def find_places(folder):
             place = Path(folder) / labels.format(split=word)
             if path.is_dir() and place.is_dir() and (split_of(word) or word == "" or images == "images/{split}"):
                 found[split_of(word) or word] = (path, place)
-        if found and any(has_files(place, LABEL_SUFFIXES) for _, place in found.values()):
+        if found and (images == PLACES[0][0] or any(has_files(place, LABEL_SUFFIXES) for _, place in found.values())):
             return (images, labels), found
     return None
 
@@ -100,7 +100,7 @@ def around(files):
 
 
 def check_pairs(images, labels, what, place):
-    """FileNotFoundError where pictures and labels do not pair: how many, some of them, and the option that pairs them."""
+    """FileNotFoundError where pictures and labels do not pair: how many, some of them, the option that pairs them."""
     for have, lack, missing in ((images, labels, what), (labels, images, "image")):
         lonely = sorted(have.keys() - lack.keys())
         if lonely:
@@ -129,13 +129,15 @@ def pair_patterns(folder, layout):
         lonely = sorted(have.keys() - lack.keys())
         if lonely:
             near = nearest(folder, layout, images) if not labels.keys() & images.keys() else ""
-            raise FileNotFoundError(
-                f"{len(lonely)} of {len(have)} names of --{'images' if have is images else 'labels'} have no {missing}: "
-                f"{', '.join(stem for _, stem in lonely[:5])}{' ...' * (len(lonely) > 5)}; --images {layout.images!r} "
-                f"found {len(images)} names, --labels {layout.labels!r} {len(labels)}{near}")
+            told = ", ".join(stem for _, stem in lonely[:5]) + " ..." * (len(lonely) > 5)
+            option = "images" if have is images else "labels"
+            raise FileNotFoundError(f"{len(lonely)} of {len(have)} names of --{option} have no {missing}: {told}; "
+                                    f"--images {layout.images!r} found {len(images)} names, --labels {layout.labels!r} "
+                                    f"{len(labels)}{near}")
     if numbers and numbers.keys() != images.keys():
         lonely = sorted(images.keys() ^ numbers.keys())
-        raise FileNotFoundError(f"--instances {layout.instances!r} and the pictures do not pair, such as {lonely[0][1]}")
+        raise FileNotFoundError(f"--instances {layout.instances!r} and the pictures do not pair, such as "
+                                f"{lonely[0][1]}")
     parts = {}
     for key in sorted(images):
         parts.setdefault(key[0], []).append((images[key], labels[key], numbers[key] if numbers else None))
