@@ -3,14 +3,13 @@ import json
 from pathlib import Path
 
 from .evaluate import by_name, matching_options
-from .options import DATA, DEVICE, open_data, reading_options
+from .options import DEVICE, data_options, open_data
 
 
 def diagnose_options(parser):
     """The options of `diagnose`."""
     parser.add_argument("run", type=Path, help="folder of the run")
-    parser.add_argument("--data", default="lakeland", help=DATA)
-    reading_options(parser)
+    data_options(parser, default="lakeland")
     matching_options(parser)
     parser.add_argument("--split", default="val")
     parser.add_argument("--limit", type=int, default=50, help="pictures that the checkpoint is tried on")

@@ -3,16 +3,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..system.text import plain
-from .options import CHECKPOINT, DATA, DEVICE, open_data, reading_options
+from .options import CHECKPOINT, DEVICE, data_options, open_data
 
 
 def evaluate_options(parser):
     """The options of `evaluate`."""
     parser.add_argument("checkpoint", help=CHECKPOINT)
-    parser.add_argument("--data", default="lakeland", help=DATA)
-    reading_options(parser)
+    data_options(parser, default="lakeland")
     matching_options(parser)
-    parser.add_argument("--split", default="val", choices=("train", "val"))
+    parser.add_argument("--split", default="val", help="train, val, or another split that the data set has")
     parser.add_argument("--limit", type=int, help="only the first so many images")
     parser.add_argument("--out", type=Path, help="folder for metrics.json, metrics.md and scenes.png")
     parser.add_argument("--device", default="auto", help=DEVICE)

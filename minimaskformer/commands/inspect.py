@@ -2,13 +2,12 @@
 import sys
 from pathlib import Path
 
-from .options import DATA, open_data, reading_options
+from .options import data_options, open_data
 
 
 def inspect_options(parser):
     """The options of `inspect`."""
-    parser.add_argument("--data", required=True, help=DATA)
-    reading_options(parser)
+    data_options(parser, required=True)
     parser.add_argument("--split", default="train", help="train, val, or another split that the data set has")
     parser.add_argument("--limit", type=int, help="only so many pictures, spread evenly (all, if not given)")
     parser.add_argument("--out", default="runs/inspect", type=Path, help="folder for the report and the sheets")

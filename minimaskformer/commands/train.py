@@ -6,14 +6,13 @@ from pathlib import Path
 
 from ..config import PRESETS
 from ..training.recipes import PRECISIONS, TrainConfig
-from .options import DATA, DEVICE, open_data, reading_options, whole_number
+from .options import DEVICE, data_options, open_data, whole_number
 
 
 def train_options(parser):
     """The options of a run, and one for each field of TrainConfig."""
     parser.add_argument("--preset", default="mini", help=f"one of: {', '.join(PRESETS)}")
-    parser.add_argument("--data", default="lakeland", help=DATA)
-    reading_options(parser)
+    data_options(parser, default="lakeland")
     parser.add_argument("--out", default="runs/mini", type=Path, help="folder of the run")
     parser.add_argument("--start-from", help='checkpoint whose weights to start from, a file or "mini"; its class head '
                         "only if the classes are as many")

@@ -33,6 +33,15 @@ class InstanceFolder(Dataset):
         self.names = item_names([image.name for image, _ in self.pairs])
         self.connected = connected
 
+    @classmethod
+    def from_files(cls, pairs, thing_name="object", background_name="background"):
+        """The same data set from a list of (image, label file)."""
+        dataset = cls.__new__(cls)
+        dataset.classes = ClassTable(names=(thing_name, background_name), isthing=(True, False), ids=(1, 2))
+        dataset.pairs = [tuple(pair) for pair in pairs]
+        dataset.names, dataset.connected = item_names([image.name for image, _ in dataset.pairs]), False
+        return dataset
+
     def __len__(self):
         return len(self.pairs)
 

@@ -55,18 +55,19 @@ class SemanticFolder(Dataset):
         if instances_dir is not None:
             columns.append(by_stem(instances_dir, LABEL_SUFFIXES))
             pair_stems(images, columns[2], "instance file")
-        items = [tuple(column[stem] for column in columns) for stem in stems]
+        items, self.read = [tuple(column[stem] for column in columns) for stem in stems], (None, None)
         self.open_items(items, classes, void, panoptic=instances_dir is not None)
 
     @classmethod
-    def from_files(cls, items, classes=None, void=None, decode=None, names=None):
+    def from_files(cls, items, classes=None, void=None, decode=None, names=None, read=(None, None)):
         """The same data set from a list of (image, label file) or (image, label file, instance file).
 
         decode: a function from the numbers of a label file to (labels, instances), where one file holds both.
-        names: what to call the items, by default the images' names without suffix.
+        names: what to call the items, by default the images' names without suffix. read: functions from a path to
+        int [H, W] that read label files and instance files, where they do not hold numbers.
         """
         dataset = cls.__new__(cls)
-        dataset.connected = False
+        dataset.connected, dataset.read = False, read
         dataset.open_items([tuple(item) for item in items], classes, void, decode, names,
                            panoptic=decode is not None or any(len(item) > 2 for item in items))
         return dataset
@@ -101,8 +102,10 @@ class SemanticFolder(Dataset):
     def numbers(self, index):
         """(labels, instances or None) of an item, int32 [H, W] with the values in the files."""
         label_files = self.items[index][1:]
-        maps = [read_labels(label_files[0], None if self.decode else self.palettes)]
-        maps += [read_instances(path)[0] for path in label_files[1:]]
+        read_classes, read_numbers = self.read
+        maps = [read_classes(label_files[0]) if read_classes else
+                read_labels(label_files[0], None if self.decode else self.palettes)]
+        maps += [read_numbers(path) if read_numbers else read_instances(path)[0] for path in label_files[1:]]
         if len(maps) == 2:
             check_same_size(dict(zip(map(str, label_files), (m.shape for m in maps))), self.name(index))
         if self.decode:
