@@ -5,9 +5,9 @@
 Needs the extra `port`. Times are CPU seconds (--wall: what one waits); a ratio of 2 means ours takes half. Where both
 must give the same numbers this is checked first: losses and matches for the same predictions and targets.
 
-Answers: mask logits at stride 4 of a picture of 640 x 480 that the network saw at its own size, 100 queries, 133 classes
-of which 80 are things; 20 queries are sure of a class. Ours enlarges mask logits before it makes probabilities of them,
-as the paper's code does; theirs works at stride 4 and enlarges what it finds, which is less work and another answer.
+Answers: mask logits at stride 4 of a picture of 640 x 480 that the network saw at its own size, 100 queries, 133
+classes of which 80 are things; 20 queries are sure of a class. Ours enlarges mask logits before it makes probabilities
+of them, as the paper's code does; theirs works at stride 4 and enlarges what it finds: less work, and another answer.
 """
 import argparse
 import importlib.util
