@@ -9,7 +9,7 @@ gives each pixel to the query with the largest p_i(c_i) * m_i[h, w]; the others 
     panoptic   drops unsure queries, and segments of which too little is left
 
 With `resize`, mask_logits may be coarse, [N, h, w]: resize(mask_logits[some]) must give those at the answer's size.
-Only masks that take part are enlarged then, a few at a time (maps.py).
+Only masks that take part are enlarged then, a few at a time (system/large_maps.py).
 
 On a GPU the host waits for the device only where it must know a number to go on: never in semantic, once per picture
 in general (which queries are left?), twice in panoptic and instance (which are left, and how large are they?). In those
@@ -18,7 +18,6 @@ two NaN is an error, because it shows in the numbers; `MaskFormer.predict` looks
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from .system.large_maps import (
@@ -31,6 +30,7 @@ from .system.large_maps import (
     to_device,
     weighted_masks,
 )
+from .targets import check_things
 
 
 @torch.no_grad()
@@ -235,16 +235,6 @@ def check_predictions(class_logits, mask_logits):
     if class_logits.shape[1] < 2:
         raise ValueError(f"class_logits {list(class_logits.shape)} need at least one class before 'no object'")
     return class_logits.shape[1] - 1
-
-
-def check_things(things, num_classes):
-    """The set of thing class indices; raises ValueError for anything but an integer in [0, K)."""
-    things = list(things.tolist() if hasattr(things, "tolist") else things)
-    bad = [c for c in things if isinstance(c, (bool, np.bool_)) or not 0 <= c < num_classes or c != int(c)]
-    if bad:
-        raise ValueError(f"things are class indices in [0, {num_classes}), got {bad[:10]} (a ClassTable has them as "
-                         f"`.things`; of a flag per class, take [k for k, thing in enumerate(flags) if thing])")
-    return {int(c) for c in things}
 
 
 def check_fraction(name, value):

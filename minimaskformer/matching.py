@@ -74,7 +74,7 @@ def match_layers(class_logits, mask_logits, truth, class_weight=1.0, focal_weigh
     num_queries = class_logits[0].shape[1]
     weights = class_weight, focal_weight, dice_weight
     costs = batched_cost(class_logits, mask_logits, truth, *weights, points).cpu()  # [L, N, S]: the one transfer
-    check_finite(costs, truth.sizes)
+    check_costs(costs, truth.sizes)
     if max(truth.sizes) > num_queries:
         warnings.warn(f"an image has {max(truth.sizes)} targets and the model {num_queries} queries: only the best "
                       f"{num_queries} are matched, the others are not learnt from; use more queries", stacklevel=3)
@@ -214,7 +214,7 @@ def sample_points(maps, points):
     return F.grid_sample(maps[:, None], grid, padding_mode="border", align_corners=False)[:, 0, 0]
 
 
-def check_finite(costs, sizes):
+def check_costs(costs, sizes):
     """Raise ValueError naming layer, image, query and target of the first cost [L, N, S] that is not finite."""
     if costs.isfinite().all():
         return

@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from ..data.combine import match_classes, names_of
 from ..data.transforms import TrainingViews, collate
 from ..evaluation import deciding_figure, evaluate, summary
 from ..losses import SetCriterion
@@ -32,6 +33,7 @@ from .resume import (
 )
 from .stopping import leave_signals_to_the_loop
 
+BOTH = "the validation data set", "the training data set"
 SMALLEST_SCALE = 1.0  # an fp16 gradient that overflows even at this loss scale is no overflow but a fault
 
 
@@ -154,6 +156,7 @@ class Run:
 
     def evaluate(self, validation, log, progress):
         """Evaluate, log the figures, and keep the weights if they are the best so far (process 0 decides)."""
+        validation = match_classes(validation, self.views.classes, *BOTH)  # by name, as check_data has seen
         results = evaluate(self.model, validation, self.config.evaluate_images, progress=progress)
         log.write(self.stamped(summary(results) if results else {}))
         if results and self.config.evaluate_every:
@@ -189,13 +192,16 @@ def check_data(model, dataset, validation):
             continue
         if len(data) == 0:
             raise ValueError(f"the {name} data set is empty")
-        if len(data.classes) != model.config.num_classes:
-            raise ValueError(f"the {name} data set has {len(data.classes)} classes, the model "
-                             f"{model.config.num_classes}")
-    if validation is not None and validation.classes.names != dataset.classes.names:
-        pairs = list(enumerate(zip(dataset.classes.names, validation.classes.names)))
-        differ = [f"class {k} is {a!r} in training, {b!r} in validation" for k, (a, b) in pairs if a != b]
-        raise ValueError(f"training and validation data have different class tables: {'; '.join(differ[:5])}")
+    if len(dataset.classes) != model.config.num_classes:
+        raise ValueError(f"the training data set has {len(dataset.classes)} classes, the model "
+                         f"{model.config.num_classes}")
+    if validation is not None:
+        matched = match_classes(validation, dataset.classes, *BOTH).classes
+        kinds = zip(matched.names, matched.isthing, dataset.classes.isthing)
+        differ = [name for name, a, b in kinds if a != b]
+        if differ:
+            raise ValueError(f"{names_of(differ)}: thing in one of training and validation data, stuff in the other. "
+                             f"Do both have files that number the instances?")
 
 
 def check_folder(folder, resume):

@@ -1,6 +1,7 @@
 """Checkpoints: ours, weights and configuration in one safetensors file; the reference zoo's; the hub's.
 
-No code inside a file is ever run: safetensors holds none, and zoo.py reads pickles with a restricted unpickler.
+No code inside a file is ever run: safetensors holds none, and system/tensors.py reads pickles with a restricted
+unpickler.
 """
 import dataclasses
 import json
