@@ -75,7 +75,7 @@ def by_lists(folder, items, layout):
 
 
 def listed(path, of_stem):
-    """The items of a text file of names, a line each: stems, or file names, with or without folders; more columns may follow."""
+    """The items of a text file of names, one a line: stems or file names; more columns may follow."""
     lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     found = [next((name for text in (line, line.split()[0]) for name in (text, Path(text).name, Path(text).stem)
                    if name in of_stem), None) for line in lines]
