@@ -4,6 +4,7 @@ A pixel's segment id is R + 256 G + 65536 B, and 0 is void. The JSON lists `imag
 `annotations`: per image the PNG's name and its `segments_info` (id, category_id, iscrowd, area, bbox).
 """
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -171,11 +172,13 @@ def find_folder(given, json_file, folders, what, argument):
                             f"Put them into one of these (in Python: {argument}=...)")
 
 
-def write_panoptic(folder, items, classes, split, names=None, image_format="png", overwrite=False):
+def write_panoptic(folder, items, classes, split, names=None, image_format="png", overwrite=False,
+                   pictures=None):
     """Write (image, target) items as a COCO panoptic data set that `CocoPanoptic` reads back; returns the JSON's path.
 
     items: an iterable, for example a data set. names: the items' file names without suffix, by default 000000000001,
-    000000000002, ... image_format: "png" (exact) or "jpg" (small). Writes images/SPLIT/, panoptic/SPLIT/ and, last and
+    000000000002, ... image_format: "png" (exact) or "jpg" (small). pictures: the items' picture
+    files, to be copied as they are in place of being written anew. Writes images/SPLIT/, panoptic/SPLIT/ and, last and
     in one step, panoptic_SPLIT.json, so an interrupted run leaves no JSON. Segments without pixels are left out.
     Raises FileExistsError if the JSON is there already (unless `overwrite`), and ValueError for bad items or names.
     """
@@ -200,10 +203,14 @@ def write_panoptic(folder, items, classes, split, names=None, image_format="png"
         if tuple(image.shape[1:]) != tuple(target["segment_map"].shape):
             raise ValueError(f"item {number} ({name}): image {tuple(image.shape)} and segment map "
                              f"{tuple(target['segment_map'].shape)} differ in size")
-        rgb = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())  # [H, W, 3]
-        rgb.save(images_dir / f"{name}.{image_format}", **({"quality": 95} if image_format == "jpg" else {}))
+        file_name = f"{name}{pictures[number].suffix if pictures else '.' + image_format}"
+        if pictures:
+            shutil.copyfile(pictures[number], images_dir / file_name)
+        else:
+            rgb = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())  # [H, W, 3]
+            rgb.save(images_dir / file_name, **({"quality": 95} if image_format == "jpg" else {}))
         Image.fromarray(encode_ids(target["segment_map"])).save(png_dir / f"{name}.png")
-        images.append({"id": number + 1, "file_name": f"{name}.{image_format}",
+        images.append({"id": number + 1, "file_name": file_name,
                        "height": image.shape[1], "width": image.shape[2]})
         annotations.append({"image_id": number + 1, "file_name": f"{name}.png", "segments_info": segments})
     if not images:
