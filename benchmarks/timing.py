@@ -1,48 +1,58 @@
-"""Two ways of doing the same work, timed alternately in one run, and what they ran on. Used by other benchmarks."""
-import os
+"""Two implementations of the same work, timed fairly: turn by turn in one run, so that a busy machine slows both."""
 import platform
 import statistics
 import time
-from importlib.metadata import version
+from importlib import metadata
+from pathlib import Path
 
 import torch
 
 
-def compare(ours, theirs, rounds):
-    """Call both alternately; {"ours", "theirs": {"cpu", "wall": seconds of each round}}. One round before is not counted."""
-    times = {name: {"cpu": [], "wall": []} for name in ("ours", "theirs")}
-    for counted in [False] + [True] * rounds:
-        for name, function in (("ours", ours), ("theirs", theirs)):
-            cpu, wall = time.process_time(), time.perf_counter()
-            function()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if counted:
-                times[name]["cpu"].append(time.process_time() - cpu)
-                times[name]["wall"].append(time.perf_counter() - wall)
-    return times
+def alternate(functions, rounds=5, clock=time.process_time):
+    """Seconds of each of {name: function}, called in turn: {name: [rounds]}. The first call of each is not counted.
+
+    clock: time.process_time counts what all threads work, time.perf_counter what one waits.
+    """
+    seconds = {name: [] for name in functions}
+    for function in functions.values():
+        function()
+    for turn in range(rounds):
+        for name in (list(functions), list(reversed(functions)))[turn % 2]:  # nobody is always the first
+            start = clock()
+            functions[name]()
+            seconds[name].append(clock() - start)
+    return seconds
 
 
-def summarize(times, clock="cpu"):
-    """Medians in seconds, ratio theirs / ours of the medians, and the quartiles of the ratio round by round."""
-    ours, theirs = times["ours"][clock], times["theirs"][clock]
-    ratios = sorted(b / a for a, b in zip(ours, theirs))
-    middle = [statistics.median(values) for values in (ours, theirs)]
-    low, high = ratios[len(ratios) // 4], ratios[(3 * len(ratios)) // 4]
-    return {"ours": middle[0], "theirs": middle[1], "ratio": middle[1] / middle[0], "spread": [low, high]}
+def compare(theirs, ours):
+    """Of two lists of seconds: both medians, the median of theirs / ours, and its smallest and largest value."""
+    ratios = [a / b for a, b in zip(theirs, ours)]
+    return {"theirs": statistics.median(theirs), "ours": statistics.median(ours), "ratio": statistics.median(ratios),
+            "low": min(ratios), "high": max(ratios)}
+
+
+def row(name, result, goal=None):
+    """A line of a Markdown table: work, theirs, ours, ratio (smallest to largest), goal."""
+    unit, factor = ("s", 1) if result["theirs"] >= 1 else ("ms", 1000)
+    seconds = (f"{factor * result[side]:.3g} {unit}" for side in ("theirs", "ours"))
+    return (f"| {name} | {' | '.join(seconds)} | {result['ratio']:.2f} ({result['low']:.2f} to {result['high']:.2f}) | "
+            f"{f'>= {goal:g}' if goal else ''} |")
+
+
+HEADER = "| work | transformers | ours | ratio (smallest to largest) | goal |\n|---|---|---|---|---|"
 
 
 def machine(*packages):
-    """The processor, its threads in use, and versions: one line for the head of a table."""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", *packages))
-    return (f"{processor()}, {torch.get_num_threads()} of {os.cpu_count()} threads, Python {platform.python_version()}, "
-            f"{versions}")
+    """Processor, threads and versions, in one line."""
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", *packages))
+    return f"{processor()}, {torch.get_num_threads()} thread(s), Python {platform.python_version()}, {versions}"
 
 
 def processor():
-    """The name of the processor, as Linux tells it, else what Python knows."""
+    """The processor's name, as well as this system tells it."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

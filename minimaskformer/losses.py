@@ -9,7 +9,6 @@ Reference weights are class 1, focal 20, dice 1. Six layers of roughly (5 + 20 *
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.autograd.function import once_differentiable
 
 from .matching import check_batch, fixed_match, flat_match, join_targets, match_layers, pixels_of, sample_points
 from .system.distributed import sum_over_processes, world_size
@@ -70,9 +69,8 @@ def classification_loss(class_logits, targets, matches, no_object_weight=0.1, to
 class MatchedMaskLosses(torch.autograd.Function):
     """Focal and dice loss [M] of matched pairs, as sigmoid_focal_loss and dice_loss, but fast and in little memory.
 
-    logits [M, h, w]; masks and valid (or None): M times bool [H, W]. The pairs are enlarged a few at a time, and only
-    their losses and slopes, [h, w] again, remain: nothing of M x H x W is ever held. With sign +1 where y is 1 and -1
-    where it is 0, p_t = sigmoid(sign x), and q = 1 - p_t, which is |p - y|:
+    logits [M, h, w]; masks and valid (or None): M times bool [H, W]. A few pairs at a time are enlarged, and leave only
+    their losses and slopes [h, w]. With sign +1 or -1 where y is 1 or 0, p_t = sigmoid(sign x), q = 1 - p_t = |p - y|:
 
         focal = sum of w (-log p_t), w = alpha_t q^2 / pixels          d focal / dx = -sign w (q - 2 p_t log p_t)
         dice = E / D with E = sum q and D = sum p + sum y + 1          d dice / dx = -p_t q (sign / D + E / D^2)
@@ -106,7 +104,7 @@ class MatchedMaskLosses(torch.autograd.Function):
         return focal, dice
 
     @staticmethod
-    @once_differentiable
+    @torch.autograd.function.once_differentiable
     def backward(ctx, focal_gradient, dice_gradient):
         [(focal, dice)] = ctx.saved_tensors
         return focal_gradient[:, None, None] * focal + dice_gradient[:, None, None] * dice, None, None, None
@@ -114,8 +112,8 @@ class MatchedMaskLosses(torch.autograd.Function):
 
 def enlarging(n, N, like):
     """The matrix [N, n] that enlarges n values to N as F.interpolate does: a bilinear resize is two such products."""
-    eye = torch.eye(n, dtype=like.dtype, device=like.device)
-    return F.interpolate(eye[None], size=N, mode="linear", align_corners=False)[0].mT  # [N, n]
+    eye = torch.eye(n, dtype=like.dtype, device=like.device)[None]
+    return F.interpolate(eye, size=N, mode="linear", align_corners=False)[0].mT  # [N, n]
 
 
 def choose_points(mask_logits, num_points, oversample=3, importance=0.75, generator=None):
@@ -188,7 +186,7 @@ class SetCriterion(nn.Module):
                 matches = match_layers(class_logits, mask_logits, truth, *self.weights.values(), self.mask_points)
             match = flat_match(matches, truth.sizes)  # four lists of L * m numbers
             index = torch.tensor(match, dtype=torch.int64).reshape(4, L, len(match[0]) // L)
-            layer, image, query, target = index.to(device, non_blocking=True)  # [L, m] each
+            layer, image, query, target = index.to(device, non_blocking=True)  # [L, m] each; a GPU need not wait
             x = torch.stack([logits[b, q] for logits, b, q in zip(mask_logits, image, query)]).float()  # [L, m, h, w]
             if self.mask_points:
                 focal, dice = self.point_losses(x, truth, image, target)  # [L] each
@@ -196,12 +194,11 @@ class SetCriterion(nn.Module):
                 focal, dice = self.mask_losses(x, truth, match[1], match[3])
             classes = torch.full((L, B, N), self.num_classes, device=device)  # no object
             classes[layer, image, query] = truth.labels[target]
-            logits = torch.cat(class_logits).float().flatten(0, 1)  # [L*B*N, K+1]
-            entropy = F.cross_entropy(logits, classes.flatten(), reduction="none")
             weight = torch.where(classes == self.num_classes, self.no_object_weight, 1.0)  # [L, B, N]
+            log_probs = torch.stack(class_logits).float().log_softmax(-1).gather(-1, classes[..., None])[..., 0]
+            entropy = -(weight * log_probs).sum((1, 2))  # [L]
             num_masks, total_weight = normalizers or self.normalizers(targets, N, device)
-            terms = {"class": (entropy.view_as(weight) * weight).sum((1, 2)) / total_weight,
-                     "focal": focal / num_masks, "dice": dice / num_masks}  # [L] each
+            terms = {"class": entropy / total_weight, "focal": focal / num_masks, "dice": dice / num_masks}
         losses = {f"{name}_{i}" if i < L - 1 else name: values[i] for i in range(L) for name, values in terms.items()}
         losses["loss"] = sum(self.weights[name.split("_")[0]] * value for name, value in losses.items())
         return losses
@@ -231,7 +228,7 @@ class SetCriterion(nn.Module):
         """
         matched = sum(min(len(target["labels"]), num_queries) for target in targets)
         unmatched = len(targets) * num_queries - matched
-        weight = torch.full((), matched + self.no_object_weight * unmatched, device=device)  # a GPU need not wait
+        weight = torch.full((), float(matched + self.no_object_weight * unmatched), device=device)
         total_weight = sum_over_processes(weight).clamp(min=1e-6) / world_size()
         return self.num_masks(targets, device), total_weight
 
