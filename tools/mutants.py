@@ -28,7 +28,7 @@ HEAVY = ("torch", "torchvision.transforms.v2", "torchvision.models", "scipy.opti
          "safetensors.torch", "pycocotools.mask", "PIL.Image", "torch.utils.data", "tqdm.auto")
 FIRST = {  # tests of a file, where they are not tests/ROOM/test_FILE.py or more than that
     "targets.py": ["test_targets", "test_public_doors"], "config.py": ["test_config", "test_model", "weights/test_zoo"],
-    "matching.py": ["test_matching", "test_losses"], "losses.py": ["test_losses", "test_train"],
+    "matching.py": ["test_matching", "test_losses"], "losses.py": ["test_losses", "test_matching", "system/test_distributed"],
     "model.py": ["test_model", "test_predict"], "inference.py": ["test_inference", "test_public_doors"],
     "predict.py": ["test_predict", "test_tta", "test_inference"], "evaluation.py": ["test_evaluation"],
     "system/large_maps.py": ["test_inference", "test_predict"], "system/distributed.py": ["system/test_distributed"],
