@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from minimaskformer import build_model, inference, maps
+from minimaskformer import build_model, inference
 from minimaskformer.predict import (
     Sizes,
     bilinear,
@@ -18,6 +18,7 @@ from minimaskformer.predict import (
     semantic_map,
     to_input_size,
 )
+from minimaskformer.system import large_maps as maps
 
 predict_module = sys.modules["minimaskformer.predict"]
 
