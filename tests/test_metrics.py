@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from minimaskformer.data.classes import ClassTable
-from minimaskformer.mask_ap import average_precision, claim
-from minimaskformer.metrics import MaskAP, MeanIoU, PanopticQuality
+from minimaskformer.mask_ap import MaskAP, average_precision, claim
+from minimaskformer.metrics import MeanIoU, PanopticQuality
 
 GOLDEN = Path(__file__).parent / "golden" / "pq"
 CLASSES = ClassTable(("sheep", "duck", "grass", "sky"), (True, True, False, False), (1, 2, 3, 4))

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .images import BROKEN, check_same_size
+from .images import BROKEN, check_same_size, unreadable
 
 FILES_NAMED = 20  # files listed in an error
 LONG = 1000  # from so many files on, a progress bar
@@ -82,5 +82,4 @@ def image_size(path):
         with Image.open(path) as picture:
             return picture.height, picture.width
     except BROKEN as error:
-        raise ValueError(f"{path} can not be read as an image ({error}): copy or download it again, or remove it "
-                         "together with its labels") from error
+        raise unreadable(path, error) from error

@@ -3,6 +3,7 @@
 Pictures are taken as stored: an EXIF orientation is *not* applied. COCO and the other data sets annotate the stored
 pixels, so turning the image would part it from its labels.
 """
+import os
 import re
 from pathlib import Path
 from unicodedata import normalize
@@ -12,6 +13,8 @@ import torch
 from PIL import Image, ImageOps
 
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow raises for bad files
+if "MINIMASKFORMER_MAX_PIXELS" in os.environ:  # Pillow warns from its limit on, and refuses twice as many
+    Image.MAX_IMAGE_PIXELS = int(os.environ["MINIMASKFORMER_MAX_PIXELS"]) // 2
 
 
 def read_image(path):
@@ -32,8 +35,27 @@ def open_image(path):
             picture.load()
             return picture
     except BROKEN as error:
-        raise ValueError(f"{path} can not be read as an image ({error}): is it truncated? "
-                         "Copy or download it again, or remove it together with its labels") from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path, error):
+    """What to say of a file that Pillow does not read: a ValueError."""
+    if isinstance(error, Image.DecompressionBombError):
+        return ValueError(f"{path} is not decoded, it could fill the memory: {too_many_pixels()}")
+    return ValueError(f"{path} cannot be read as an image ({error}): is it truncated? Copy or download it again, or "
+                      "remove it together with its labels")
+
+
+def check_pixels(width, height, where):
+    """ValueError if a picture of that size would not be decoded."""
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
+        raise ValueError(f"{where} is {width} x {height}: {too_many_pixels()}")
+
+
+def too_many_pixels():
+    """What the limit is, and how to raise it."""
+    return (f"more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels are not read. If the picture is what it should be and "
+            "the memory large enough, set the environment variable MINIMASKFORMER_MAX_PIXELS to a larger number")
 
 
 def rgb_array(picture, where="image"):

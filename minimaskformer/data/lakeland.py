@@ -80,7 +80,7 @@ class Job(NamedTuple):
     xs: tuple
     y: float
     size: float
-    scene_look: tuple  # number in the bank, mirrored?, order of the colour channels, gain of each (of 256)
+    look: tuple  # number in the bank, mirrored?, order of the colour channels, gain of each (of 256)
 
 
 def draw(seed, index, n, difficulty):

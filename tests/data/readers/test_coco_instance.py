@@ -17,7 +17,7 @@ from minimaskformer.data.catalog import open_dataset
 from minimaskformer.data.checks import scan_labels
 from minimaskformer.data.transforms import view
 from minimaskformer.diagnosis.dataset import data_report, inspect
-from minimaskformer.metrics import MaskAP
+from minimaskformer.mask_ap import MaskAP
 
 H, W = 40, 60
 SQUARE = [10, 5, 30, 5, 30, 25, 10, 25]
@@ -294,5 +294,5 @@ def test_bad_images_and_codes_are_named(coco):
     data = content()
     data["annotations"][3]["segmentation"]["counts"] = [5, "x"]
     write(coco, data)
-    with pytest.raises(ValueError, match=r"annotation 4 .*a\.jpg.*decode"):
+    with pytest.raises(ValueError, match=r"annotation 4 .*a\.jpg.*counts"):
         opened(coco)[0]
