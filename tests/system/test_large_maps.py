@@ -3,8 +3,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from minimaskformer import build_model, maps
+from minimaskformer import build_model
 from minimaskformer.predict import Sizes, read_out
+from minimaskformer.system import large_maps as maps
 from minimaskformer.system.large_maps import Largest, bands, bilinear, put_in_order
 
 
