@@ -21,7 +21,7 @@ NAMES = (*PREDICT, "evaluate")
 def measure(name, photo, images, tiny):
     """Run one of NAMES in this process; its memory in GB and CPU seconds."""
     import torch
-    from against_transformers import predictions
+    from against_transformers import blobs
 
     from minimaskformer import build_model, evaluate
     torch.manual_seed(0)
@@ -30,7 +30,7 @@ def measure(name, photo, images, tiny):
 
     def sure(module, inputs, output):
         size = [side + -side % 32 for side in inputs[0].shape[-2:]]
-        found = [predictions(sure=100, size=size, seed=seed) for seed in range(len(inputs[0]))]
+        found = [blobs(sure=100, size=size, seed=seed) for seed in range(len(inputs[0]))]
         class_logits, mask_logits = (torch.stack(values) for values in zip(*found))
         return output._replace(class_logits=class_logits, mask_logits=mask_logits)
     model.register_forward_hook(sure)
