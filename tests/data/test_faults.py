@@ -184,7 +184,7 @@ def test_a_class_that_never_occurs_is_named_with_what_is_void(tmp_path):
 
 
 def test_a_sample_of_the_pictures_stops_nothing(tmp_path):
-    labels_folder(tmp_path, lambda i: blocks([1]) if i == 3 else np.zeros((H, W)), ["ground", "cat"])
+    labels_folder(tmp_path, lambda i: blocks([1]) if i == 4 else np.zeros((H, W)), ["ground", "cat"])
     dataset = open_dataset(f"own:{tmp_path}", "train")
     counted = count_labels(dataset, 2)
     check_targets(counted, dataset, "training")
