@@ -138,6 +138,7 @@ def read_panoptic_entries(content, classes, path):
                                  "iscrowd": int(s.get("iscrowd") or 0)})
             check_segments(torch.zeros(0, dtype=torch.int32), segments, len(classes), where)
             entries.append({"image": str(image["file_name"]), "png": str(annotation["file_name"]),
+                            "image_id": annotation["image_id"],
                             "segments": segments, "size": (int(image["height"]), int(image["width"]))})
         not_twice([entry["image"] for entry in entries], path, "annotation for the image")
         names = item_names([entry["image"] for entry in entries])
