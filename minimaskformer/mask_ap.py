@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .system.tensors import to_numpy
-from .targets import check_labels, check_segments
+from .targets import check_classes, check_labels, check_pair, check_segments
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 SIZES = {"": (0, 1e10), "_small": (0, 32**2), "_medium": (32**2, 96**2), "_large": (96**2, 1e10)}  # areas in pixels
@@ -55,7 +55,7 @@ class MaskAP:
     """
 
     def __init__(self, classes):
-        self.classes = classes
+        self.classes = check_classes(classes)
         self.reset()
 
     def reset(self):
@@ -70,7 +70,14 @@ class MaskAP:
         hold (see `true_instances`); AP is then measured against these. Raises ValueError for shapes that do not fit,
         labels outside [0, K), scores that are not finite, ids in the map that no entry describes.
         """
-        segment_map, segments_info = to_numpy(truth[0]).astype(np.int64), truth[1]
+        if not isinstance(pred, dict) or not {"masks", "labels", "scores"} <= pred.keys():
+            raise ValueError("prediction: an instance result is a dict with masks, labels and scores, as "
+                             "instance_inference returns it")
+        segment_map, segments_info = check_pair(truth, "truth")
+        segment_map = to_numpy(segment_map)
+        if segment_map.dtype.kind not in "iub":
+            raise ValueError(f"the truth has dtype {segment_map.dtype}: a segment map holds integers")
+        segment_map = segment_map.astype(np.int64)
         ids, index = np.unique(segment_map, return_inverse=True)
         check_segments(torch.from_numpy(ids), segments_info, len(self.classes), "truth")
         masks, labels, scores = (to_numpy(pred[key]) for key in ("masks", "labels", "scores"))
@@ -80,6 +87,8 @@ class MaskAP:
                              f"{list(segment_map.shape)}")
         if masks.dtype.kind not in "iub":
             raise ValueError(f"predicted masks must be bool, got {masks.dtype}: threshold the probabilities first")
+        if masks.dtype.kind == "i" and (masks < 0).any():
+            raise ValueError(f"predicted masks must be bool, got {masks.dtype} with {masks.min()}: is it a map of ids?")
         check_labels(labels, len(self.classes), "prediction")
         if not np.isfinite(scores).all():
             raise ValueError(f"predicted scores must be finite, got {scores[~np.isfinite(scores)][:10].tolist()}")

@@ -61,8 +61,24 @@ def open_data(options, split):
     return dataset
 
 
+def any_whole_number(text):
+    """What `type=int` means on the command line: a whole number, 0 and below too."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
+
+
+def any_number(text):
+    """What `type=float` means on the command line: a number, such as 0.5 or 1e-4."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
+
+
 def whole_number(text):
     """The type of options that count something: a whole number from 1 on."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
     return int(text)

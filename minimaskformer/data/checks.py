@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .images import BROKEN, check_one_page, check_same_size, page_numbers
+from .images import BROKEN, check_one_page, check_same_size, page_numbers, unreadable
 from .tally import content_of, tally
 
 FILES_NAMED = 20  # files listed in an error
@@ -95,7 +95,6 @@ def image_size(path):
         with Image.open(path) as picture:
             size, pages = (picture.height, picture.width), page_numbers(picture)
     except BROKEN as error:
-        raise ValueError(f"{path} can not be read as an image ({error}): copy or download it again, or remove it "
-                         "together with its labels") from error
+        raise unreadable(path, error) from error
     check_one_page(pages, path)
     return size

@@ -1,8 +1,9 @@
 """Image files in, tensors out: any picture as RGB uint8, any label file as integers.
 
-Pictures are taken as stored: an EXIF orientation is *not* applied. COCO and the other data sets annotate the stored
-pixels, so turning the image would part it from its labels.
+Pictures of a data set are taken as stored: an EXIF orientation is *not* applied. COCO and the other data sets annotate
+the stored pixels, so turning the image would part it from its labels. A picture to predict has no labels: it is turned.
 """
+import os
 import re
 from pathlib import Path, PureWindowsPath
 from unicodedata import normalize
@@ -13,6 +14,8 @@ from PIL import Image, ImageOps
 
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow raises for bad files
 REDUCED = 254  # the TIFF tag NewSubfileType
+if "MINIMASKFORMER_MAX_PIXELS" in os.environ:  # Pillow warns from its limit on, and refuses twice as many
+    Image.MAX_IMAGE_PIXELS = int(os.environ["MINIMASKFORMER_MAX_PIXELS"]) // 2
 
 
 def read_image(path):
@@ -45,8 +48,7 @@ def open_pages(path, several=True):
                 picture.load()
                 pages.append(picture.copy() if len(numbers) > 1 else picture)
     except BROKEN as error:
-        raise ValueError(f"{path} can not be read as an image ({error}): is it truncated? "
-                         "Copy or download it again, or remove it together with its labels") from error
+        raise unreadable(path, error) from error
     if not several:
         check_one_page(numbers, path)
     return pages
@@ -78,6 +80,26 @@ def check_one_page(numbers, path):
                          "each that you mean as a file of its own")
 
 
+def unreadable(path, error):
+    """What to say of a file that Pillow does not read: a ValueError."""
+    if isinstance(error, Image.DecompressionBombError):
+        return ValueError(f"{path} is not decoded, it could fill the memory: {too_many_pixels()}")
+    return ValueError(f"{path} cannot be read as an image ({error}): is it truncated? Copy or download it again, or "
+                      "remove it together with its labels")
+
+
+def check_pixels(width, height, where):
+    """ValueError if a picture of that size would not be decoded."""
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
+        raise ValueError(f"{where} is {width} x {height}: {too_many_pixels()}")
+
+
+def too_many_pixels():
+    """What the limit is, and how to raise it."""
+    return (f"more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels are not read. If the picture is what it should be and "
+            "the memory large enough, set the environment variable MINIMASKFORMER_MAX_PIXELS to a larger number")
+
+
 def rgb_array(picture, where="image"):
     """A Pillow image as uint8 RGB [H, W, 3]: grey is repeated, palettes are looked up, transparency is dropped.
 
@@ -94,6 +116,18 @@ def rgb_array(picture, where="image"):
                              "save it as 8-bit or 16-bit first")
         return np.repeat((grey >> 8).astype(np.uint8)[:, :, None], 3, axis=2)  # [H, W, 3]
     return np.array(picture.convert("RGB"))  # [H, W, 3]
+
+
+def upright_array(picture, where="the picture"):
+    """`rgb_array` of a Pillow image turned upright by its EXIF orientation: a picture to predict, as a viewer shows it.
+
+    Raises ValueError for a file that turns out to be truncated, and for pixels `rgb_array` does not take.
+    """
+    try:
+        picture = ImageOps.exif_transpose(picture)
+    except BROKEN as error:
+        raise ValueError(f"{where} can not be read ({error}): is the file truncated?") from error
+    return rgb_array(picture, where)
 
 
 def safe_name(file_name):
@@ -146,7 +180,6 @@ def check_same_size(shapes, name):
 
 def open_picture(path):
     """A picture file as RGB PIL image, upright as a viewer shows it; a clear error for anything else."""
-    from ..data.images import open_image, rgb_array
     if Path(path).is_dir():
         raise ValueError(f"{path} is a folder: name the pictures in it, for example {path}/*.jpg")
-    return Image.fromarray(rgb_array(ImageOps.exif_transpose(open_image(path)), path))
+    return Image.fromarray(upright_array(open_image(path), path))

@@ -15,6 +15,7 @@ from ..data.transforms import TrainingViews, collate
 from ..evaluation import deciding_figure, evaluate, summary
 from ..losses import SetCriterion
 from ..system.distributed import mean_over_processes, rank, world_size
+from ..system.files import write_text
 from ..weights.checkpoint import save_checkpoint
 from .batches import BatchOrder, MicroBatches
 from .log import RunLog, Speed, writer_class
@@ -51,7 +52,7 @@ class Run:
                              f"{config.accumulate} equal micro-batches each: choose a multiple of "
                              f"{config.accumulate * world_size()}")
         self.criterion = SetCriterion(model.config.num_classes, no_object_weight=config.no_object_weight,
-                                      mask_stride=config.mask_stride)
+                                      mask_stride=config.mask_stride, mask_points=config.mask_points)
         self.optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, config.beta2), fused=True)
         self.precision = torch.autocast(self.device.type, torch.float16 if config.amp == "fp16" else torch.bfloat16,
                                         enabled=config.amp != "off")
@@ -78,7 +79,7 @@ class Run:
             save_state(self.folder, self.parts, self.progress, self.facts)  # so that a run can always be resumed
         if rank() == 0:
             settings = {"model": self.facts["model"], "train": asdict(self.config)}
-            (self.folder / "config.json").write_text(json.dumps(settings, indent=1))
+            write_text(self.folder / "config.json", json.dumps(settings, indent=1))
 
     @property
     def step(self):

@@ -184,7 +184,7 @@ def test_flips_move_image_and_labels_together(scenes, monkeypatch):
 def test_scenes_are_lakelands(scenes):
     images, maps = scenes[1]
     image, target = Lakeland("val", 64, TINY.difficulty)[2]
-    assert torch.equal(images[2], image) and maps.dtype == torch.uint8
+    assert torch.equal(images[2], image) and maps.dtype == torch.int8
     for label, mask in zip(target["labels"], target["masks"]):
         assert (maps[2][mask] == label).all()
     assert (maps[2][~target["valid"]] == -1).all()
