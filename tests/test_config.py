@@ -1,7 +1,9 @@
 """Every preset's settings against a table written from the paper and the reference's configuration files."""
 import pytest
+import torch
 
 from minimaskformer.config import PRESETS, MaskFormerConfig, get_config
+from minimaskformer.weights.zoo import guess_config
 
 # ADE20K: short side, long side; COCO panoptic: 800, 1333, no padding. Window of Swin; encoder layers on res5.
 TABLE = {  # backbone, classes, things, encoder layers, memory, divisibility, short, long, window
@@ -35,3 +37,19 @@ def test_every_preset_normalises_as_imagenet_does_in_rgb(preset):
 
 def test_changes_reach_the_configuration():
     assert get_config("r50", num_queries=7) == get_config(MaskFormerConfig(num_queries=7))
+
+
+def shapes(classes, encoder):
+    """Tensors of a zoo file of R50, as far as its configuration is read off them."""
+    names = {f"backbone.stages.2.{i}.conv1.weight": 1 for i in range(6)} | {"backbone.stem.0.weight": 64,
+             "class_head.weight": classes + 1, "decoder.query_positions.weight": 30}
+    names |= {f"decoder.layers.{i}.norm1.weight": 1 for i in range(4)}
+    names |= {f"pixel_decoder.encoder.layers.{i}.norm1.weight": 1 for i in range(6)} if encoder else {}
+    return {name: torch.zeros(size) for name, size in names.items()}
+
+
+@pytest.mark.parametrize("classes, encoder, things", [(133, True, 80), (150, False, 0), (7, True, 0), (7, False, 0)])
+def test_things_are_those_of_the_preset_only_where_the_classes_are(classes, encoder, things):
+    config = guess_config(shapes(classes, encoder))
+    assert (config.num_classes, config.num_queries, config.decoder_layers) == (classes, 30, 4)
+    assert config.things == tuple(range(things)) and config.encoder_layers == (6 if encoder else 0)

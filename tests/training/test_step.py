@@ -1,17 +1,22 @@
 """Steps of training against AdamW written out, and every option of a run seen to change what it should."""
 import json
+import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import minimaskformer.training.run as run_module
-from minimaskformer import Lakeland, build_model
+from minimaskformer import ClassTable, Lakeland, build_model, panoptic_to_target
 from minimaskformer.data.transforms import collate
 from minimaskformer.losses import SetCriterion
+from minimaskformer.swin import WindowAttention
 from minimaskformer.train import train, train_step
+from minimaskformer.training import log
 from minimaskformer.training.batches import BatchOrder
+from minimaskformer.training.optim import parameter_groups
 from minimaskformer.training.recipes import TrainConfig
 from minimaskformer.training.resume import run_facts
 
@@ -78,6 +83,64 @@ def test_two_steps_are_adamw_with_clip_betas_and_groups_written_out(tmp_path):
             assert (p.detach() - weights[name]).abs().mean() < 3e-3 * CONFIG.learning_rate, name
             with torch.no_grad():
                 p.copy_(weights[name])  # that noise stays out of the second step
+
+
+def test_fp16_gradients_are_clipped_without_their_scale(tmp_path):
+    run = new_run(tmp_path, replace(CONFIG, amp="fp16"))
+    clipped = torch.tensor(torch.nan)
+    while not clipped.isfinite():  # the first steps overflow, are skipped and halve the scale
+        train_step(run, [collate([run.views[0], run.views[1]])], 1)
+        clipped = torch.cat([p.grad.flatten() for p in run.model.parameters()]).norm()
+    assert run.scaler.get_scale() > 100 and clipped.item() == pytest.approx(CONFIG.clip, rel=1e-2)
+
+
+def test_swins_table_of_positions_has_no_weight_decay():
+    block = nn.Sequential(WindowAttention(32, [2, 2], [0, 0], 1))
+    groups = {p.shape: group["weight_decay"] for group in parameter_groups(block, CONFIG) for p in group["params"]}
+    assert groups == {(9, 1): 0.0, (96, 32): 0.1, (96,): 0.1, (32, 32): 0.1, (32,): 0.1}
+
+
+def test_speed_by_a_clock_of_our_own(monkeypatch):
+    now = iter([0.0, 0.5, 2.0, 2.0, 2.5, 4.0])  # two steps of 2 s, 0.5 s of each for the data
+    monkeypatch.setattr(log.time, "perf_counter", lambda: next(now))
+    speed, batches = log.Speed(torch.device("cpu")), iter("abcd")
+    assert speed.fetch(batches, 2) == ["a", "b"]
+    speed.step_done(16)
+    assert speed.fetch(batches, 1) == ["c"]
+    speed.step_done(16)
+    row = speed.row()
+    assert row["images_per_second"] == 8 and row["data_wait"] == 0.25 and speed.images == speed.waited == speed.spent == 0
+
+
+def test_data_that_draws_numbers_does_not_change_what_comes_next(tmp_path):
+    class Drawing(Scenes):
+        def __getitem__(self, index):
+            random.random(), np.random.rand(), torch.rand(3)
+            return super().__getitem__(index)
+    numbers = []
+    for name, data in (("a", Scenes()), ("b", Drawing())):
+        run_module.Run(build_model("mini", **TINY), data, CONFIG, tmp_path / name)
+        numbers.append((random.random(), float(np.random.rand()), torch.rand(1).item()))
+    assert numbers[0] == numbers[1]
+
+
+def test_validation_classes_in_another_order_give_the_same_figures(tmp_path):
+    """By name, also for a model without names: class k of the figures is class k of the training data."""
+    order = [*range(1, 11), 0]  # index in the other table -> index here
+    table = Scenes.classes
+
+    class Turned(Scenes):
+        classes = ClassTable(tuple(table.names[k] for k in order), tuple(table.isthing[k] for k in order), tuple(range(11)))
+        items = [(image, panoptic_to_target(target["segment_map"], [dict(s, category_id=order.index(s["category_id"]))
+                                                                    for s in target["segments_info"]], 11))
+                 for image, target in Scenes.items]
+    figures = []
+    for name, data in (("a", Scenes()), ("b", Turned())):
+        torch.manual_seed(0)
+        model = build_model("mini", **TINY, class_names=())
+        figures.append(train(model, Scenes(), data, replace(CONFIG, steps=1), tmp_path / name, progress=False))
+    assert figures[0]["semantic"]["iou"] == pytest.approx(figures[1]["semantic"]["iou"], nan_ok=True)
+    assert figures[0]["miou"] == figures[1]["miou"] and figures[0]["pq"] == pytest.approx(figures[1]["pq"], nan_ok=True)
 
 
 def losses_of(folder, config):
