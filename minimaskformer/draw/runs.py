@@ -1,13 +1,23 @@
 """Pictures of training runs side by side: curves against a right run, losses by layer, scores of the queries."""
-import json
+import os
+
+from ..training.log import read_log
 
 
 def draw_run(model, validation, folder):
-    """curves.png and scenes.png of a finished run."""
+    """curves.png and scenes.png of a finished run; curves of those rows of its log that are whole, if there are any."""
     from .. import draw
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    draw.draw_curves(rows, folder / "curves.png")
-    draw_scenes(model, validation, folder / "scenes.png")
+    rows = read_log(folder / "log.jsonl")
+    if rows:
+        draw_whole(folder / "curves.png", lambda path: draw.draw_curves(rows, path))
+    draw_whole(folder / "scenes.png", lambda path: draw_scenes(model, validation, path))
+
+
+def draw_whole(path, draw_to):
+    """Draw to another name, which becomes the file's when it is whole: a kill leaves no half picture."""
+    half = path.with_name(f"{path.stem}.half{path.suffix}")
+    draw_to(half)
+    os.replace(half, path)
 
 
 def draw_scenes(model, dataset, path, count=8):
