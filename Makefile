@@ -25,8 +25,7 @@ lab: .venv/ok
 	$(PY) -m jupyterlab $$flags --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/lessons $(ARGS)
 
 test: .venv/ok
-	$(PY) -m pytest
-	$(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 lessons/
+	$(PY) -m pytest --nbval $(ARGS)
 
 train: .venv/ok
 	$(PY) -m minimaskformer train $(ARGS)

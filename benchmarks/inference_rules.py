@@ -15,8 +15,8 @@ import torch
 from minimaskformer import ClassTable, Lakeland, MeanIoU, PanopticQuality, load_checkpoint
 from minimaskformer.inference import general_inference, semantic_inference, sure_queries
 from minimaskformer.predict import bilinear, run
-from minimaskformer.studies.thresholds import VERDICTS, class_segments, judge_candidates, threshold_grid
-from minimaskformer.targets import panoptic_to_semantic
+from minimaskformer.studies.thresholds import VERDICTS, judge_candidates, threshold_grid
+from minimaskformer.targets import VOID, panoptic_to_semantic, semantic_to_panoptic
 
 RULES = {"semantic": None, "general": 0.0, "general, score > 0.3": 0.3, "general, score > 0.5": 0.5,
          "general, score > 0.8": 0.8}
@@ -32,9 +32,9 @@ def class_map(rule, class_logits, mask_logits):
 
 def counts(label_map, truth_map, classes):
     """Of one scene: confusion matrix [K, K+1] and per class (sum of IoU, TP, FP, FN) [4, K]."""
-    iou, pq = MeanIoU(len(classes)), PanopticQuality(classes)
+    iou, pq = MeanIoU(len(classes), VOID), PanopticQuality(classes)
     iou.update(label_map, truth_map)
-    pq.update(class_segments(label_map, len(classes)), class_segments(truth_map, len(classes)))
+    pq.update(*(semantic_to_panoptic(m, len(classes)) for m in (label_map, truth_map)))
     return iou.confusion, np.array([[sum(x) for x in pq.ious], [len(x) for x in pq.ious], pq.fp, pq.fn])
 
 
@@ -50,7 +50,7 @@ def figures(confusion, segments):
 
 def compare_rules(predictions, classes):
     stuff = ClassTable(classes.names, (False,) * len(classes), classes.ids)
-    per_scene = {rule: [counts(class_map(rule, c, m), panoptic_to_semantic(*truth), stuff)
+    per_scene = {rule: [counts(class_map(rule, c, m), panoptic_to_semantic(*truth, VOID), stuff)
                         for c, m, truth in predictions] for rule in RULES}
     per_scene = {rule: [np.stack(part) for part in zip(*scenes)] for rule, scenes in per_scene.items()}
     rng = np.random.default_rng(0)

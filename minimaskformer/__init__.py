@@ -20,8 +20,7 @@ CONTENTS = {
     "config": ["MaskFormerConfig"],
     "inference": ["general_inference", "semantic_scores", "semantic_inference", "panoptic_inference",
                   "instance_inference"],  # 08
-    "predict": [],
-    "tta": ["predict_semantic_tta"],
+    "predict": ["predict_semantic_tta"],
     "metrics": ["MeanIoU", "PanopticQuality"],  # 09
     "mask_ap": ["MaskAP"],
     "evaluation": ["evaluate"],

@@ -8,11 +8,14 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from .mask_ap import MaskAP
+from .data.classes import classes_of
+from .data.combine import match_classes
+from .mask_ap import MaskAP, true_instances
 from .metrics import MeanIoU, PanopticQuality
 from .predict import read_out, run
 from .system.distributed import gather, rank, world_size
 from .system.files import without_nan, write_text
+from .system.text import markdown
 from .targets import VOID, panoptic_to_semantic
 
 AT_ONCE = 16
@@ -25,7 +28,13 @@ def evaluate(model, dataset, limit=None, progress=True, **thresholds):
     numbers in [0, 1], with the three metrics' own dicts under "semantic", "panoptic", "instance". Of several processes
     (torchrun) all must call it; process 0 gets the dict, the others None. Raises FloatingPointError, naming the
     picture, for a prediction that is not finite: its figures would look like any others.
+
+    Classes are matched by name where the model has names and the data set's are among them, in any order; by their
+    index otherwise. Figures come in the order of the data set's classes.
     """
+    own, names = dataset.classes, model.config.class_names
+    if set(own.names) <= set(names) and len(set(names)) == len(names):
+        dataset = match_classes(dataset, classes_of(model))
     classes = dataset.classes
     count = len(dataset) if limit is None else min(limit, len(dataset))
     if count < 1:
@@ -46,7 +55,8 @@ def evaluate(model, dataset, limit=None, progress=True, **thresholds):
             semantic.update(read_out(model.config, "semantic", *prediction), panoptic_to_semantic(*truth, VOID))
             panoptic.update(read_out(model.config, "panoptic", *prediction, things=classes.things, **thresholds), truth)
             if classes.things:
-                instance.update(read_out(model.config, "instance", *prediction, things=classes.things), truth)
+                instance.update(read_out(model.config, "instance", *prediction, things=classes.things), truth,
+                                true_instances(target, classes))
     parts = gather(metrics)
     if parts is None:
         return None
@@ -55,7 +65,19 @@ def evaluate(model, dataset, limit=None, progress=True, **thresholds):
             metric.merge(other)
     results = {"images": count, "semantic": semantic.compute(), "panoptic": panoptic.compute(),
                "instance": instance.compute() if classes.things else {}}
-    return summary(results) | results
+    return summary(results) | in_order(results, classes, own)
+
+
+def in_order(results, classes, own):
+    """Results per class in the order of a table that has some or all of the classes they were measured for."""
+    if classes is own:
+        return results
+    semantic, panoptic, instance = (results[name] for name in ("semantic", "panoptic", "instance"))
+    semantic = semantic | {"iou": [semantic["iou"][classes.names.index(name)] for name in own.names]}
+    panoptic, instance = (result | {"per_class": {name: result["per_class"][name] for name in own.names
+                                                  if name in result["per_class"]}} if result else result
+                          for result in (panoptic, instance))
+    return results | {"semantic": semantic, "panoptic": panoptic, "instance": instance}
 
 
 def share(items):
@@ -97,8 +119,7 @@ def table(results, classes):
         cells = [row.get("pq"), row.get("sq"), row.get("rq"), results["semantic"]["iou"][k],
                  results["instance"].get("per_class", {}).get(name)]
         kind = "thing" if classes.isthing[k] else "stuff"
-        name = name.replace("|", r"\|")  # it would end the cell
-        lines.append(f"| {name} | {kind} | " + " | ".join(percent(value) for value in cells) + " |")
+        lines.append(f"| {markdown(name)} | {kind} | " + " | ".join(percent(value) for value in cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -8,31 +8,50 @@ gives each pixel to the query with the largest p_i(c_i) * m_i[h, w]; the others 
     instance   ranks (query, class) pairs; masks may overlap
     panoptic   drops unsure queries, and segments of which too little is left
 
+With `resize`, mask_logits may be coarse, [N, h, w]: resize(mask_logits[some]) must give those at the answer's size.
+Only masks that take part are enlarged then, a few at a time (system/large_maps.py).
+
 On a GPU the host waits for the device only where it must know a number to go on: never in semantic, once per picture
-in general and instance (which queries are left?), twice in panoptic (which are left, and how large are they?).
+in general (which queries are left?), twice in panoptic and instance (which are left, and how large are they?). In those
+two NaN is an error, because it shows in the numbers; `MaskFormer.predict` looks at everything the network gave.
 """
+import math
 from dataclasses import dataclass
 
 import torch
 
-CHUNK = 2**23  # at most this many float32 values (32 MiB) in one piece of semantic inference
+from .system.large_maps import (
+    Largest,
+    answer_size,
+    at_once,
+    enlarged,
+    put_in_order,
+    threshold_into,
+    to_device,
+    weighted_masks,
+)
+from .targets import check_things
 
 
 @torch.no_grad()
-def general_inference(class_logits, mask_logits):
+def general_inference(class_logits, mask_logits, resize=None):
     """Give each pixel to one query: argmax over {i: c_i is not no-object} of p_i(c_i) * m_i[h, w] (section 3.4).
 
     c_i is the most likely class of query i. Returns (query_map, class_map), int64 [H, W]; both are -1 everywhere when
-    every query says "no object". Raises ValueError for shapes that do not fit each other.
+    every query says "no object". Raises ValueError for shapes that do not fit, FloatingPointError for a NaN class.
     """
     num_classes = check_predictions(class_logits, mask_logits)
     scores, classes = class_logits.float().softmax(-1).max(-1)  # [N, K+1] -> [N]
-    kept = (classes != num_classes).nonzero().flatten()  # [N'] query indices
-    if len(kept) == 0:
-        nothing = classes.new_full(mask_logits.shape[-2:], -1)
+    table = torch.stack([scores, classes.float()]).T.tolist()  # the wait
+    check_numbers([score for score, _ in table])
+    kept = [i for i, (_, c) in enumerate(table) if c != num_classes]
+    if not kept:
+        nothing = classes.new_full(answer_size(mask_logits, resize), -1)
         return nothing, nothing.clone()
-    mask_probs = mask_logits[kept].float().sigmoid()  # [N', H, W]
-    query_map = kept[(scores[kept, None, None] * mask_probs).argmax(0)]  # [H, W]
+    largest = Largest(answer_size(mask_logits, resize), mask_logits.device)
+    for queries, logits in enlarged(mask_logits, kept, resize):  # [n], [n, H, W]
+        largest.add(logits.sigmoid_().mul_(scores[queries, None, None]))
+    query_map = to_device(kept, mask_logits)[largest.index()]  # [H, W]
     return query_map, classes[query_map]
 
 
@@ -43,10 +62,7 @@ def semantic_scores(class_logits, mask_logits):
     probability: two sure queries on one pixel give 2. Differentiable. Raises ValueError for shapes that do not fit.
     """
     check_predictions(class_logits, mask_logits)
-    with torch.autocast(class_logits.device.type, enabled=False):  # would round the products to half precision
-        class_probs = class_logits.float().softmax(-1)[:, :-1]  # [N, K+1] -> [N, K]
-        mask_probs = mask_logits.float().sigmoid()  # [N, H, W]
-        return torch.einsum("nk,nhw->khw", class_probs, mask_probs)  # [K, H, W]
+    return weighted_masks(class_logits.float().softmax(-1)[:, :-1], mask_logits)  # [N, K+1] -> [N, K] -> [K, H, W]
 
 
 @torch.no_grad()
@@ -57,43 +73,47 @@ def semantic_inference(class_logits, mask_logits):
     """
     num_classes = check_predictions(class_logits, mask_logits)
     N, H, W = mask_logits.shape
-    rows = max(1, CHUNK // max(1, max(N, num_classes) * W))
-    bands = [semantic_scores(class_logits, mask_logits[:, top:top + rows]).argmax(0)  # [K, rows, W] -> [rows, W]
-             for top in range(0, max(1, H), rows)]
-    return torch.cat(bands)  # [H, W]
+    class_probs = class_logits.float().softmax(-1)[:, :-1]  # [N, K+1] -> [N, K]
+    rows, bands = at_once(mask_logits.device, max(N, num_classes) * W), []
+    with torch.autocast(class_logits.device.type, enabled=False):
+        for top in range(0, H, rows):
+            mask_probs = mask_logits[:, top:top + rows].flatten(1).float().sigmoid()  # [N, rows * W]
+            bands.append((mask_probs.T @ class_probs).max(1)[1])  # [rows * W, K] -> [rows * W]
+    return torch.cat(bands).view(H, W) if bands else class_probs.new_zeros(H, W, dtype=torch.int64)
 
 
 @torch.no_grad()
-def instance_inference(class_logits, mask_logits, things, top_k=100):
+def instance_inference(class_logits, mask_logits, things, top_k=100, resize=None):
     """The `top_k` most likely (query, class) pairs, those of thing classes only: Mask2Former's rule.
 
     score = p_i(c) * (mean of m_i over the mask), mask = (mask logits > 0). MaskFormer's paper has no instance task.
     `things` are class indices. The best top_k of all N * K pairs are taken first and stuff is dropped from them
     after, so one query may answer for two classes and masks may overlap. Empty masks (their score is 0) are dropped.
     Returns {"masks": bool [M, H, W], "labels": int64 [M], "scores": float32 [M]}, best first, M <= top_k.
-    Raises ValueError for shapes that do not fit, a thing outside [0, K) or top_k below 1.
+    Raises ValueError for shapes that do not fit, a thing outside [0, K) or top_k below 1, FloatingPointError for NaN.
     """
     num_classes = check_predictions(class_logits, mask_logits)
     things = check_things(things, num_classes)
     if top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}")
-    masks = mask_logits > 0  # [N, H, W]
-    areas = masks.flatten(1).sum(1)  # [N]
-    quality = (mask_logits.float().sigmoid() * masks).flatten(1).sum(1) / areas.clamp(min=1)  # [N], 0 if empty
-
     class_probs = class_logits.float().softmax(-1)[:, :-1].flatten()  # [N, K+1] -> [N * K]
-    probs, pairs = class_probs.topk(min(top_k, len(class_probs)))  # [M]
-    queries, labels = pairs // num_classes, pairs % num_classes
-    isthing = torch.tensor([k in things for k in range(num_classes)]).to(labels.device, non_blocking=True)
-    kept = (isthing[labels] & (areas[queries] > 0)).nonzero().flatten()
-    queries, labels, scores = queries[kept], labels[kept], (probs * quality[queries])[kept]
-
-    order = scores.argsort(descending=True, stable=True)
-    return {"masks": masks[queries[order]], "labels": labels[order], "scores": scores[order]}
+    probs, pairs = class_probs.topk(min(top_k, len(class_probs)))  # [top_k]
+    table = torch.stack([probs, pairs // num_classes, pairs % num_classes]).T.tolist()  # first wait
+    table = [(prob, int(i), int(c)) for prob, i, c in table if c in things]
+    queries = list(dict.fromkeys(i for _, i, _ in table))  # each once
+    masks = torch.empty(len(table), *answer_size(mask_logits, resize), dtype=torch.bool, device=mask_logits.device)
+    areas, totals = threshold_into(masks, mask_logits, queries, resize)  # second wait
+    check_numbers([prob for prob, _, _ in table] + totals)
+    quality = {i: total / area for i, area, total in zip(queries, areas, totals) if area}
+    ranked = [(prob * quality[i], i, c) for prob, i, c in table if i in quality]
+    ranked.sort(key=lambda row: -row[0])  # of equal scores the more likely pair stays first
+    put_in_order(masks, to_device([queries.index(i) for _, i, _ in ranked], masks))
+    return {"masks": masks[:len(ranked)], "labels": to_device([c for _, _, c in ranked], masks),
+            "scores": to_device([score for score, _, _ in ranked], masks, torch.float32)}
 
 
 @torch.no_grad()
-def panoptic_inference(class_logits, mask_logits, things, score_threshold=0.8, overlap_threshold=0.8):
+def panoptic_inference(class_logits, mask_logits, things, score_threshold=0.8, overlap_threshold=0.8, resize=None):
     """One segment per thing, one per stuff class, void elsewhere: the paper's panoptic rule (section 3.4).
 
     1. Keep the queries whose most likely class c_i is an object and has p_i(c_i) > score_threshold.
@@ -104,9 +124,10 @@ def panoptic_inference(class_logits, mask_logits, things, score_threshold=0.8, o
 
     `things` are class indices. Returns (segment_map, segments_info): int32 [H, W], 0 is void, ids count from 1 in
     query order; dicts {id, category_id (class index), isthing, score, area}. Of merged stuff, `area` is the sum and
-    `score` the largest. Raises ValueError for shapes that do not fit, a thing or a threshold out of range.
+    `score` the largest. Raises ValueError for what does not fit or is out of range, FloatingPointError for NaN.
     """
-    segment_map, candidates = panoptic_rule(class_logits, mask_logits, things, score_threshold, overlap_threshold)
+    thresholds = score_threshold, overlap_threshold
+    segment_map, candidates = panoptic_rule(class_logits, mask_logits, things, *thresholds, resize)
     segments_info = []
     for c in candidates:
         if c.fate == "segment":
@@ -146,7 +167,7 @@ def panoptic_candidates(class_logits, mask_logits, things, score_threshold=0.8, 
     return panoptic_rule(class_logits, mask_logits, things, score_threshold, overlap_threshold, count_all=True)[1]
 
 
-def panoptic_rule(class_logits, mask_logits, things, score_threshold, overlap_threshold, count_all=False):
+def panoptic_rule(class_logits, mask_logits, things, score_threshold, overlap_threshold, resize=None, count_all=False):
     """Steps 1 to 4 of `panoptic_inference`: (segment_map int32 [H, W], a `Candidate` per query).
 
     The mask area of a query that step 1 removed is counted only on request (count_all), else it is given as 0.
@@ -157,10 +178,11 @@ def panoptic_rule(class_logits, mask_logits, things, score_threshold, overlap_th
     check_fraction("overlap_threshold", overlap_threshold)
     scores, classes, sure = sure_queries(class_logits, score_threshold)  # [N]
     table = torch.stack([scores, classes.float(), sure.float()]).T.tolist()  # first wait: N rows
+    check_numbers([row[0] for row in table])
     kept = [i for i, row in enumerate(table) if row[2]]
-    winner, won_areas, mask_areas = compete(scores, mask_logits, kept)  # [H, W], second wait
+    winner, won_areas, mask_areas = compete(scores, mask_logits, kept, resize)  # [H, W], second wait
     if count_all:
-        areas = [(m.float().sigmoid() >= 0.5).sum() for m in mask_logits]  # one at a time: no second copy of all masks
+        areas = [(logits.float().sigmoid() >= 0.5).sum() for logits in mask_logits]  # one at a time: no second copy
         mask_areas = dict(enumerate(torch.stack(areas).tolist() if areas else []))
 
     candidates, stuff, count = [], {}, 0  # stuff: class -> id of its segment
@@ -178,8 +200,8 @@ def panoptic_rule(class_logits, mask_logits, things, score_threshold, overlap_th
             if c not in things:
                 stuff[c] = segment
         candidates.append(Candidate(i, c, c in things, score, fate, mask_areas.get(i, 0), won_areas.get(i, 0), segment))
-    ids = torch.tensor([candidates[i].segment_id for i in kept] + [0], dtype=torch.int32)
-    return ids.to(winner.device, non_blocking=True)[winner], candidates
+    ids = to_device([candidates[i].segment_id for i in kept] + [0], winner, torch.int32)
+    return ids.index_select(0, winner.flatten()).view_as(winner), candidates  # three times as fast as ids[winner]
 
 
 def sure_queries(class_logits, score_threshold):
@@ -188,40 +210,43 @@ def sure_queries(class_logits, score_threshold):
     return scores, classes, (classes != class_logits.shape[1] - 1) & (scores > score_threshold)
 
 
-def compete(scores, mask_logits, kept):
+def compete(scores, mask_logits, kept, resize=None):
     """Step 2: (winner [H, W], an index into `kept`; pixels won and pixels of the own mask, each {query: pixels})."""
+    largest, own = Largest(answer_size(mask_logits, resize), mask_logits.device), []
+    for queries, logits in enlarged(mask_logits, kept, resize):  # [n], [n, H, W]
+        mask_probs = logits.sigmoid_()
+        inside = torch.ge(mask_probs, 0.5, out=torch.empty_like(mask_probs))  # of the mask alone, not score * mask
+        own.append(inside.sum(2))  # [n, H]: rows are short enough to be counted exactly in float32
+        largest.add(mask_probs.mul_(scores[queries, None, None]))
+    winner = largest.index()  # [H, W]
     if not kept:
-        return torch.zeros(mask_logits.shape[-2:], dtype=torch.int64, device=mask_logits.device), {}, {}
-    queries = torch.tensor(kept).to(mask_logits.device, non_blocking=True)  # [N']
-    mask_probs = mask_logits[queries].float().sigmoid()  # [N', H, W]
-    winner = (scores[queries, None, None] * mask_probs).argmax(0)  # [H, W]
-    won = (winner.flatten() == torch.arange(len(kept), device=winner.device)[:, None]).sum(1)  # [N']
-    own = (mask_probs >= 0.5).flatten(1).sum(1)  # [N'] of the mask alone, not of score * mask
-    won_areas, mask_areas = torch.stack([won, own]).tolist()
-    return winner, dict(zip(kept, won_areas)), dict(zip(kept, mask_areas))
+        return winner, {}, {}
+    won_areas = torch.zeros(len(kept), dtype=torch.int64, device=winner.device)
+    won_areas.index_add_(0, winner.flatten(), won_areas.new_ones(1).expand(winner.numel()))  # [N']
+    mask_areas = torch.cat(own).long().sum(1)  # [N', H] -> [N']
+    *areas, nan = torch.cat([won_areas, mask_areas, largest.value.sum().isnan()[None]]).tolist()
+    check_numbers([math.nan] if nan else [])
+    return winner, dict(zip(kept, areas)), dict(zip(kept, areas[len(kept):]))
 
 
 def check_predictions(class_logits, mask_logits):
     """Return K; raise ValueError unless the two are [N, K+1] and [N, H, W] of one image, with K at least 1."""
     if class_logits.ndim != 2 or mask_logits.ndim != 3 or len(class_logits) != len(mask_logits):
-        raise ValueError(f"inference takes one image's class_logits [N, K+1] and mask_logits [N, H, W] of the same N, "
+        raise ValueError(f"class_logits [N, K+1] and mask_logits [N, H, W] are of one image and the same N, "
                          f"got {list(class_logits.shape)} and {list(mask_logits.shape)}; of a batch, pass one image")
     if class_logits.shape[1] < 2:
         raise ValueError(f"class_logits {list(class_logits.shape)} need at least one class before 'no object'")
     return class_logits.shape[1] - 1
 
 
-def check_things(things, num_classes):
-    """The set of thing class indices; raises ValueError for anything but an integer in [0, K)."""
-    things = list(things.tolist() if hasattr(things, "tolist") else things)
-    bad = [c for c in things if isinstance(c, bool) or not 0 <= c < num_classes or c != int(c)]
-    if bad:
-        raise ValueError(f"things are class indices in [0, {num_classes}), got {bad[:10]} "
-                         f"(a ClassTable has them as `.things`)")
-    return {int(c) for c in things}
-
-
 def check_fraction(name, value):
     """Raise ValueError unless a threshold is a number in [0, 1]."""
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must be in [0, 1], got {value}")
+
+
+def check_numbers(values):
+    """Raise FloatingPointError if one of a list is NaN."""
+    if any(value != value for value in values):
+        raise FloatingPointError("class_logits or mask_logits hold NaN, so there is no answer: are the model's weights "
+                                 "finite? Take an earlier checkpoint")

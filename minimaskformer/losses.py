@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .matching import fixed_match, match_layers
+from .matching import check_batch, fixed_match, flat_match, join_targets, match_layers, pixels_of, sample_points
 from .system.distributed import sum_over_processes, world_size
-from .targets import check_labels, on_one_canvas
+from .targets import check_mask
 
 MATCHINGS = ("bipartite", "fixed")
 
@@ -24,7 +24,7 @@ def sigmoid_focal_loss(mask_logits, masks, num_masks, alpha=0.25, gamma=2.0, val
     alpha = 0.25 is the weight of the *positives*, the negatives get 0.75. mask_logits and masks [M, H, W] (or [M, P]);
     valid, same shape or broadcastable: pixels to count, the mean is over them.
     """
-    x, y, valid = _flat(mask_logits, masks, valid)
+    x, y, valid = _flat(mask_logits, masks, num_masks, valid)
     prob = x.sigmoid()
     p_t = prob * y + (1 - prob) * (1 - y)
     alpha_t = alpha * y + (1 - alpha) * (1 - y)
@@ -39,7 +39,7 @@ def dice_loss(mask_logits, masks, num_masks, valid=None):
 
     Shapes as in `sigmoid_focal_loss`. The + 1 keeps an empty pair at loss 0 instead of 0 / 0.
     """
-    x, y, valid = _flat(mask_logits, masks, valid)
+    x, y, valid = _flat(mask_logits, masks, num_masks, valid)
     prob = x.sigmoid()
     if valid is not None:
         prob, y = prob * valid, y * valid
@@ -66,6 +66,75 @@ def classification_loss(class_logits, targets, matches, no_object_weight=0.1, to
     return F.cross_entropy(logits, classes, weight, reduction="sum") / total_weight
 
 
+class MatchedMaskLosses(torch.autograd.Function):
+    """Focal and dice loss [M] of matched pairs, as sigmoid_focal_loss and dice_loss, but fast and in little memory.
+
+    logits [M, h, w]; masks and valid (or None): M times bool [H, W]. A few pairs at a time are enlarged, and leave only
+    their losses and slopes [h, w]. With sign +1 or -1 where y is 1 or 0, p_t = sigmoid(sign x), q = 1 - p_t = |p - y|:
+
+        focal = sum of w (-log p_t), w = alpha_t q^2 / pixels          d focal / dx = -sign w (q - 2 p_t log p_t)
+        dice = E / D with E = sum q and D = sum p + sum y + 1          d dice / dx = -p_t q (sign / D + E / D^2)
+    """
+
+    @staticmethod
+    def forward(ctx, logits, masks, valid=None, alpha=0.25):
+        focal, dice = logits.new_zeros(2, len(logits))
+        slopes = logits.new_zeros(2, *logits.shape)
+        few = max(1, (2 ** 17 if logits.device.type == "cpu" else 2 ** 25) // masks[0].numel()) if masks else 1
+        for part in (slice(m, m + few) for m in range(0, len(logits), few)):
+            y = torch.stack(masks[part]).to(logits.dtype)  # [m, H, W]
+            rows, columns = (enlarging(n, N, logits) for n, N in zip(logits.shape[1:], y.shape[1:]))  # [H, h], [W, w]
+            sign, pixels = y.mul(2).sub_(1), y[0].numel()
+            x = rows @ logits[part] @ columns.mT  # [m, H, W]
+            entropy = F.softplus(x.mul_(sign).neg_())  # -log p_t
+            p_t = torch.exp(-entropy)
+            q = 1 - p_t
+            if valid is not None:
+                v = torch.stack(valid[part]).to(logits.dtype)
+                p_t, q, pixels = p_t.mul_(v), q.mul_(v), v.sum((1, 2), keepdim=True).clamp(min=1)
+            w = sign.mul(alpha - 0.5).add_(0.5).div_(pixels).mul_(q).mul_(q)
+            loss = entropy.mul_(w)  # [m, H, W]
+            E, overlap = q.sum((1, 2), keepdim=True), (p_t * y).sum((1, 2), keepdim=True)  # [m, 1, 1]
+            D = 2 * overlap + E + 1
+            focal[part], dice[part] = loss.sum((1, 2)), (E / D).flatten()
+            for k, slope in enumerate((w.mul_(q).addcmul_(loss, p_t, value=2).mul_(sign),
+                                       sign.div_(D).add_(E / D ** 2).mul_(p_t).mul_(q))):
+                slopes[k, part] = rows.mT @ slope.neg_() @ columns  # the transposes lead back to [m, h, w]
+        ctx.save_for_backward(slopes)
+        return focal, dice
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, focal_gradient, dice_gradient):
+        [(focal, dice)] = ctx.saved_tensors
+        return focal_gradient[:, None, None] * focal + dice_gradient[:, None, None] * dice, None, None, None
+
+
+def enlarging(n, N, like):
+    """The matrix [N, n] that enlarges n values to N as F.interpolate does: a bilinear resize is two such products."""
+    eye = torch.eye(n, dtype=like.dtype, device=like.device)[None]
+    return F.interpolate(eye, size=N, mode="linear", align_corners=False)[0].mT  # [N, n]
+
+
+def choose_points(mask_logits, num_points, oversample=3, importance=0.75, generator=None):
+    """Points [M, num_points, 2] to compare masks at: `importance` of them the most uncertain, the others anywhere.
+
+    mask_logits [M, H, W]. Draws oversample * num_points points, keeps those with the smallest |logit|: where a mask
+    can still change its mind, its edges above all (PointRend, Kirillov et al. 2020).
+    """
+    M, device = len(mask_logits), mask_logits.device
+    candidates = torch.rand(M, oversample * num_points, 2, generator=generator, device=device)
+    uncertain = most_uncertain(sample_points(mask_logits, candidates), int(importance * num_points))  # [M, P']
+    chosen = candidates.gather(1, uncertain[..., None].expand(-1, -1, 2))  # [M, P', 2]
+    anywhere = torch.rand(M, num_points - chosen.shape[1], 2, generator=generator, device=device)
+    return torch.cat([chosen, anywhere], 1)  # [M, num_points, 2]
+
+
+def most_uncertain(logits, count):
+    """Indices [M, count] of the `count` logits [M, P] nearest to 0 of each mask, the nearest first."""
+    return logits.abs().topk(count, dim=1, largest=False).indices
+
+
 class SetCriterion(nn.Module):
     """Match, then sum class, focal and dice losses over all decoder layers (section 3.2; DETR's auxiliary losses).
 
@@ -81,75 +150,76 @@ class SetCriterion(nn.Module):
 
     Where a target has `valid`, void pixels count in no mask term; the reference code trains them as negatives, and so
     do we when `valid` is absent. `mask_stride` s > 1 computes the mask losses on every s-th row and column of the truth
-    (mini: a laptop's time), 1 is the reference. `matching="fixed"` gives class k to query k instead of matching by cost
+    (mini: a laptop's time), 1 is the reference; `mask_points` P > 0 computes them, and the match, at P points of each
+    mask instead (Mask2Former, section 3.3). `matching="fixed"` gives class k to query k instead of matching by cost
     (Table 4; needs at least K queries and one mask per class).
     """
 
     def __init__(self, num_classes, class_weight=1.0, focal_weight=20.0, dice_weight=1.0, no_object_weight=0.1,
-                 mask_stride=1, matching="bipartite"):
+                 mask_stride=1, matching="bipartite", mask_points=0):
         super().__init__()
         if matching not in MATCHINGS:
             raise ValueError(f"unknown matching {matching!r}; known: {', '.join(MATCHINGS)}")
+        if mask_points and mask_stride > 1:
+            raise ValueError(f"mask_points {mask_points} and mask_stride {mask_stride} are two ways to look at fewer "
+                             f"pixels: set mask_stride to 1, or mask_points to 0")
         self.num_classes, self.matching = num_classes, matching
         self.weights = {"class": class_weight, "focal": focal_weight, "dice": dice_weight}
-        self.no_object_weight, self.mask_stride = no_object_weight, mask_stride
+        self.no_object_weight, self.mask_stride, self.mask_points = no_object_weight, mask_stride, mask_points
 
     def forward(self, output, targets, normalizers=None):
         layers = [*output.aux, output]  # in the order of the decoder, the final prediction last
-        if len(targets) != output.class_logits.shape[0] or not targets:
-            raise ValueError(f"{len(targets)} targets for a batch of {output.class_logits.shape[0]} images")
+        L, (B, N), device = len(layers), output.class_logits.shape[:2], output.mask_logits.device
+        check_batch(targets, B)
         if output.class_logits.shape[-1] != self.num_classes + 1:
             raise ValueError(f"class logits have {output.class_logits.shape[-1]} columns, the criterion expects "
                              f"{self.num_classes} classes + no-object")
-        for b, target in enumerate(targets):
-            check_labels(target["labels"].tolist(), self.num_classes, f"image {b} of the batch")
-        if self.matching == "fixed" and output.class_logits.shape[1] < self.num_classes:
+        if self.matching == "fixed" and N < self.num_classes:
             raise ValueError(f"fixed matching gives class k to query k: {self.num_classes} classes need as many "
-                             f"queries, the model has {output.class_logits.shape[1]}")
-        device = output.mask_logits.device  # masks and valid travel there once, not once per decoder layer
-        targets = [target | {key: target[key].to(device) for key in ("masks", "valid") if key in target}
-                   for target in on_one_canvas(targets)]
-        class_logits = torch.stack([layer.class_logits for layer in layers]).float()  # [L, B, N, K+1]
-        mask_logits = torch.stack([layer.mask_logits for layer in layers])  # [L, B, N, h, w]
-        with torch.autocast(mask_logits.device.type, enabled=False):  # losses in float32, whatever the model runs in
+                             f"queries, the model has {N}")
+        truth = join_targets(targets, self.num_classes, device)
+        class_logits, mask_logits = zip(*((layer.class_logits, layer.mask_logits) for layer in layers))
+        with torch.autocast(device.type, enabled=False):  # losses in float32, whatever the model runs in
             if self.matching == "fixed":
-                matches = [fixed_match(targets, class_logits.shape[2])] * len(layers)
+                matches = [fixed_match(targets, N)] * L
             else:
-                matches = match_layers(class_logits.detach(), mask_logits.detach(), targets, *self.weights.values())
-            num_masks, total_weight = normalizers or self.normalizers(targets, class_logits.shape[2], device)
-            losses = {}
-            for i, layer_matches in enumerate(matches):
-                suffix = f"_{i}" if i < len(layers) - 1 else ""
-                losses["class" + suffix] = classification_loss(
-                    class_logits[i], targets, layer_matches, self.no_object_weight, total_weight)
-                x, y, valid = self.matched_masks(mask_logits[i], targets, layer_matches)
-                losses["focal" + suffix] = sigmoid_focal_loss(x, y, num_masks, valid=valid)
-                losses["dice" + suffix] = dice_loss(x, y, num_masks, valid=valid)
+                matches = match_layers(class_logits, mask_logits, truth, *self.weights.values(), self.mask_points)
+            match = flat_match(matches, truth.sizes)  # four lists of L * m numbers
+            index = torch.tensor(match, dtype=torch.int64).reshape(4, L, len(match[0]) // L)
+            layer, image, query, target = index.to(device, non_blocking=True)  # [L, m] each; a GPU need not wait
+            x = torch.stack([logits[b, q] for logits, b, q in zip(mask_logits, image, query)]).float()  # [L, m, h, w]
+            if self.mask_points:
+                focal, dice = self.point_losses(x, truth, image, target)  # [L] each
+            else:
+                focal, dice = self.mask_losses(x, truth, match[1], match[3])
+            classes = torch.full((L, B, N), self.num_classes, device=device)  # no object
+            classes[layer, image, query] = truth.labels[target]
+            weight = torch.where(classes == self.num_classes, self.no_object_weight, 1.0)  # [L, B, N]
+            log_probs = torch.stack(class_logits).float().log_softmax(-1).gather(-1, classes[..., None])[..., 0]
+            entropy = -(weight * log_probs).sum((1, 2))  # [L]
+            num_masks, total_weight = normalizers or self.normalizers(targets, N, device)
+            terms = {"class": entropy / total_weight, "focal": focal / num_masks, "dice": dice / num_masks}
+        losses = {f"{name}_{i}" if i < L - 1 else name: values[i] for i in range(L) for name, values in terms.items()}
         losses["loss"] = sum(self.weights[name.split("_")[0]] * value for name, value in losses.items())
         return losses
 
-    def matched_masks(self, mask_logits, targets, matches):
-        """Matched predictions at the truth's size, their masks, valid pixels: three [M, H, W] (valid may be None)."""
-        device = mask_logits.device
-        masks = torch.cat([target["masks"][chosen.to(target["masks"].device)].to(device)
-                           for target, (_, chosen) in zip(targets, matches)])  # [M, H, W]
-        image = torch.cat([torch.full_like(queries, b) for b, (queries, _) in enumerate(matches)]).to(device)
-        query = torch.cat([queries for queries, _ in matches]).to(device)
-        size = masks.shape[-2:]
-        valid = None
-        if any("valid" in target for target in targets):
-            everywhere = torch.ones(size, dtype=torch.bool)
-            valid = torch.stack([target.get("valid", everywhere).to(device) for target in targets])[image]  # [M, H, W]
-        if self.mask_stride > 1:
-            s = self.mask_stride
-            masks, valid = masks[:, s // 2::s, s // 2::s], None if valid is None else valid[:, s // 2::s, s // 2::s]
-            size = masks.shape[-2:]
-        chosen = mask_logits[image, query].float()  # [M, h, w]
-        if tuple(chosen.shape[-2:]) != tuple(size) and len(chosen):
-            chosen = F.interpolate(chosen[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]  # [M, H, W]
-        elif not len(chosen):
-            chosen = mask_logits.float().sum() * 0 + masks.float()  # no match: a zero that still has a gradient path
-        return chosen, masks, valid
+    def mask_losses(self, mask_logits, truth, image, target):
+        """Focal and dice of the matched mask logits [L, m, h, w], summed over each layer: [L] each."""
+        masks, s = [mask for own in truth.masks for mask in own], slice(self.mask_stride // 2, None, self.mask_stride)
+        valid = truth.valid and [truth.valid[b][s, s] for b in image]  # M times [H, W]
+        terms = MatchedMaskLosses.apply(mask_logits.flatten(0, 1), [masks[t][s, s] for t in target], valid)
+        return [term.reshape(mask_logits.shape[:2]).sum(1) for term in terms]
+
+    def point_losses(self, mask_logits, truth, image, target):
+        """`mask_losses` at points; the truth of a point is that of the pixel it lies in."""
+        x = mask_logits.flatten(0, 1)  # [M, h, w]
+        points = choose_points(x.detach(), self.mask_points)  # [M, P, 2]
+        rows, columns = pixels_of(points, truth.masks[0].shape[1:])  # [M, P]
+        y = torch.cat(truth.masks)[target.reshape(-1, 1), rows, columns]
+        v = torch.stack(truth.valid)[image.reshape(-1, 1), rows, columns] if truth.valid else torch.ones_like(y)
+        layers = [each.unflatten(0, mask_logits.shape[:2]) for each in (sample_points(x, points), y, v)]  # [L, m, P]
+        return [torch.stack([loss(x, y, 1, valid=v) for x, y, v in zip(*layers)])
+                for loss in (sigmoid_focal_loss, dice_loss)]
 
     def normalizers(self, targets, num_queries, device):
         """What the mask losses and the class loss of a batch are divided by: (num_masks, total_weight).
@@ -158,23 +228,29 @@ class SetCriterion(nn.Module):
         """
         matched = sum(min(len(target["labels"]), num_queries) for target in targets)
         unmatched = len(targets) * num_queries - matched
-        weight = torch.tensor(float(matched + self.no_object_weight * unmatched), device=device)
+        weight = torch.full((), float(matched + self.no_object_weight * unmatched), device=device)
         total_weight = sum_over_processes(weight).clamp(min=1e-6) / world_size()
         return self.num_masks(targets, device), total_weight
 
     @staticmethod
     def num_masks(targets, device):
         """Number of targets in the whole batch, at least 1, averaged over processes exactly once."""
-        count = torch.tensor(float(sum(len(target["labels"]) for target in targets)), device=device)
+        count = torch.full((), float(sum(len(target["labels"]) for target in targets)), device=device)
         return sum_over_processes(count).clamp(min=1) / world_size()
 
 
-def _flat(mask_logits, masks, valid):
+def _flat(mask_logits, masks, num_masks, valid):
     """Predictions and targets as float32 [M, P]; float64 stays float64, so that lessons can check gradients."""
     x = mask_logits if mask_logits.dtype == torch.float64 else mask_logits.float()
     if mask_logits.shape != masks.shape:
         raise ValueError(f"mask logits {tuple(mask_logits.shape)} and masks {tuple(masks.shape)} differ in shape")
+    if not isinstance(num_masks, torch.Tensor) and not num_masks > 0:
+        raise ValueError(f"num_masks is the number of masks, at least 1, got {num_masks}; without any take max(1, ...)")
+    check_mask(masks, "masks")
     x, y = x.flatten(1), masks.to(x.dtype).flatten(1)
     if valid is not None:
+        check_mask(valid, "valid")
+        if any(v not in (1, m) for v, m in zip(valid.shape[::-1], masks.shape[::-1])) or valid.ndim > masks.ndim:
+            raise ValueError(f"valid has a shape like masks, {list(masks.shape)}, got {list(valid.shape)}")
         valid = valid.expand(masks.shape).to(x.dtype).flatten(1)
     return x, y, valid

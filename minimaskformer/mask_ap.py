@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .system.tensors import to_numpy
-from .targets import check_labels, check_segments
+from .targets import check_classes, check_labels, check_pair, check_segments
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 SIZES = {"": (0, 1e10), "_small": (0, 32**2), "_medium": (32**2, 96**2), "_large": (96**2, 1e10)}  # areas in pixels
@@ -55,21 +55,29 @@ class MaskAP:
     """
 
     def __init__(self, classes):
-        self.classes = classes
+        self.classes = check_classes(classes)
         self.reset()
 
     def reset(self):
         """Forget everything."""
         self.images = [[] for _ in self.classes.things]  # per thing class, what `one_class` returns for each image
 
-    def update(self, pred, truth):
+    def update(self, pred, truth, instances=None):
         """Add one image: an instance result and the panoptic truth (segment_map [H, W], segments_info, crowds too).
 
         pred: {"masks": bool [M, H, W], "labels": int [M], "scores": float [M]}. The area that makes a true instance
-        small or large is its entry's "area" if there, as in COCO. Raises ValueError for shapes that do not fit, labels
-        outside [0, K), scores that are not finite, ids in the map that no entry describes.
+        small or large is its entry's "area" if there, as in COCO. instances: true masks that overlap, which no map can
+        hold (see `true_instances`); AP is then measured against these. Raises ValueError for shapes that do not fit,
+        labels outside [0, K), scores that are not finite, ids in the map that no entry describes.
         """
-        segment_map, segments_info = to_numpy(truth[0]).astype(np.int64), truth[1]
+        if not isinstance(pred, dict) or not {"masks", "labels", "scores"} <= pred.keys():
+            raise ValueError("prediction: an instance result is a dict with masks, labels and scores, as "
+                             "instance_inference returns it")
+        segment_map, segments_info = check_pair(truth, "truth")
+        segment_map = to_numpy(segment_map)
+        if segment_map.dtype.kind not in "iub":
+            raise ValueError(f"the truth has dtype {segment_map.dtype}: a segment map holds integers")
+        segment_map = segment_map.astype(np.int64)
         ids, index = np.unique(segment_map, return_inverse=True)
         check_segments(torch.from_numpy(ids), segments_info, len(self.classes), "truth")
         masks, labels, scores = (to_numpy(pred[key]) for key in ("masks", "labels", "scores"))
@@ -79,6 +87,8 @@ class MaskAP:
                              f"{list(segment_map.shape)}")
         if masks.dtype.kind not in "iub":
             raise ValueError(f"predicted masks must be bool, got {masks.dtype}: threshold the probabilities first")
+        if masks.dtype.kind == "i" and (masks < 0).any():
+            raise ValueError(f"predicted masks must be bool, got {masks.dtype} with {masks.min()}: is it a map of ids?")
         check_labels(labels, len(self.classes), "prediction")
         if not np.isfinite(scores).all():
             raise ValueError(f"predicted scores must be finite, got {scores[~np.isfinite(scores)][:10].tolist()}")
@@ -86,9 +96,16 @@ class MaskAP:
         index, place = index.reshape(segment_map.shape), {i: n for n, i in enumerate(ids.tolist())}
         counted = np.append(np.bincount(index.ravel(), minlength=len(ids)), 0)  # pixels per id; the last: of none
         for images, k in zip(self.images, self.classes.things):
-            entries = [s for s in segments_info if s["category_id"] == k]
-            columns = [place.get(s["id"], len(ids)) for s in entries]
-            images.append(one_class(masks, scores, np.flatnonzero(labels == k), index, counted, columns, entries))
+            own = np.flatnonzero(labels == k)
+            own = own[np.argsort(-scores[own], kind="stable")][:PER_IMAGE]  # the best first
+            if instances is None:
+                entries = [s for s in segments_info if s["category_id"] == k]
+                columns = [place.get(s["id"], len(ids)) for s in entries]
+                overlaps = [np.bincount(index[masks[m] > 0], minlength=len(counted))[columns] for m in own]
+                true = counted[columns], [bool(s.get("iscrowd", 0)) for s in entries], [s.get("area") for s in entries]
+            else:
+                true, overlaps = whole_masks(instances, k, masks[own], segment_map.shape)
+            images.append(one_class(scores[own], [int((masks[m] > 0).sum()) for m in own], overlaps, *true))
 
     def merge(self, other):
         """Add what `other` has seen; raises ValueError if its class table is another."""
@@ -110,27 +127,61 @@ class MaskAP:
                                        for k, row in zip(self.classes.things, ap)}}
 
 
-def one_class(masks, scores, own, index, counted, columns, entries):
+def true_instances(target, classes):
+    """The true instances of a target whose masks overlap, for `MaskAP.update`; None where its map tells all the truth.
+
+    A data set may give them itself, as target["instances"]: {"masks": bool [T, H, W], "labels": int [T]} and, where it
+    knows them, "iscrowd" [T] and "areas" [T], in the order of the file. Otherwise they are the things of `masks`, if a
+    pixel is in two of them, and the crowds of the map.
+    """
+    if "instances" in target:
+        return target["instances"]
+    things = np.isin(to_numpy(target["labels"]), classes.things)
+    masks = to_numpy(target["masks"])[things]  # [T, H, W]
+    if masks.sum(axis=0, dtype=np.int64).max(initial=0) < 2:
+        return None
+    crowds = [s for s in target["segments_info"] if s.get("iscrowd", 0) and s["category_id"] in classes.things]
+    maps = [(to_numpy(target["segment_map"]) == s["id"])[None] for s in crowds]
+    labels = [*to_numpy(target["labels"])[things].tolist(), *(s["category_id"] for s in crowds)]
+    return {"masks": np.concatenate([masks > 0, *maps]), "labels": np.array(labels),
+            "iscrowd": np.arange(len(labels)) >= len(masks)}
+
+
+def whole_masks(instances, k, found, size):
+    """((pixels [T], crowd [T], areas or None [T]) of the true instances of class k, overlaps [M'][T] with masks found).
+
+    found: predicted masks [M', H, W] of this class. ValueError for true masks of another size than the prediction.
+    """
+    masks, labels = to_numpy(instances["masks"]), to_numpy(instances["labels"])
+    if masks.shape[1:] != size or len(masks) != len(labels):
+        raise ValueError(f"true masks {list(masks.shape)} and labels {list(labels.shape)} must be [T, H, W] and [T], "
+                         f"with the prediction's size {list(size)}")
+    own = np.flatnonzero(labels == k)
+    flat = found.reshape(len(found), -1) > 0  # [M', H * W]
+    inside = [np.flatnonzero(masks[t]) for t in own]
+    overlaps = np.array([flat[:, pixels].sum(axis=1) for pixels in inside]).reshape(len(own), len(found)).T
+    crowd = to_numpy(instances["iscrowd"])[own] if "iscrowd" in instances else [False] * len(own)
+    areas = to_numpy(instances["areas"])[own].tolist() if "areas" in instances else [None] * len(own)
+    return ([len(pixels) for pixels in inside], [bool(c) for c in crowd], areas), overlaps
+
+
+def one_class(scores, areas, overlaps, pixels, crowd, true_areas):
     """What AP needs to know of one class in one image: its predictions ranked by score, the masks thrown away.
 
-    masks [M, H, W], scores [M], of which `own` [M'] are of this class; index [H, W], counted: column of each pixel,
-    pixels of each column; columns, entries: those of the T true instances. Returns (scores [M'], areas [M'], candidates
-    [M'], crowd [T], areas [T]), candidates as `claim` takes them. IoU with a crowd is overlap / area of the prediction.
+    scores [M'], the best first, areas [M'] in pixels; pixels [T], crowd [T] and true_areas [T] (None: its pixels) of
+    the true instances; overlaps [M'][T], in pixels. Returns (scores [M'], areas [M'], candidates [M'], crowd [T], areas
+    [T]), candidates as `claim` takes them. IoU with a crowd is overlap / area of the prediction.
     """
-    order = own[np.argsort(-scores[own], kind="stable")][:PER_IMAGE]
-    candidates, areas, crowd = [], [], [bool(s.get("iscrowd", 0)) for s in entries]
-    for m in order:
-        overlap = np.bincount(index[masks[m] > 0], minlength=len(counted)).tolist()  # pixels in each column
-        areas.append(sum(overlap))
+    candidates = []
+    for area, overlap in zip(areas, overlaps):
         options = []
-        for t, column in enumerate(columns):
-            both = overlap[column]
-            either = areas[-1] if crowd[t] else areas[-1] + int(counted[column]) - both
+        for t, both in enumerate(map(int, overlap)):
+            either = area if crowd[t] else area + int(pixels[t]) - both
             if both and both / either >= THRESHOLDS[0]:
                 options.append((both / either, t))
         candidates.append(sorted(options, reverse=True))
-    true_areas = [s.get("area", int(counted[column])) for s, column in zip(entries, columns)]
-    return scores[order].tolist(), areas, candidates, crowd, true_areas
+    true_areas = [int(n) if area is None else area for area, n in zip(true_areas, pixels)]
+    return scores.tolist(), areas, candidates, crowd, true_areas
 
 
 def class_ap(images, size, threshold):

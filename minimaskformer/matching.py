@@ -12,23 +12,56 @@ As in the reference code the costs are computed at the resolution of the predict
 truth: a mask smaller than a 4 x 4 block may vanish there. The loss sees it at full resolution.
 """
 import warnings
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 
-from .targets import check_labels, on_one_canvas
+from .inference import check_predictions
+from .targets import check_labels, check_target, on_one_canvas
+
+
+class Truth(NamedTuple):
+    """The targets of a batch, checked and on the prediction's device: S in all, image after image."""
+    labels: torch.Tensor  # int64 [S]
+    masks: list  # B times bool [T, H, W], all of one H and W
+    valid: list | None  # B times bool [H, W]; None where no target of the batch has it
+    sizes: list  # B times T
+
+
+def join_targets(targets, num_classes, device):
+    """A batch's B target dicts as one `Truth`, padded to one size. Raises ValueError for what is no target."""
+    for b, target in enumerate(targets):
+        check_target(target, f"image {b} of the batch")
+    targets, sizes = on_one_canvas(targets), [len(target["labels"]) for target in targets]
+    labels = torch.cat([target["labels"] for target in targets])
+    for b, own in enumerate(labels.cpu().split(sizes)):
+        check_labels(own.tolist(), num_classes, f"image {b} of the batch")
+    masks = [target["masks"].to(device, torch.bool, non_blocking=True) for target in targets]
+    valid = None
+    if any("valid" in target for target in targets):
+        everywhere = torch.ones(masks[0].shape[1:], dtype=torch.bool)
+        valid = [target.get("valid", everywhere).to(device, torch.bool, non_blocking=True) for target in targets]
+    return Truth(labels.to(device, non_blocking=True), masks, valid, sizes)
+
+
+def check_batch(targets, size):
+    """Raise ValueError unless targets is a list of as many targets as the batch has images."""
+    if isinstance(targets, dict) or len(targets) != size or not size:
+        told = "one target" if isinstance(targets, dict) else f"{len(targets)} targets"
+        raise ValueError(f"{told} for a batch of {size} images: targets is a list with one of each image")
 
 
 def pairwise_cost(class_logits, mask_logits, target, class_weight=1.0, focal_weight=20.0, dice_weight=1.0):
     """The cost of giving target j to query i, for one image: float32 [N, T] (paper, section 3.2).
 
     class_logits [N, K+1], mask_logits [N, h, w]; target: labels int64 [T], masks [T, H, W], optionally valid [H, W].
-    Void pixels (valid False) count in no term. Raises ValueError for a label outside [0, K).
+    Void pixels (valid False) count in no term. Raises ValueError for shapes that do not fit and for what is no target.
     """
+    truth = join_targets([target], check_predictions(class_logits, mask_logits), class_logits.device)
     weights = class_weight, focal_weight, dice_weight
-    costs = batched_cost(class_logits[None, None], mask_logits[None, None], [target], *weights)
-    return costs[0, 0, :, : len(target["labels"])]  # [N, T]
+    return batched_cost(class_logits[None, None], mask_logits[None, None], truth, *weights)[0]  # [N, T]
 
 
 def hungarian_match(class_logits, mask_logits, targets, class_weight=1.0, focal_weight=20.0, dice_weight=1.0):
@@ -38,24 +71,25 @@ def hungarian_match(class_logits, mask_logits, targets, class_weight=1.0, focal_
     (query indices, target indices) of length min(N, T), sorted by query. With more targets than queries the best N
     targets are matched, with a warning. Raises ValueError for a non-finite cost, naming image and query.
     """
+    check_batch(targets, len(class_logits))
+    truth = join_targets(targets, class_logits.shape[-1] - 1, class_logits.device)
     weights = class_weight, focal_weight, dice_weight
-    return match_layers(class_logits[None], mask_logits[None], targets, *weights)[0]
+    return match_layers([class_logits], [mask_logits], truth, *weights)[0]
 
 
-def match_layers(class_logits, mask_logits, targets, class_weight=1.0, focal_weight=20.0, dice_weight=1.0):
-    """`hungarian_match` for all decoder layers at once: [L, B, N, K+1] and [L, B, N, h, w] to L lists of B matches.
+def match_layers(class_logits, mask_logits, truth, class_weight=1.0, focal_weight=20.0, dice_weight=1.0, points=0):
+    """`hungarian_match` for all decoder layers at once: L times [B, N, K+1] and [B, N, h, w] to L lists of B matches.
 
-    All cost matrices of the step travel to the CPU in one transfer, because each transfer makes the GPU wait.
+    All costs of the step travel to the CPU in one transfer, because each transfer makes the GPU wait.
     """
-    num_queries = class_logits.shape[2]
+    num_queries = class_logits[0].shape[1]
     weights = class_weight, focal_weight, dice_weight
-    costs = batched_cost(class_logits, mask_logits, targets, *weights).cpu()  # [L, B, N, T_max]: the one transfer
-    sizes = [len(target["labels"]) for target in targets]
-    _check_finite(costs, sizes)
-    if max(sizes, default=0) > num_queries:
-        warnings.warn(f"an image has {max(sizes)} targets and the model {num_queries} queries: only the best "
+    costs = batched_cost(class_logits, mask_logits, truth, *weights, points).cpu()  # [L, N, S]: the one transfer
+    check_costs(costs, truth.sizes)
+    if max(truth.sizes) > num_queries:
+        warnings.warn(f"an image has {max(truth.sizes)} targets and the model {num_queries} queries: only the best "
                       f"{num_queries} are matched, the others are not learnt from; use more queries", stacklevel=3)
-    return [[assign(cost[:, :size]) for cost, size in zip(layer, sizes)] for layer in costs]
+    return [[assign(cost) for cost in layer.split(truth.sizes, dim=1)] for layer in costs]
 
 
 def fixed_match(targets, num_queries):
@@ -87,21 +121,62 @@ def assign(cost):
     return torch.as_tensor(queries, dtype=torch.int64), torch.as_tensor(targets, dtype=torch.int64)
 
 
-@torch.no_grad()
-def batched_cost(class_logits, mask_logits, targets, class_weight=1.0, focal_weight=20.0, dice_weight=1.0):
-    """Costs of L layers and B images at once: float32 [L, B, N, T_max]; columns beyond an image's own T mean nothing.
+def flat_match(matches, sizes):
+    """The matches of L layers and B images as four lists of one length: layer, image, query, target of each pair.
 
-    Targets are padded to T_max so that one matrix product serves the whole batch.
+    A target is counted through the whole batch. All layers have as many pairs, the sum of min(N, T) over the images.
     """
-    with torch.autocast(class_logits.device.type, enabled=False):  # half precision would decide near-ties by noise
-        labels, masks, valid = _pad_targets(targets, mask_logits.shape[-2:], class_logits)
-        L, B, N = class_logits.shape[:3]
-        T = labels.shape[1]
-        class_probs = class_logits.float().softmax(-1)  # [L, B, N, K+1]
-        class_cost = -class_probs.gather(-1, labels[None, :, None].expand(L, B, N, T))  # [L, B, N, T]
-        x = mask_logits.float().flatten(-2)  # [L, B, N, h*w]
-        return (class_weight * class_cost + focal_weight * focal_cost(x, masks, valid)
-                + dice_weight * dice_cost(x, masks, valid))
+    firsts = [sum(sizes[:b]) for b in range(len(sizes))]
+    pairs = [(layer, b, query, firsts[b] + target) for layer, images in enumerate(matches)
+             for b, (queries, chosen) in enumerate(images) for query, target in zip(queries.tolist(), chosen.tolist())]
+    return [list(column) for column in zip(*pairs)] or [[], [], [], []]
+
+
+@torch.no_grad()
+def batched_cost(class_logits, mask_logits, truth, class_weight=1.0, focal_weight=20.0, dice_weight=1.0, points=0):
+    """The costs of L layers and all S targets: float32 [L, N, S], each target with the queries of its own image.
+
+    class_logits: L times [B, N, K+1], mask_logits: L times [B, N, h, w]. points: compare masks at that many random
+    points of each image instead of at every pixel (Mask2Former).
+    """
+    device, size = mask_logits[0].device, mask_logits[0].shape[-2:]
+    with torch.autocast(device.type, enabled=False):  # half precision would decide near-ties by noise
+        class_probs = torch.stack(tuple(class_logits)).float().softmax(-1)  # [L, B, N, K+1]
+        costs = []
+        for b, (labels, masks) in enumerate(zip(truth.labels.split(truth.sizes), truth.masks)):
+            valid = truth.valid[b] if truth.valid else masks.new_ones(masks.shape[1:])  # [H, W]
+            at = torch.rand(points, 2, device=device) if points else None  # the same for all queries of the image
+            valid = columns(valid[None], at, size)  # [P, 1]
+            masks = columns(masks, at, size) * valid  # [P, T]
+            blocks = [layer[b] for layer in mask_logits]  # L times [N, h, w]
+            if device.type != "cpu":
+                blocks = [torch.cat(blocks)]  # few large steps keep a GPU busy, many small ones a CPU's cache
+            blocks = [block.flatten(1) if at is None else sample_points(block, at) for block in blocks]  # [N, P]
+            mask_costs = torch.cat([mask_cost(x, masks, valid, focal_weight, dice_weight) for x in blocks])
+            class_cost = -class_probs[:, b, :, labels]  # [L, N, T]
+            costs.append(class_weight * class_cost + mask_costs.view_as(class_cost))
+        return torch.cat(costs, dim=2)
+
+
+def mask_cost(mask_logits, masks, valid, focal_weight, dice_weight, alpha=0.25):
+    """focal_weight * focal_cost + dice_weight * dice_cost, quickly: [N, P], [P, T], [P, 1] to [N, T].
+
+    The pixels come in slices that fit the cache, and all is done in place. As positive @ Y + negative @ (1 - Y) is
+    (positive - negative) @ Y + the sum of negative, one matrix product does for focal, one for dice. gamma is 2.
+    """
+    step = 2048 if mask_logits.device.type == "cpu" else 2 ** 25 // len(mask_logits)
+    focal = overlap = area = 0
+    for x, y, v in zip(mask_logits.split(step, dim=1), masks.split(step), valid.split(step)):
+        x = x.to(torch.float32, copy=True)
+        prob = x.sigmoid().clamp_(min=1e-37)
+        log_prob = prob.log()
+        torch.minimum(log_prob, x, out=log_prob)  # where p is too small for float32, log(p) is x
+        negative = x.sub_(log_prob).mul_(prob).mul_(prob)  # p^2 * -log(1 - p), as log(1 - p) = log(p) - x
+        focal, overlap, area = focal + negative @ v, overlap + prob @ y, area + prob @ v  # [N, 1], [N, T], [N, 1]
+        miss = prob.sub_(1)  # p - 1; its sign goes in the square
+        focal = focal - negative.addcmul_(log_prob.mul_(miss), miss, value=alpha / (1 - alpha)) @ y  # [N, T]
+    dice = 1 - (2 * overlap + 1) / (area + masks.sum(0) + 1)
+    return focal_weight * (1 - alpha) / valid.sum().clamp(min=1) * focal + dice_weight * dice
 
 
 def focal_cost(mask_logits, masks, valid, alpha=0.25, gamma=2.0):
@@ -123,32 +198,41 @@ def dice_cost(mask_logits, masks, valid):
     return 1 - (2 * overlap + 1) / (prob.sum(-1)[..., :, None] + masks.sum(-1)[..., None, :] + 1)
 
 
-def _pad_targets(targets, size, class_logits):
-    """Targets of a batch at the prediction's size: labels [B, T], masks [B, T, P], valid [B, 1, P], in float32."""
-    num_classes, device = class_logits.shape[-1] - 1, class_logits.device
-    B, T = len(targets), max((len(target["labels"]) for target in targets), default=0)
-    labels = torch.zeros(B, T, dtype=torch.int64)
-    masks = torch.zeros(B, T, size[0] * size[1], device=device)
-    valid = torch.ones(B, 1, size[0] * size[1], device=device)
-    for b, target in enumerate(on_one_canvas(targets)):
-        t = len(target["labels"])
-        own = target["labels"].cpu()
-        check_labels(own, num_classes, f"image {b} of the batch")
-        labels[b, :t] = own
-        if t:
-            masks[b, :t] = F.interpolate(target["masks"][None].to(device, torch.float32), size=size)[0].flatten(1)
-        if "valid" in target:
-            valid[b] = F.interpolate(target["valid"][None, None].to(device, torch.float32), size=size)[0].flatten(1)
-    return labels.to(device), masks, valid
+def columns(maps, points, size):
+    """Binary maps [T, H, W] as float32 columns [P, T]: at `size`, or at points [P, 2] the pixel that each lies in."""
+    if points is None:
+        small = F.interpolate(maps[:, None].to(torch.uint8), size=size).flatten(1)  # [T, h*w], top left of each block
+    else:
+        small = maps[:, *pixels_of(points, maps.shape[1:])]  # [T, P]
+    return small.mT.to(torch.float32, memory_format=torch.contiguous_format)  # [P, T]
 
 
-def _check_finite(costs, sizes):
+def pixels_of(points, size):
+    """Rows and columns of the pixels of a picture of `size` (H, W) that points [..., 2], (x, y) in 0 ... 1, lie in."""
+    (columns, rows), (H, W) = points.unbind(-1), size
+    return (rows * H).long().clamp(max=H - 1), (columns * W).long().clamp(max=W - 1)
+
+
+def sample_points(maps, points):
+    """Values [M, P] of maps [M, H, W] at points [M, P, 2], (x, y) in 0 ... 1 over the picture, bilinear between pixels.
+
+    Points [P, 2] are the same for all maps. Pixel centres lie at (j + 0.5) / W; outside the outermost centres the
+    nearest pixel counts. (The reference code mixes in zeros there, which makes the border of every picture look
+    uncertain.)
+    """
+    points = points.expand(len(maps), -1, -1)
+    grid = 2 * points[:, None] - 1  # [M, 1, P, 2] in -1 ... 1, as grid_sample wants it
+    return F.grid_sample(maps[:, None], grid, padding_mode="border", align_corners=False)[:, 0, 0]
+
+
+def check_costs(costs, sizes):
+    """Raise ValueError naming layer, image, query and target of the first cost [L, N, S] that is not finite."""
+    if costs.isfinite().all():
+        return
     for layer, layer_costs in enumerate(costs):
-        for image, size in enumerate(sizes):
-            bad = (~layer_costs[image, :, :size].isfinite()).nonzero()
-            if len(bad):
-                query, target = bad[0].tolist()
+        for image, own in enumerate(layer_costs.split(sizes, dim=1)):
+            for query, target in (~own.isfinite()).nonzero().tolist():
                 raise ValueError(
                     f"the matching cost of decoder layer {layer}, image {image} of the batch, query {query}, target "
-                    f"{target} is {layer_costs[image, query, target]:.3g}: the prediction is not finite. Usual causes: "
-                    f"a learning rate too large, half precision overflowing, or bad input pixels")
+                    f"{target} is {own[query, target]:.3g}: the prediction is not finite. Usual causes: a learning "
+                    f"rate too large, half precision overflowing, or bad input pixels")

@@ -11,8 +11,8 @@ import warnings
 import numpy as np
 import torch
 
-from .system.tensors import to_numpy  # noqa: F401  the third metric is found here too
-from .targets import check_segments
+from .system.tensors import to_numpy
+from .targets import check_classes, check_pair, check_segments
 
 
 def confusion_matrix(pred, truth, num_classes, ignore=255):
@@ -79,6 +79,8 @@ class MeanIoU:
     """
 
     def __init__(self, num_classes, ignore=255):
+        if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+            raise ValueError(f"num_classes is a whole number from 1 on, got {num_classes!r}")
         if 0 <= ignore < num_classes:
             raise ValueError(f"ignore={ignore} is the index of one of the {num_classes} classes and would leave that "
                              f"class out; choose -1 or a number from {num_classes} on, here and in the label maps")
@@ -125,7 +127,7 @@ class PanopticQuality:
     """
 
     def __init__(self, classes):
-        self.classes = classes
+        self.classes = check_classes(classes)
         self.reset()
 
     def reset(self):
@@ -141,7 +143,8 @@ class PanopticQuality:
         A true entry without pixels is missed. Raises ValueError for unequal shapes, ids in a map that no entry
         describes, repeated ids, classes outside [0, K), and predicted entries without pixels.
         """
-        (_, pred_info), (_, truth_info), K = pred, truth, len(self.classes)
+        (_, pred_info), (_, truth_info) = check_pair(pred, "prediction"), check_pair(truth, "truth")
+        K = len(self.classes)
         counts = count_overlaps(pred, truth, K)  # [T+1, P+1], the last row and column are void
         overlap, void, pred_area = counts[:-1, :-1], counts[-1, :-1], counts.sum(0)[:-1]  # [T, P], [P], [P]
         empty = [s["id"] for s, area in zip(pred_info, pred_area) if area == 0]

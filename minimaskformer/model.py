@@ -13,7 +13,7 @@ from torch import nn
 from .backbone import build_backbone, load_backbone_weights
 from .config import MaskFormerConfig, get_config
 from .pixel_decoder import FPN, resize_mask
-from .transformer import TransformerDecoder, TransformerEncoder, sine_positions
+from .transformer import TransformerDecoder, TransformerEncoder, positions_like
 
 MAPS = ("res2", "res3", "res4", "res5", "p2", "p3", "p4", "p5", "encoder")  # what queries can read
 ENCODER_LEVELS = ("res5", "p2", "p3", "p4", "p5")
@@ -26,13 +26,52 @@ class Output(NamedTuple):
     aux: tuple = ()
 
 
-class MaskFormer(nn.Module):
-    """MaskFormer (Cheng et al. 2021). Build one with `build_model`."""
+class Pixels(nn.Module):
+    """What happens to pictures before any network: normalised, padded, and told where each pixel is."""
 
     def __init__(self, config: MaskFormerConfig):
         super().__init__()
-        check_maps(config)
         self.config = config
+        self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean)[:, None, None], persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(config.pixel_std)[:, None, None], persistent=False)
+
+    def normalize(self, images):
+        """uint8 images [..., 3, H, W] to normalised float32: (value - mean) / std per channel."""
+        return (images.to(self.pixel_mean.device).float() - self.pixel_mean) / self.pixel_std
+
+    def pad(self, images, sizes=None):
+        """Images zero-padded at the right and bottom to the divisibility, and the mask bool [B, H, W] of true pixels.
+
+        The mask is None where `sizes` do not tell of any padding.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ValueError(f"images are normalised float [B, 3, H, W], got {images.dtype} {tuple(images.shape)}; "
+                             f"use model.normalize on uint8 images, or model.predict on pictures")
+        B, _, H, W = images.shape
+        d = self.config.size_divisibility
+        padded = F.pad(images, (0, -W % d, 0, -H % d))
+        if sizes is None:
+            return padded, None
+        if len(sizes) != B or any(not (0 < h <= H and 0 < w <= W) for h, w in sizes):
+            raise ValueError(f"sizes {list(sizes)} do not fit a batch of {B} images of {H} x {W}")
+        if all((h, w) == padded.shape[-2:] for h, w in sizes):
+            return padded, None
+        image_mask = torch.ones(B, *padded.shape[-2:], dtype=torch.bool, device=images.device)
+        for mask, (h, w) in zip(image_mask, sizes):
+            mask[h:], mask[:, w:] = False, False
+        return padded, image_mask
+
+    def positions(self, image_mask, like):
+        """Sine positions with the shape and type of a feature map; image_mask [B, H, W] as `pad` gives it."""
+        return positions_like(like, resize_mask(image_mask, like))
+
+
+class MaskFormer(Pixels):
+    """MaskFormer (Cheng et al. 2021). Build one with `build_model`."""
+
+    def __init__(self, config: MaskFormerConfig):
+        super().__init__(config)
+        check_maps(config)
         self.backbone = build_backbone(config)
         channels = self.backbone.channels
         encoder = TransformerEncoder(config.dim, config.encoder_layers, config.num_heads, config.feedforward,
@@ -46,8 +85,6 @@ class MaskFormer(nn.Module):
         self.mask_head = nn.Sequential(nn.Linear(config.hidden_dim, config.hidden_dim), nn.ReLU(),
                                        nn.Linear(config.hidden_dim, config.hidden_dim), nn.ReLU(),
                                        nn.Linear(config.hidden_dim, config.mask_dim))
-        self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean)[:, None, None], persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(config.pixel_std)[:, None, None], persistent=False)
 
     def forward(self, images, sizes=None):
         """Normalised float images [B, 3, H, W], zero-padded to a multiple of `size_divisibility`, to an `Output`.
@@ -57,7 +94,17 @@ class MaskFormer(nn.Module):
         way: GroupNorm's statistics in the pixel decoder and convolutions at the border. `predict` avoids both by
         batching images of one size only.
         """
-        images, image_mask = self.pad(images, sizes)  # [B, 3, H, W], bool [B, H, W]
+        memory, image_mask, pixel_embeddings = self.encode(images, sizes)
+        states = self.decoder(memory, image_mask)  # after each of L layers: [B, N, D]
+        return self.heads(states, pixel_embeddings)
+
+    def encode(self, images, sizes=None):
+        """All before the queries, images and sizes as in `forward`: what they read, and what their masks are made of.
+
+        Returns the memory [B, D, h, w], its image_mask bool [B, h, w] (None: no padding), and the pixel embeddings
+        [B, C, H/4, W/4].
+        """
+        images, image_mask = self.pad(images, sizes)  # [B, 3, H, W], bool [B, H, W] or None
         features = self.backbone(images)  # res2 ... res5: [B, C_s, H/s, W/s] for s = 4, 8, 16, 32
         pixel_embeddings, pyramid, encoded = self.pixel_decoder(features, image_mask)  # [B, C, H/4, W/4], p2 ... p5
         maps = dict(zip(MAPS, (*features, *pyramid, encoded)))
@@ -66,8 +113,7 @@ class MaskFormer(nn.Module):
             pixel_embeddings = pixel_embeddings + self.positions(image_mask, pixel_embeddings)
         if self.config.memory_positions:
             memory = memory + self.positions(image_mask, memory)
-        states = self.decoder(memory, resize_mask(image_mask, memory))  # after each of L layers: [B, N, D]
-        return self.heads(states, pixel_embeddings)
+        return memory, resize_mask(image_mask, memory), pixel_embeddings
 
     def heads(self, states, pixel_embeddings):
         """The answer of every layer: the same two heads read each state [B, N, D], the last layer's is the output.
@@ -82,36 +128,13 @@ class MaskFormer(nn.Module):
         *aux, last = (Output(c, m) for c, m in zip(class_logits, mask_logits))
         return Output(last.class_logits, last.mask_logits, tuple(aux))
 
-    def positions(self, image_mask, like):
-        """Sine positions with the shape and type of a feature map."""
-        return sine_positions(resize_mask(image_mask, like), like.shape[1]).to(like.dtype)
-
-    def pad(self, images, sizes=None):
-        """Images zero-padded at the right and bottom to the divisibility, and the mask [B, H, W] of true pixels."""
-        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-            raise ValueError(f"images are normalised float [B, 3, H, W], got {images.dtype} {tuple(images.shape)}; "
-                             f"use model.normalize on uint8 images, or model.predict on pictures")
-        B, _, H, W = images.shape
-        d = self.config.size_divisibility
-        padded = F.pad(images, (0, -W % d, 0, -H % d))
-        image_mask = torch.ones(B, *padded.shape[-2:], dtype=torch.bool, device=images.device)
-        if sizes is not None:
-            if len(sizes) != B or any(not (0 < h <= H and 0 < w <= W) for h, w in sizes):
-                raise ValueError(f"sizes {list(sizes)} do not fit a batch of {B} images of {H} x {W}")
-            for mask, (h, w) in zip(image_mask, sizes):
-                mask[h:], mask[:, w:] = False, False
-        return padded, image_mask
-
-    def normalize(self, images):
-        """uint8 images [..., 3, H, W] to normalised float32: (value - mean) / std per channel."""
-        return (images.to(self.pixel_mean.device).float() - self.pixel_mean) / self.pixel_std
-
     def predict(self, images, task="panoptic", **options):
         """The result of a task ("semantic", "instance", "panoptic", "general") for a picture, at its own size.
 
         images: one PIL image, uint8 array [H, W, 3] or tensor [3, H, W], or a list of them (then a list comes back).
-        options go to the task's inference function (score_threshold, overlap_threshold, top_k); tta=True with task
-        "semantic" averages over sizes and mirror images (tta.py). Puts the model in eval mode for the call and back.
+        A PIL image is turned upright by its EXIF orientation and may have any mode (16-bit, palette, ...). options go
+        to the task's inference function (score_threshold, overlap_threshold, top_k); tta=True with task "semantic"
+        averages over sizes and mirror images (`predict_semantic_tta`). The model is in eval mode during the call.
         """
         from .predict import predict
         return predict(self, images, task, **options)

@@ -34,7 +34,7 @@ class FPN(nn.Module):
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)
 
-    def forward(self, features, image_mask):
+    def forward(self, features, image_mask=None):
         encoded = self.encode("res5", self.encoder_proj(features[-1]), image_mask)  # [B, dim or C_5, H/32, W/32]
         p = self.encode("p5", self.outputs[3](encoded), image_mask)  # [B, dim, H/32, W/32]
         pyramid = [p]
@@ -51,7 +51,12 @@ class FPN(nn.Module):
 
 
 def resize_mask(image_mask, like):
-    """A pixel mask [B, H, W] at the size of a feature map [B, C, h, w]: a cell is image if its top-left pixel is."""
+    """A pixel mask [B, H, W] at the size of a feature map [B, C, h, w]: a cell is image if its top-left pixel is.
+
+    None, which says that all is image, stays None.
+    """
+    if image_mask is None:
+        return None
     return F.interpolate(image_mask[:, None].float(), size=like.shape[-2:])[:, 0] > 0
 
 

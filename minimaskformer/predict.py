@@ -2,20 +2,33 @@
 
 Two bilinear steps, as in the reference: mask logits to the padded network input, cropped to the true image, then to the
 picture's own size. Semantic inference resizes the class *scores* in the second step, the other rules the mask logits.
-Between the network and the reading, predictions wait at stride 4, a sixteenth of their memory.
+Between the network and the reading, predictions wait at stride 4, a sixteenth of their memory; only what an answer
+needs is enlarged, a few maps at a time.
 """
+import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
-from torchvision.transforms.v2.functional import pil_to_tensor, resize
+from torchvision.transforms.v2.functional import resize
 
-from . import inference
-from .inference import general_inference, instance_inference, panoptic_inference, sure_queries
+from .data.images import upright_array
+from .inference import (
+    check_predictions,
+    general_inference,
+    instance_inference,
+    panoptic_inference,
+    semantic_inference,
+    semantic_scores,
+)
+from .system.large_maps import Largest, at_once, bands, bilinear, weighted_masks
+from .targets import check_things
 
 TASKS = ("semantic", "instance", "panoptic", "general")
+SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of the short side, in test-time augmentation; of 512: 256 ... 896 pixels
+PIXELS = 2**20  # in one batch on a CPU, where larger ones cost memory and save no time
+GROUP = 2**27  # scores of so many values (512 MiB) are kept at once, in semantic_map
 
 
 class Sizes(NamedTuple):
@@ -27,18 +40,20 @@ class Sizes(NamedTuple):
 def predict(model, images, task="panoptic", tta=False, **options):
     """See `MaskFormer.predict`: one picture or a list, any sizes, to that task's result at each picture's own size.
 
-    tta: test-time augmentation, for the semantic task only; see tta.py for its options.
+    tta: test-time augmentation, for the semantic task only; `predict_semantic_tta` has its options. Raises ValueError
+    or TypeError for what is no picture, FloatingPointError if the network's answer is not finite.
     """
     check_task(task)
     if tta:
-        from .tta import predict_semantic_tta
         if task != "semantic":
             raise ValueError(f"test-time augmentation averages scores per pixel, which only the semantic task has; "
                              f"the task is {task!r}")
         return predict_semantic_tta(model, images, **options)
     single = not isinstance(images, (list, tuple))
     pictures = [to_tensor(image) for image in ([images] if single else images)]
-    results = [read_out(model.config, task, *prediction, **options) for prediction in run(model, pictures)]
+    predictions = run(model, pictures)
+    check_finite(predictions)
+    results = [read_out(model.config, task, *prediction, **options) for prediction in predictions]
     return results[0] if single else results
 
 
@@ -49,9 +64,12 @@ def check_task(task):
 
 
 def to_tensor(image):
-    """A PIL image, array [H, W, 3] or [H, W], or tensor [3, H, W], all uint8, as uint8 tensor [3, H, W]."""
+    """A PIL image, array [H, W, 3] or [H, W], or tensor [3, H, W], as uint8 tensor [3, H, W]; arrays must be uint8.
+
+    A PIL image may be of any mode; it is turned upright by its EXIF orientation (see `upright_array`).
+    """
     if isinstance(image, Image.Image):
-        return pil_to_tensor(image.convert("RGB"))
+        image = upright_array(image)
     if isinstance(image, np.ndarray):
         array = np.stack([image] * 3, -1) if image.ndim == 2 else image
         if array.dtype == np.uint8 and array.ndim == 3 and array.shape[-1] == 3 and array.size:
@@ -70,8 +88,8 @@ def run(model, pictures, batch_size=16, scale=1.0):
     """Per uint8 picture [3, H, W]: (class_logits [N, K+1], mask_logits at stride 4 of the padded input, `Sizes`).
 
     These three are what `read_out` takes. scale multiplies the short (and the largest long) side that pictures are
-    resized to.
-    Only pictures that have one size after resizing share a batch, so the company changes nothing about a prediction.
+    resized to. Only pictures that have one size after resizing share a batch, so the company changes nothing about a
+    prediction.
     """
     config, was_training = model.config, model.training
     sides = round(config.short_side * scale), round(config.long_side * scale)
@@ -79,7 +97,8 @@ def run(model, pictures, batch_size=16, scale=1.0):
     order = sorted(range(len(pictures)), key=lambda i: tuple(resized[i].shape))
     batches, results = [], [None] * len(pictures)
     for i in order:
-        if not batches or len(batches[-1]) == batch_size or resized[batches[-1][0]].shape != resized[i].shape:
+        most = batch_size if model.pixel_mean.is_cuda else min(batch_size, PIXELS // resized[i][0].numel())
+        if not batches or len(batches[-1]) >= most or resized[batches[-1][0]].shape != resized[i].shape:
             batches.append([])
         batches[-1].append(i)
     model.eval()
@@ -95,6 +114,15 @@ def run(model, pictures, batch_size=16, scale=1.0):
     return results
 
 
+def check_finite(predictions):
+    """Raise FloatingPointError unless every prediction of `run` is finite; on a GPU the host waits once for all."""
+    finite = [c.isfinite().all() & m.isfinite().all() for c, m, _ in predictions]
+    bad = [i for i, good in enumerate(torch.stack(finite).tolist() if finite else []) if not good]
+    if bad:
+        raise FloatingPointError(f"the model's prediction is not finite for {len(bad)} of {len(predictions)} pictures "
+                                 f"(number {bad[0]} first): are its weights? Take an earlier checkpoint")
+
+
 def read_out(config, task, class_logits, mask_logits, size, things=None, **options):
     """The answer of one task for one picture, from what `run` gave for it.
 
@@ -102,61 +130,88 @@ def read_out(config, task, class_logits, mask_logits, size, things=None, **optio
     """
     check_task(task)
     things = config.things if things is None else things
-    picture = size.picture if isinstance(size, Sizes) else size
+    if not isinstance(size, Sizes):
+        size = Sizes(tuple(size), tuple(mask_logits.shape[-2:]))
+        padded = size.network
+    else:
+        padded = padded_size(size.network, config.size_divisibility)
 
-    def to_input(logits):  # [n, h/4, w/4] -> [n, h, w]
-        return to_input_size(logits, size.network, config.size_divisibility) if isinstance(size, Sizes) else logits
-
-    def to_picture(logits):  # ... -> [n, H, W]
-        return bilinear(to_input(logits), picture)
+    def to_picture(logits):  # [n, h/4, w/4] -> [n, H, W]
+        return bilinear(bilinear(logits, padded)[:, :size.network[0], :size.network[1]], size.picture)
 
     if task == "semantic":
-        return semantic_map(class_logits, mask_logits, to_input, picture, **options)
+        return semantic_map(class_logits, mask_logits, padded, *reversed(size), **options)
     if task == "general":
-        return general_inference(class_logits, to_picture(mask_logits), **options)
+        return general_inference(class_logits, mask_logits, resize=to_picture, **options)
     if task == "instance":
-        if not tuple(things):
+        things = check_things(things, class_logits.shape[-1] - 1)
+        if not things:
             raise ValueError("instance inference needs thing classes: the model's config.things is empty; "
                              "pass things=...")
-        return instance_inference(class_logits, to_picture(mask_logits), things, **options)
+        return instance_inference(class_logits, mask_logits, things, resize=to_picture, **options)
     thresholds = {"score_threshold": config.score_threshold, "overlap_threshold": config.overlap_threshold} | options
-    sure = sure_queries(class_logits, thresholds["score_threshold"])[2].nonzero().flatten()
-    # the other masks take no part: no need to enlarge them
-    return panoptic_inference(class_logits[sure], to_picture(mask_logits[sure]), things, **thresholds)
+    return panoptic_inference(class_logits, mask_logits, things, resize=to_picture, **thresholds)
 
 
 @torch.no_grad()
-def semantic_map(class_logits, mask_logits, to_input, size):
-    """argmax over classes of the semantic scores resized to `size` (H, W), int64, without ever holding all K of them.
+def semantic_map(class_logits, mask_logits, padded, network, picture):
+    """argmax over classes of the semantic scores resized to the size `picture`, int64 [H, W].
 
-    A group of classes at a time against the best so far: 150 classes of 2048 x 1024 pixels would need 1.2 GB, twice.
-    Masks [N, ...] become probabilities [N, h, w] by `to_input` a group of queries at a time, for the same reason.
+    Mask logits [N, h', w'] are enlarged to `padded` and cropped to `network`, where scores are made, a few rows at a
+    time. If the picture has another size, scores of up to GROUP values are kept, a group of classes, and a few of them
+    at a time resized and held against the best so far: 150 classes of 12 megapixels would be 7 GB.
     """
-    inference.check_predictions(class_logits, mask_logits)
+    num_classes = check_predictions(class_logits, mask_logits)
+    if tuple(network) == tuple(picture):
+        return torch.cat([semantic_inference(class_logits, band) for band in bands(mask_logits, padded, network)])
     class_probs = class_logits.float().softmax(-1)[:, :-1]  # [N, K+1] -> [N, K]
-    mask_probs = enlarged_probs(mask_logits, to_input)  # [N, h, w]
-    at_once = max(1, inference.CHUNK // max(size[0] * size[1], mask_probs[0].numel()))  # classes
-    best, best_class = None, None
-    for first in range(0, class_probs.shape[1], at_once):
-        with torch.autocast(mask_probs.device.type, enabled=False):
-            scores = torch.einsum("nk,nhw->khw", class_probs[:, first:first + at_once], mask_probs)  # [k, h, w]
-        top, index = bilinear(scores, size).max(0)  # [H, W]
-        if best is None:
-            best, best_class = top, index
-        else:
-            best_class = torch.where(top > best, index + first, best_class)  # a tie stays with the earlier class
-            best = torch.maximum(top, best)
-    return best_class
+    largest, few = Largest(picture, mask_logits.device), at_once(mask_logits.device, picture[0] * picture[1])
+    group = min(num_classes, max(1, GROUP // (network[0] * network[1])))
+    scores = class_probs.new_empty(group, *network)  # [k, h, w]
+    for weights in class_probs.split(group, dim=1):  # [N, k]
+        top = 0
+        for band in bands(mask_logits, padded, network):  # [N, rows, w]
+            scores[:weights.shape[1], top:top + band.shape[1]] = weighted_masks(weights, band)
+            top += band.shape[1]
+        for part in scores[:weights.shape[1]].split(few):
+            largest.add(bilinear(part, picture))  # [few, H, W]
+    return largest.index()
 
 
-def enlarged_probs(mask_logits, to_input, at_once=4):
-    """sigmoid(to_input(mask_logits)) [N, h, w], a few queries at a time: only the result is ever large."""
-    for first in range(0, len(mask_logits), at_once):
-        part = to_input(mask_logits[first:first + at_once]).float().sigmoid()
-        if first == 0:
-            mask_probs = part.new_empty(len(mask_logits), *part.shape[1:])
-        mask_probs[first:first + len(part)] = part
-    return mask_probs
+def predict_semantic_tta(model, image, scales=SCALES, flip=True):
+    """The class of each pixel, int64 [H, W], by the mean of the semantic scores over sizes and mirror images.
+
+    image: a picture as `MaskFormer.predict` takes it, or a list of them (then a list comes back). The paper's
+    "multi-scale" figures (m.s. in Table 1) are made so: twelve forward passes for 1.2 to 2.2 points of mIoU on ADE20K.
+    """
+    if isinstance(image, (list, tuple)):
+        return [predict_semantic_tta(model, one, scales, flip) for one in image]
+    return semantic_scores_tta(model, image, scales, flip).argmax(0)
+
+
+@torch.no_grad()
+def semantic_scores_tta(model, image, scales=SCALES, flip=True):
+    """Mean semantic scores, float32 [K, H, W], over `scales` of the model's short side and, with flip, mirror images.
+
+    As in the reference every version's scores are resized to the picture and then averaged with equal weight. A picture
+    and its mirror image share a batch; of the scores only a running sum is kept, so memory does not grow with the
+    number of scales (the largest one decides). Raises ValueError unless scales are positive numbers, at least one.
+    """
+    scales = tuple(scales)
+    if not scales or not all(0 < scale < math.inf for scale in scales):
+        raise ValueError(f"scales are positive numbers, at least one, got {scales}")
+    picture = to_tensor(image)
+    versions = [picture, picture.flip(-1)] if flip else [picture]
+    total = 0
+    for scale in scales:
+        both, predictions = 0, run(model, versions, scale=scale)
+        check_finite(predictions)
+        for mirrored, (class_logits, mask_logits, sizes) in enumerate(predictions):
+            mask_logits = to_input_size(mask_logits, sizes.network, model.config.size_divisibility)  # [N, h, w]
+            scores = bilinear(semantic_scores(class_logits, mask_logits), sizes.picture)  # [K, h, w] -> [K, H, W]
+            both = both + (scores.flip(-1) if mirrored else scores)
+        total = total + both
+    return total / (len(scales) * len(versions))
 
 
 def resize_short_side(image, short_side, long_side):
@@ -169,14 +224,9 @@ def resize_short_side(image, short_side, long_side):
 
 def to_input_size(mask_logits, size, divisibility):
     """Mask logits [N, h, w] at stride 4 to the padded input, then cropped to the true size: [N, *size]."""
-    padded = tuple(side + -side % divisibility for side in size)
-    return bilinear(mask_logits, padded)[:, :size[0], :size[1]]
+    return bilinear(mask_logits, padded_size(size, divisibility))[:, :size[0], :size[1]]
 
 
-def bilinear(maps, size):
-    """Bilinear resize of [C, h, w] to [C, *size]; C may be 0."""
-    if tuple(maps.shape[-2:]) == tuple(size):
-        return maps
-    if len(maps) == 0:
-        return maps.new_zeros(0, *size)
-    return F.interpolate(maps[None], size=tuple(size), mode="bilinear", align_corners=False)[0]
+def padded_size(size, divisibility):
+    """The size of a network input: each side rounded up to a multiple of `divisibility`."""
+    return tuple(side + -side % divisibility for side in size)

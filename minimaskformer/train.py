@@ -84,8 +84,9 @@ def train_step(run, batch, step):
             scaler.scale(losses["loss"]).backward()
         run.add(losses)  # to the averages of the log
     scaler.unscale_(optimizer)
-    norm = nn.utils.clip_grad_norm_(model.parameters(), run.config.clip)
+    norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     run.check_finite(norm, losses, batch, normalizers, step)
+    nn.utils.clip_grads_with_norm_(model.parameters(), run.config.clip, norm)
     scaler.step(optimizer)  # skipped if an fp16 gradient overflowed: the scale is halved and the run goes on
     scaler.update()
 

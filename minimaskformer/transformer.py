@@ -22,6 +22,28 @@ def sine_positions(mask, dim, temperature=10_000.0):
     return torch.cat([y, x], -1).permute(0, 3, 1, 2)  # [B, dim, H, W]
 
 
+def positions_like(features, image_mask=None):
+    """Sine positions with the shape and type of a feature map [B, C, h, w]; image_mask bool [B, h, w] marks true cells.
+
+    None: all are true, and then the B pictures share one set of positions.
+    """
+    B, C, h, w = features.shape
+    if image_mask is None:
+        image_mask = torch.ones(1, h, w, dtype=torch.bool, device=features.device)
+    return sine_positions(image_mask, C).to(features.dtype).expand(B, -1, -1, -1)  # [B, C, h, w]
+
+
+def cells(features, image_mask=None):
+    """What attention takes: the cells of a map [B, C, h, w], their positions (both [B, h*w, C]), and which are padding.
+
+    The third is bool [B, h*w], or None without an image_mask. Nobody looks whether a mask marks any padding: the host
+    would wait for the GPU in every forward pass, and a compiled graph would break there.
+    """
+    positions = positions_like(features, image_mask).flatten(2).mT  # [B, h*w, C]
+    padding = None if image_mask is None else ~image_mask.flatten(1)  # [B, h*w]
+    return features.flatten(2).mT, positions, padding  # [B, h*w, C], ...
+
+
 class EncoderLayer(nn.Module):
     """Self-attention among the cells of a feature map, then a two-layer MLP; a LayerNorm after each (post-norm)."""
 
@@ -50,15 +72,12 @@ class TransformerEncoder(nn.Module):
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
-    def forward(self, features, image_mask):
-        """features [B, C, h, w], image_mask bool [B, h, w] (False = padding) to [B, C, h, w]."""
-        B, C, h, w = features.shape
-        positions = sine_positions(image_mask, C).to(features.dtype).flatten(2).mT  # [B, h*w, C]
-        padding = None if image_mask.all() else ~image_mask.flatten(1)  # [B, h*w]
-        x = features.flatten(2).mT  # [B, h*w, C]
+    def forward(self, features, image_mask=None):
+        """features [B, C, h, w], image_mask bool [B, h, w] (False = padding; None: there is none) to [B, C, h, w]."""
+        x, positions, padding = cells(features, image_mask)  # [B, h*w, C]
         for layer in self.layers:
             x = layer(x, positions, padding)
-        return x.mT.reshape(B, C, h, w)
+        return x.mT.reshape(features.shape)  # [B, C, h, w]
 
 
 class DecoderLayer(nn.Module):
@@ -107,16 +126,13 @@ class TransformerDecoder(nn.Module):
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
-    def forward(self, memory, image_mask, need_weights=False):
-        """memory [B, C, h, w], image_mask bool [B, h, w] (False = padding) to L states [B, N, C].
+    def forward(self, memory, image_mask=None, need_weights=False):
+        """memory [B, C, h, w], image_mask bool [B, h, w] (False = padding; None: there is none) to L states [B, N, C].
 
         With need_weights also the L cross-attentions, each [B, heads, N, h*w]: softmax over the cells of the memory.
         """
-        B, C, h, w = memory.shape
-        positions = sine_positions(image_mask, C).to(memory.dtype).flatten(2).mT  # [B, h*w, C]
-        padding = None if image_mask.all() else ~image_mask.flatten(1)  # [B, h*w]
-        memory = memory.flatten(2).mT  # [B, h*w, C]
-        query_positions = self.query_positions.weight.to(memory.dtype).expand(B, -1, -1)  # [B, N, C]
+        memory, positions, padding = cells(memory, image_mask)  # [B, h*w, C]
+        query_positions = self.query_positions.weight.to(memory.dtype).expand(len(memory), -1, -1)  # [B, N, C]
         x = torch.zeros_like(query_positions)
         states, attentions = [], []
         for layer in self.layers:

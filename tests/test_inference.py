@@ -16,6 +16,7 @@ from minimaskformer.inference import (
     semantic_inference,
     semantic_scores,
 )
+from minimaskformer.system import large_maps as maps
 
 GOLDEN = Path(__file__).parent / "golden" / "inference"
 META = json.loads((GOLDEN / "cases.json").read_text())
@@ -310,7 +311,7 @@ def test_queries_that_are_not_sure_may_as_well_be_absent():
 @pytest.mark.parametrize("chunk", (1, 50, 333, 10**6))
 def test_semantic_inference_in_bands_of_rows(monkeypatch, chunk):
     class_logits, mask_logits = random_predictions(5, N=11, K=5, H=13, W=9)
-    monkeypatch.setattr(inference, "CHUNK", chunk)
+    monkeypatch.setattr(maps, "CHUNK", chunk)
     whole = semantic_scores(class_logits, mask_logits)
     got = semantic_inference(class_logits, mask_logits)
     assert got.shape == (13, 9) and torch.equal(got, whole.argmax(0))
@@ -411,7 +412,7 @@ class Waits(TorchDispatchMode):
         return func(*args, **kwargs or {})
 
 
-@pytest.mark.parametrize("rule, waits", (("semantic", 0), ("general", 1), ("instance", 1), ("panoptic", 2)))
+@pytest.mark.parametrize("rule, waits", (("semantic", 0), ("general", 1), ("instance", 2), ("panoptic", 2)))
 @pytest.mark.parametrize("N", (3, 40))
 def test_a_gpu_waits_as_often_for_forty_segments_as_for_three(monkeypatch, rule, waits, N):
     class_logits = torch.zeros(N, 5)
@@ -467,11 +468,21 @@ def test_wrong_shapes_are_named(rule, shapes):
 
 
 @pytest.mark.parametrize("things", ((4,), (-1, 0), (0.5,), (True, False, True, False),
-                                    np.array([True, False])))
+                                    np.array([True, False]), list(np.array([True, False])), torch.tensor([True]),
+                                    [torch.tensor(True)]))
 def test_things_outside_the_classes_are_named(things):
     for rule in (instance_inference, panoptic_inference):
-        with pytest.raises(ValueError, match=r"things are class indices in \[0, 4\), got"):
+        with pytest.raises(ValueError, match=r"things are class indices in \[0, 4\), got .* for k, thing in enumerate"):
             rule(*random_predictions(0), things)
+
+
+@pytest.mark.parametrize("rule", ("instance", "panoptic"))
+@pytest.mark.parametrize("where", (0, 1))
+def test_nan_is_an_error_and_no_answer(rule, where):
+    predictions = random_predictions(0, sure=4.0)
+    predictions[where][:, 1] = float("nan")
+    with pytest.raises(FloatingPointError, match="hold NaN"):
+        RULES[rule](*predictions)
 
 
 @pytest.mark.parametrize("value", (-0.1, 1.1, float("nan")))

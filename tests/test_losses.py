@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss as torchvision_focal_loss
 
-from minimaskformer.losses import SetCriterion, classification_loss, dice_loss, sigmoid_focal_loss
-from minimaskformer.matching import fixed_match, hungarian_match, pairwise_cost
+from minimaskformer import losses as losses_module
+from minimaskformer.losses import MatchedMaskLosses, SetCriterion, classification_loss, dice_loss, sigmoid_focal_loss
+from minimaskformer.matching import fixed_match, hungarian_match, match_layers, pairwise_cost
 
 GOLDEN = Path(__file__).parent / "golden" / "criterion"
 CASES = json.loads((GOLDEN / "cases.json").read_text())
@@ -198,7 +199,7 @@ def test_order_of_queries_and_targets_is_nothing():
 
 
 @pytest.mark.parametrize("field, value", [("class_weight", 2), ("focal_weight", 5), ("dice_weight", 3),
-                                          ("no_object_weight", 0.5), ("mask_stride", 2)])
+                                          ("no_object_weight", 0.5), ("mask_stride", 2), ("mask_points", 50)])
 def test_every_argument_matters(field, value):
     out, truth = scene()
     assert SetCriterion(4)(out, truth)["loss"] != SetCriterion(4, **{field: value})(out, truth)["loss"]
@@ -310,3 +311,98 @@ def test_fixed_matching_explains_what_it_can_not_do():
         SetCriterion(7, matching="fixed")(output(torch.zeros(2, 6, 8), out.mask_logits), truth)
     with pytest.raises(ValueError, match="class 2, .* only 2 queries"):
         fixed_match(truth, 2)
+
+
+def pairs(count=3, small=(5, 7), large=(12, 21), void=False):
+    g = torch.Generator().manual_seed(count)
+    logits, y = 3 * torch.randn(count, *small, generator=g), torch.rand(count, *large, generator=g) > 0.6
+    return logits, list(y), list(torch.rand(count, *large, generator=g) > 0.3) if void else None
+
+
+@pytest.mark.parametrize("void", [False, True])
+@pytest.mark.parametrize("large", [(12, 21), (5, 7), (300, 450)])  # enlarged, as it is, one mask at a time
+def test_matched_mask_losses_are_the_plain_ones_and_so_is_their_gradient(void, large):
+    logits, y, valid = pairs(large=large, void=void)
+    x, z = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    quick = torch.stack(MatchedMaskLosses.apply(x, y, valid))  # [2, 3]
+    up = F.interpolate(z[None], size=large, mode="bilinear", align_corners=False)[0]
+    plain = torch.stack([loss(up[m:m + 1], y[m][None], 1, valid=valid and valid[m][None])
+                         for loss in (sigmoid_focal_loss, dice_loss) for m in range(3)]).unflatten(0, (2, 3))
+    torch.testing.assert_close(quick, plain, rtol=2e-6, atol=1e-7)
+    for losses in (quick, plain):
+        (torch.tensor([[0.3, 2.0, 1.1], [1.7, 0.4, 0.9]]) * losses).sum().backward()
+    torch.testing.assert_close(x.grad, z.grad, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("void", [False, True])
+def test_matched_mask_losses_pass_gradcheck(void):
+    logits, y, valid = pairs(void=void)
+    logits = logits.double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: MatchedMaskLosses.apply(x, y, valid), logits)
+
+
+def test_matched_mask_losses_of_extreme_logits_and_of_masks_all_void():
+    logits = torch.tensor([[[-1e4, 1e4, 0.0]]] * 2, requires_grad=True)
+    y, nothing = torch.tensor([[True, False, True]]), torch.zeros(1, 3, dtype=torch.bool)
+    focal, dice = MatchedMaskLosses.apply(logits, [y, y], [~nothing, nothing])
+    (focal.sum() + dice.sum()).backward()
+    assert focal[1] == dice[1] == 0 and logits.grad.isfinite().all() and logits.grad[1].abs().sum() == 0
+    torch.testing.assert_close(focal[0], sigmoid_focal_loss(logits[:1], y[None], 1))
+    torch.testing.assert_close(dice[0], dice_loss(logits[:1], y[None], 1))
+
+
+@pytest.mark.parametrize("s", [2, 3])
+def test_mask_stride_looks_at_the_middle_of_each_block(s):
+    """Rows s // 2, s // 2 + s ... of masks and valid, against the prediction resized to as many."""
+    out, truth = scene(layers=0, targets=(3, 2), void=True)
+    losses = SetCriterion(4, mask_stride=s)(out, truth)
+    focal = dice = 0
+    for b, (queries, chosen) in enumerate(hungarian_match(out.class_logits, out.mask_logits, truth)):
+        rows = list(range(s // 2, 16, s))
+        up = F.interpolate(out.mask_logits[b][None], size=(len(rows),) * 2, mode="bilinear", align_corners=False)[0]
+        for q, t in zip(queries.tolist(), chosen.tolist()):
+            y, v = (torch.stack([torch.stack([maps[i, j] for j in rows]) for i in rows])[None]
+                    for maps in (truth[b]["masks"][t], truth[b]["valid"]))
+            focal = focal + sigmoid_focal_loss(up[q][None], y, 5, valid=v)
+            dice = dice + dice_loss(up[q][None], y, 5, valid=v)
+    torch.testing.assert_close(losses["focal"], focal)
+    torch.testing.assert_close(losses["dice"], dice)
+
+
+@pytest.mark.parametrize("points", [0, 400])
+def test_a_target_without_valid_is_all_valid_beside_one_that_has_it(points):
+    def total(truth):
+        torch.manual_seed(0)
+        return SetCriterion(4, mask_points=points)(out, truth)["loss"]
+    out, truth = scene(targets=(3, 2), void=True)
+    filled = truth[1] | {"valid": torch.ones(16, 16, dtype=torch.bool)}
+    bare = {key: truth[1][key] for key in ("labels", "masks")}
+    assert total([truth[0], bare]) == total([truth[0], filled]) != total(truth)
+
+
+@pytest.mark.parametrize("void", [False, True])
+def test_losses_at_points_that_are_all_the_pixel_centres_are_the_losses(void, monkeypatch):
+    """Where the prediction has the truth's size; with the same match, which is made at other points."""
+    out, truth = scene(targets=(3, 2), void=void)
+    for layer in (out, *out.aux):
+        layer.mask_logits = F.interpolate(layer.mask_logits, size=(16, 16), mode="bilinear").detach().requires_grad_()
+    y, x = torch.meshgrid(*[(torch.arange(16) + 0.5) / 16] * 2, indexing="ij")
+    centres = torch.stack([x, y], -1).flatten(0, 1)
+    monkeypatch.setattr(losses_module, "choose_points", lambda logits, points: centres.repeat(len(logits), 1, 1))
+    monkeypatch.setattr(losses_module, "match_layers", lambda c, m, truth, *weights: match_layers(c, m, truth, *weights[:3]))
+    dense, points = (SetCriterion(4, mask_points=points)(out, truth) for points in (0, 256))
+    torch.testing.assert_close(dense, points, rtol=1e-5, atol=1e-6)
+    gradients = (torch.autograd.grad(losses["loss"], out.mask_logits)[0] for losses in (dense, points))
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_losses_at_points_without_targets_are_zero():
+    out, truth = scene(targets=(0, 0))
+    losses = SetCriterion(4, mask_points=20)(out, truth)
+    losses["loss"].backward()
+    assert losses["focal"] == losses["dice"] == 0 and out.mask_logits.grad.abs().sum() == 0
+
+
+def test_points_and_stride_exclude_each_other():
+    with pytest.raises(ValueError, match="mask_points 50 and mask_stride 2"):
+        SetCriterion(4, mask_points=50, mask_stride=2)

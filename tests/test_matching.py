@@ -7,7 +7,18 @@ import pytest
 import torch
 
 from minimaskformer import matching
-from minimaskformer.matching import assign, hungarian_match, match_layers, pairwise_cost
+from minimaskformer.matching import (
+    assign,
+    batched_cost,
+    dice_cost,
+    flat_match,
+    focal_cost,
+    hungarian_match,
+    join_targets,
+    mask_cost,
+    match_layers,
+    pairwise_cost,
+)
 
 FIVE_BY_THREE = [[.88, .09, .71], [.79, .80, .32], [.80, .23, .36], [.42, .54, .11], [.41, 0, .74]]
 
@@ -94,7 +105,7 @@ def test_batch_is_one_by_one_also_with_different_numbers_of_targets_and_layers()
     class_logits, mask_logits = (torch.stack([image[k] for image in images]) for k in (0, 1))
     targets = [image[2] for image in images]
     batched = hungarian_match(class_logits, mask_logits, targets)
-    layers = match_layers(torch.stack([class_logits, -class_logits]), torch.stack([mask_logits, -mask_logits]), targets)
+    layers = match_layers([class_logits, -class_logits], [mask_logits, -mask_logits], join_targets(targets, 4, "cpu"))
     for b, image in enumerate(images):
         alone = hungarian_match(image[0][None], image[1][None], [image[2]])[0]
         for got in (batched[b], layers[0][b]):
@@ -140,7 +151,7 @@ def test_non_finite_cost_names_layer_image_and_query():
     broken = mask_logits.clone()
     broken[1, 4, 2, 2] = float("nan")
     with pytest.raises(ValueError, match="layer 1, image 1 of the batch, query 4"):
-        match_layers(torch.stack([class_logits] * 2), torch.stack([mask_logits, broken]), [a[2], b[2]])
+        match_layers([class_logits] * 2, [mask_logits, broken], join_targets([a[2], b[2]], 4, "cpu"))
     infinite = class_logits.clone()
     infinite[0, 2, 0] = float("inf")
     with pytest.raises(ValueError, match="layer 0, image 0 of the batch, query 2"):
@@ -173,12 +184,80 @@ def test_one_transfer_for_all_layers_and_images(monkeypatch):
     calls, original = [], torch.Tensor.cpu
     images = [problem(targets=t, seed=t) for t in (3, 2)]
     logits = [torch.stack([torch.stack([image[k] for image in images])] * 4) for k in (0, 1)]
+    truth = join_targets([image[2] for image in images], 4, "cpu")
     monkeypatch.setattr(torch.Tensor, "cpu", lambda self: calls.append(self.ndim) or original(self))
-    match_layers(*logits, [image[2] for image in images])
-    assert calls.count(4) == 1 and max(calls) == 4  # the [L, B, N, T] costs, once
+    match_layers(*logits, truth)
+    assert calls.count(3) == 1 and max(calls) == 3  # the [L, N, S] costs, once
 
 
 def test_no_gradient_flows_through_the_cost():
     class_logits, mask_logits, target = problem()
     assert not pairwise_cost(class_logits.requires_grad_(), mask_logits.requires_grad_(), target).requires_grad
     assert matching.hungarian_match(class_logits[None], mask_logits[None], [target])
+
+
+@pytest.mark.parametrize("scale, pixels", [(3, 100), (3, 5000), (100, 3000), (1e4, 2048)])
+def test_the_quick_mask_cost_is_the_two_definitions(scale, pixels):
+    """Also where the sigmoid is 0 or 1 in float32, and over several slices of pixels; the logits are left alone."""
+    g = torch.Generator().manual_seed(pixels)
+    x, y = scale * torch.randn(7, pixels, generator=g), torch.rand(4, pixels, generator=g) > 0.6
+    valid = (torch.rand(1, pixels, generator=g) > 0.2).double()
+    before = x.clone()
+    got = mask_cost(x, (y * valid).mT.float().contiguous(), valid.mT.float().contiguous(), 20, 3)
+    want = (20 * focal_cost(x.double(), y.double(), valid) + 3 * dice_cost(x.double(), y.double(), valid)).float()
+    torch.testing.assert_close(got, want, rtol=2e-6, atol=2e-5)
+    assert torch.equal(x, before)
+
+
+def test_void_is_downsampled_by_taking_the_top_left_pixel():
+    """A void line between the sampled rows is not seen, one on them is: nothing is mixed."""
+    class_logits, mask_logits, target = problem(scale=4)
+    small = dict(target, masks=target["masks"][:, ::4, ::4])
+    valid = torch.ones(32, 32, dtype=torch.bool)
+    valid[5:8], valid[:, 14:16] = False, False
+    assert torch.equal(pairwise_cost(class_logits, mask_logits, target | {"valid": valid}),
+                       pairwise_cost(class_logits, mask_logits, small))
+    valid[8] = False
+    seen = torch.ones(8, 8, dtype=torch.bool)
+    seen[2] = False
+    torch.testing.assert_close(pairwise_cost(class_logits, mask_logits, target | {"valid": valid}),
+                               loop_cost(class_logits, mask_logits, small | {"valid": seen}), rtol=1e-5, atol=1e-5)
+
+
+def test_a_target_without_valid_is_all_valid_beside_one_that_has_it():
+    (*a, void), (*b, plain) = problem(), problem(seed=1, targets=5)
+    void["valid"] = torch.rand(8, 8, generator=torch.Generator().manual_seed(5)) > 0.3
+    class_logits, mask_logits = (torch.stack(pair)[None] for pair in zip(a, b))
+    costs = batched_cost(class_logits, mask_logits, join_targets([void, plain], 4, "cpu"))[0]
+    torch.testing.assert_close(costs[:, :3], loop_cost(*a, void), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(costs[:, 3:], loop_cost(*b, plain), rtol=1e-5, atol=1e-5)
+
+
+def test_flat_matches_count_targets_through_the_batch():
+    def pairs(*lists):
+        return [tuple(torch.tensor(side, dtype=torch.int64) for side in both) for both in lists]
+    layers = [pairs(([1, 4], [1, 0]), ([], []), ([0], [2])), pairs(([2, 3], [0, 1]), ([], []), ([5], [0]))]
+    assert flat_match(layers, [2, 0, 3]) == [[0, 0, 0, 1, 1, 1], [0, 0, 2, 0, 0, 2], [1, 4, 0, 2, 3, 5], [1, 0, 4, 0, 1, 2]]
+    assert flat_match([pairs(([], []))], [0]) == [[], [], [], []]
+
+
+@pytest.mark.parametrize("void", [False, True])
+def test_costs_at_points_that_are_all_the_pixel_centres_are_the_costs(void, monkeypatch):
+    class_logits, mask_logits, target = problem()
+    if void:
+        target["valid"] = torch.rand(8, 8, generator=torch.Generator().manual_seed(5)) > 0.3
+    y, x = torch.meshgrid(*[(torch.arange(8) + 0.5) / 8] * 2, indexing="ij")
+    centres = torch.stack([x, y], -1).flatten(0, 1)[torch.randperm(64)]
+    monkeypatch.setattr(torch, "rand", lambda *size, device: centres)
+    truth = join_targets([target], 4, "cpu")
+    torch.testing.assert_close(batched_cost([class_logits[None]], [mask_logits[None]], truth, points=64)[0],
+                               pairwise_cost(class_logits, mask_logits, target), rtol=1e-5, atol=1e-5)
+
+
+def test_every_image_is_compared_at_points_of_its_own():
+    class_logits, mask_logits, target = problem()
+    twice, truth = [torch.stack([x, x])[None] for x in (class_logits, mask_logits)], join_targets([target] * 2, 4, "cpu")
+    first, second = batched_cost(*twice, truth, points=20)[0].split(3, dim=1)
+    assert not torch.allclose(first, second)
+    first, second = batched_cost(*twice, truth, points=200_000)[0].split(3, dim=1)
+    torch.testing.assert_close(first, second, rtol=0.03, atol=0.1)

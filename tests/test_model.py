@@ -69,6 +69,36 @@ def test_sizes_keep_attention_off_the_padding(mini):
     assert 0 < gap_masked < gap_blind
 
 
+def test_padding_is_known_from_the_sizes_alone(mini):
+    assert mini.pad(images())[1] is None and mini.pad(images(), [(64, 96)] * 2)[1] is None
+    assert mini.pad(images(height=50, width=70))[1] is None  # read as image, as in the reference
+    _, mask = mini.pad(images(height=50, width=70), [(50, 70), (20, 30)])
+    want = torch.zeros(2, 64, 96, dtype=torch.bool)
+    want[0, :50, :70], want[1, :20, :30] = True, True
+    assert torch.equal(mask, want)
+
+
+@torch.no_grad()
+def test_no_mask_is_a_mask_of_ones(mini):
+    memory, image_mask, pixel_embeddings = mini.encode(images())
+    assert image_mask is None and pixel_embeddings.shape == (2, 96, 16, 24)
+    ones = torch.ones(2, 64, 96, dtype=torch.bool)
+    features = mini.backbone(images())
+    for with_none, with_ones in zip(mini.pixel_decoder(features)[1], mini.pixel_decoder(features, ones)[1]):
+        torch.testing.assert_close(with_none, with_ones)
+    for with_none, with_ones in zip(mini.decoder(memory), mini.decoder(memory, ones[:, ::8, ::8])):
+        torch.testing.assert_close(with_none, with_ones)
+    torch.testing.assert_close(mini.positions(None, memory), mini.positions(ones, memory))
+
+
+@pytest.mark.parametrize("sizes", [None, [(64, 96), (32, 48)]])
+def test_forward_is_encode_decoder_heads(mini, sizes):
+    memory, image_mask, pixel_embeddings = mini.encode(images(), sizes)
+    assert image_mask is None if sizes is None else image_mask.shape == (2, *memory.shape[-2:])
+    got, want = mini.heads(mini.decoder(memory, image_mask), pixel_embeddings), mini(images(), sizes)
+    assert torch.equal(got.class_logits, want.class_logits) and torch.equal(got.mask_logits, want.mask_logits)
+
+
 @pytest.mark.parametrize("memory", ["res3", "res4", "res5", "p3", "p4", "p5"])
 def test_every_memory_is_read(memory):
     torch.manual_seed(0)

@@ -66,7 +66,8 @@ def test_environment_is_python_pip_and_this_project():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     assert environment["name"] == PROJECT["name"] and environment["channels"] == ["conda-forge"]
     *conda, pip = environment["dependencies"]
-    assert conda == [f"python{PROJECT['requires-python']}", "pip"]
+    assert conda == [f"python{PROJECT['requires-python']},<3.15", "pip"]  # as far as the constraints are tested
+    assert "Programming Language :: Python :: 3.14" in PROJECT["classifiers"]
     assert pip == {"pip": ["-c constraints.txt", f"-e .[{','.join(INSTALLED)}]"]}
 
 
@@ -75,6 +76,17 @@ def test_makefile_installs_what_the_environment_does():
     assert f"-c constraints.txt -e '.[{','.join(INSTALLED)}]'" in makefile
     for target in ("lab", "test", "train", "lessons", "lint", "pins", "clean"):
         assert re.search(rf"^{target}:", makefile, re.M) and re.search(rf"^# make {target}\b", makefile, re.M), target
+
+
+def test_tests_and_lessons_are_one_command():
+    options = SETTINGS["tool"]["pytest"]["ini_options"]
+    assert options["testpaths"] == ["tests", "lessons"]
+    assert {"-n", "auto", "--nbval-current-env", "--nbval-cell-timeout=300"} <= set(options["addopts"].split())
+    assert "--nbval" not in options["addopts"].split(), "plain pytest runs the tests alone"
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^test: \.venv/ok\n\t\$\(PY\) -m pytest --nbval( \$\(ARGS\))?\n\n", makefile, re.M)
+    assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").rstrip().endswith("\nmake test")
+    assert "`pytest --nbval`" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_wheel_has_package_and_checkpoint():
@@ -98,8 +110,8 @@ def imported(source, only_top=False):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names.add(node.module.split(".")[0])
-    own = {path.stem for folder in ("tests", "tests/golden", "tools", "benchmarks")
-           for path in (ROOT / folder).glob("*.py")}
+    own = {path.stem for folder in ("tests", "tools", "benchmarks")
+           for path in [*(ROOT / folder).rglob("*.py"), *(ROOT / folder).glob("*/")]}
     names -= set(sys.stdlib_module_names) | {"minimaskformer", "tests"} | own
     return {canonicalize_name(PACKAGE_OF.get(name, name)) for name in names}
 
@@ -115,9 +127,8 @@ def test_every_import_is_declared():
         source = path.read_text(encoding="utf-8")
         assert imported(source, only_top=True) <= core, f"{path.name} needs more than `dependencies`"
         assert imported(source) <= lessons, f"{path.name} needs more than `dependencies` and the lessons extra"
-    for folder in ("tests", "tools"):
-        for path in sorted((ROOT / folder).glob("*.py")):
-            assert imported(path.read_text(encoding="utf-8")) <= all_of_it, path.name
+    for path in [ROOT / "conftest.py", *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "tools").rglob("*.py"))]:
+        assert imported(path.read_text(encoding="utf-8")) <= all_of_it, path.name
 
 
 def test_lessons_import_what_the_lessons_extra_installs():

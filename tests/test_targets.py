@@ -9,6 +9,7 @@ from minimaskformer.targets import (
     pad_target,
     panoptic_to_semantic,
     panoptic_to_target,
+    semantic_to_panoptic,
     semantic_to_target,
     target_to_panoptic,
 )
@@ -105,3 +106,14 @@ def test_class_table():
     for columns in (((), (), ()), (("a",), (True, False), (1,)), (("a", "b"), (True, False), (1, 1))):
         with pytest.raises(ValueError, match="class table"):
             ClassTable(*columns)
+
+
+def test_a_label_map_becomes_one_segment_per_class():
+    label_map = torch.tensor([[0, 2, -1], [2, 1, -1]])
+    segment_map, info = semantic_to_panoptic(label_map, 3, things=(1,))
+    assert segment_map.tolist() == [[1, 3, 0], [3, 2, 0]] and segment_map.dtype == torch.int32
+    assert info == [{"id": k + 1, "category_id": k, "isthing": k == 1, "iscrowd": 0, "area": area}
+                    for k, area in ((0, 1), (1, 1), (2, 2))]
+    assert semantic_to_panoptic(torch.full((2, 2), -1), 3)[1] == []
+    with pytest.raises(ValueError, match="labels \\[255\\] are outside"):
+        semantic_to_panoptic(torch.full((2, 2), 255), 3)

@@ -1,4 +1,5 @@
 """The training loop: it learns, it repeats, it stops cleanly, and what it leaves behind is whole."""
+import inspect
 import json
 import math
 import multiprocessing
@@ -6,6 +7,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -412,3 +414,12 @@ def test_a_perfect_model_gets_perfect_figures(tmp_path):
 
 def test_percent():
     assert [percent(v) for v in (0.1234, 1, None, math.nan)] == ["12.3", "100.0", "-", "-"]
+
+
+def test_lesson_10_shows_the_lines_of_train_step():
+    """The lesson's loop and the library's step are one text, from the learning rate to the scaler."""
+    source = inspect.getsource(train_module.train_step)
+    step = source[source.index("    set_learning_rate("):].rstrip()
+    notebook = json.loads((Path(__file__).parents[1] / "lessons" / "10_training.ipynb").read_text(encoding="utf-8"))
+    loops = ["".join(cell["source"]) for cell in notebook["cells"] if "".join(cell["source"]).startswith("by_hand = []")]
+    assert len(step.splitlines()) == 17 and len(loops) == 1 and step in loops[0]

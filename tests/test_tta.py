@@ -8,7 +8,7 @@ from torchvision.transforms.v2.functional import resize
 from minimaskformer import build_model
 from minimaskformer.config import get_config
 from minimaskformer.model import MaskFormer, Output
-from minimaskformer.tta import SCALES, predict_semantic_tta, semantic_scores_tta
+from minimaskformer.predict import SCALES, predict_semantic_tta, semantic_scores_tta
 
 
 class Toy(torch.nn.Module):

@@ -3,9 +3,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from .convert import convert_options, run_convert
 from .diagnose import diagnose_options, run_diagnose
 from .evaluate import evaluate_options, run_evaluate
 from .inspect import inspect_options, run_inspect
+from .options import any_number, any_whole_number, whole_number
 from .predict import predict_options, run_predict
 from .train import run_train, train_options
 
@@ -38,6 +40,11 @@ def main(arguments=None):
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one sentence, not a screen of usage."""
 
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.register("type", int, any_whole_number)  # in place of "invalid int value: 'x'"
+        self.register("type", float, any_number)
+
     def error(self, message):
         self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
 
@@ -61,7 +68,8 @@ class Version(argparse.Action):
 
     def __call__(self, parser, *_):
         from .. import __version__
-        parser.exit(0, f"minimaskformer {__version__}\n")
+        print(f"minimaskformer {__version__}")
+        parser.exit()
 
 
 def leave_processes():
@@ -74,7 +82,7 @@ def scenes_options(parser):
     """The options of `scenes`."""
     parser.add_argument("--out", default="data/lakeland", type=Path)
     parser.add_argument("--split", default="val", choices=("train", "val"))
-    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--count", type=whole_number, default=100)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--difficulty", type=float, default=0.5)
 
@@ -103,6 +111,7 @@ COMMANDS = {
     "train": (train_options, run_train, "train a model and leave checkpoint, log, metrics and pictures in a folder"),
     "evaluate": (evaluate_options, run_evaluate, "mIoU, PQ and mask AP of a checkpoint on a data set"),
     "inspect": (inspect_options, run_inspect, "what a data set holds: class counts, sizes, suspicious files, a sheet"),
+    "convert": (convert_options, run_convert, "write a data set of any form as COCO panoptic or COCO instance files"),
     "predict": (predict_options, run_predict,
                 "segment pictures; writes a picture and the raw result of each: NAME_semantic_ids.png holds class "
                 "indices (NAME_semantic.json names them), NAME_panoptic_ids.png segment ids as COCO does (in colours; "

@@ -2,13 +2,15 @@
 import json
 from pathlib import Path
 
-from .options import DATA, DEVICE
+from .evaluate import by_name, matching_options
+from .options import DEVICE, data_options, open_data
 
 
 def diagnose_options(parser):
     """The options of `diagnose`."""
     parser.add_argument("run", type=Path, help="folder of the run")
-    parser.add_argument("--data", default="lakeland", help=DATA)
+    data_options(parser, default="lakeland")
+    matching_options(parser)
     parser.add_argument("--split", default="val")
     parser.add_argument("--limit", type=int, default=50, help="pictures that the checkpoint is tried on")
     parser.add_argument("--device", default="auto", help=DEVICE)
@@ -16,18 +18,15 @@ def diagnose_options(parser):
 
 def run_diagnose(options):
     """Read a run's log, try its checkpoint on some pictures, and print the likely causes of what is wrong."""
-    from ..data.catalog import open_dataset
     from ..diagnosis.measurements import measure
     from ..diagnosis.run import diagnose, read_run, report
     from ..system.distributed import choose_device
     from ..system.files import without_nan, write_text
     from ..weights.checkpoint import load_checkpoint
-    from .evaluate import compare_names
     rows, evidence, config = read_run(options.run)
     if (options.run / "model.safetensors").is_file():
         model = load_checkpoint(options.run / "model.safetensors").to(choose_device(options.device))
-        dataset = open_dataset(options.data, options.split)
-        compare_names(model, dataset)
+        dataset = by_name(model, open_data(options, options.split), options)
         evidence = measure(model, dataset, options.limit)
         write_text(options.run / "evidence.json", json.dumps(without_nan(evidence), indent=1))
     elif evidence is None:

@@ -1,14 +1,17 @@
 """`evaluate`: mIoU, PQ and mask AP of a checkpoint on a data set."""
+from dataclasses import replace
 from pathlib import Path
 
-from .options import CHECKPOINT, DATA, DEVICE
+from ..system.text import plain
+from .options import CHECKPOINT, DEVICE, data_options, open_data
 
 
 def evaluate_options(parser):
     """The options of `evaluate`."""
     parser.add_argument("checkpoint", help=CHECKPOINT)
-    parser.add_argument("--data", default="lakeland", help=DATA)
-    parser.add_argument("--split", default="val", choices=("train", "val"))
+    data_options(parser, default="lakeland")
+    matching_options(parser)
+    parser.add_argument("--split", default="val", help="train, val, or another split that the data set has")
     parser.add_argument("--limit", type=int, help="only the first so many images")
     parser.add_argument("--out", type=Path, help="folder for metrics.json, metrics.md and scenes.png")
     parser.add_argument("--device", default="auto", help=DEVICE)
@@ -16,15 +19,13 @@ def evaluate_options(parser):
 
 def run_evaluate(options):
     """Evaluate a checkpoint and print (and keep) the table."""
-    from ..data.catalog import open_dataset
     from ..draw.runs import draw_scenes
     from ..evaluation import evaluate, table, write_table
     from ..system.distributed import choose_device
     from ..system.files import check_writable
     from ..weights.checkpoint import load_checkpoint
     model = load_checkpoint(options.checkpoint).to(choose_device(options.device))
-    dataset = open_dataset(options.data, options.split)
-    compare_names(model, dataset)
+    dataset = by_name(model, open_data(options, options.split), options)
     if options.out:
         check_writable(options.out)
     results = evaluate(model, dataset, options.limit)
@@ -36,12 +37,32 @@ def run_evaluate(options):
         draw_scenes(model, dataset, options.out / "scenes.png")
 
 
-def compare_names(model, dataset):
-    """Say so where a model's class names are not the data set's: classes are compared by their index alone."""
+def matching_options(parser):
+    """How the classes of a model and of a data set are told to be the same."""
+    parser.add_argument("--by-index", action="store_true", help="compare classes by their index, whatever their names")
+
+
+def by_name(model, dataset, options):
+    """The data set with the class indices of the model, matched by name; ValueError if it has classes of other names.
+
+    By index alone, and said so if the names differ, where the model has no names, and with --by-index.
+    """
+    from ..data.classes import classes_of
+    from ..data.combine import Renumbered, match_classes
     from ..system.distributed import say_once
-    pairs = list(zip(model.config.class_names or (), dataset.classes.names))
+    names, unnamed = model.config.class_names, tuple(f"class {k}" for k in range(model.config.num_classes))
+    if names and names != unnamed and not options.by_index:
+        try:
+            return match_classes(dataset, classes_of(model))
+        except ValueError as error:
+            raise ValueError(f"{error}. Is it the data set that the model was trained for? (--by-index compares the "
+                             f"classes by their index)") from error
+    pairs = list(zip(names, dataset.classes.names))
     other = [f"{k}: {a} / {b}" for k, (a, b) in enumerate(pairs) if a != b]
-    if other and len(model.config.class_names) == len(dataset.classes):
-        some = ", ".join(other[:6]) + " ..." * (len(other) > 6)
+    if other and len(names) == len(dataset.classes):
+        some = ", ".join(map(plain, other[:6])) + " ..." * (len(other) > 6)
         say_once(f"note: classes are compared by index, and their names differ (model / data set): {some}. Is it the "
                  f"data set that the model was trained for?")
+        table = replace(classes_of(model), isthing=dataset.classes.isthing)  # of the model's names: no more matching
+        return Renumbered(dataset, table, list(range(len(table))))
+    return dataset

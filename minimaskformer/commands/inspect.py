@@ -2,12 +2,12 @@
 import sys
 from pathlib import Path
 
-from .options import DATA
+from .options import data_options, open_data
 
 
 def inspect_options(parser):
     """The options of `inspect`."""
-    parser.add_argument("--data", required=True, help=DATA)
+    data_options(parser, required=True)
     parser.add_argument("--split", default="train", help="train, val, or another split that the data set has")
     parser.add_argument("--limit", type=int, help="only so many pictures, spread evenly (all, if not given)")
     parser.add_argument("--out", default="runs/inspect", type=Path, help="folder for the report and the sheets")
@@ -15,13 +15,12 @@ def inspect_options(parser):
 
 def run_inspect(options):
     """Look at a data set; print and keep what is found. An error at the end if pictures can not be used."""
-    from ..data.catalog import open_dataset
     from ..diagnosis.dataset import inspect, write_report
     from ..system.files import check_writable
-    dataset = open_dataset(options.data, options.split)
+    dataset = open_data(options, options.split)
     check_writable(options.out)
     try:
-        other = open_dataset(options.data, "val" if options.split == "train" else "train")
+        other = open_data(options, "val" if options.split == "train" else "train")
     except (ValueError, OSError) as error:
         other = None
         print(f"note: there is no other split to compare with: {error}", file=sys.stderr)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from ..config import PRESETS
 from ..training.recipes import PRECISIONS, TrainConfig
-from .options import DATA, DEVICE, whole_number
+from .options import DEVICE, data_options, open_data, whole_number
 
 
 def train_options(parser):
     """The options of a run, and one for each field of TrainConfig."""
     parser.add_argument("--preset", default="mini", help=f"one of: {', '.join(PRESETS)}")
-    parser.add_argument("--data", default="lakeland", help=DATA)
+    data_options(parser, default="lakeland")
     parser.add_argument("--out", default="runs/mini", type=Path, help="folder of the run")
     parser.add_argument("--start-from", help='checkpoint whose weights to start from, a file or "mini"; its class head '
                         "only if the classes are as many")
@@ -22,8 +22,9 @@ def train_options(parser):
                         "--size, or the preset's where the paper has a recipe for it)")
     parser.add_argument("--device", default="auto", help=DEVICE)
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out from its last checkpoint")
-    parser.add_argument("--scan", type=int, metavar="N", help="check the labels of so many images of each split before "
-                        "the first step, 0: none (default: all)")
+    parser.add_argument("--scan", type=int, metavar="N", help="check and count the labels of so many images of each "
+                        "split before the first step, 0: none (default: all, and no training if there is nothing to "
+                        "learn)")
     for field in fields(TrainConfig):  # one that is not given is absent, and then the preset decides
         name, kind = "--" + field.name.replace("_", "-"), {"type": type(field.default)}
         if isinstance(field.default, bool):
@@ -42,8 +43,7 @@ def run_train(options):
     import torch
     from torchvision.ops import FrozenBatchNorm2d
 
-    from ..data.catalog import open_dataset
-    from ..data.checks import scan_labels
+    from ..data.combine import match_classes
     from ..draw.runs import draw_run
     from ..evaluation import evaluate, table, write_table
     from ..model import build_model
@@ -57,15 +57,17 @@ def run_train(options):
     given |= {"scale": tuple(given["scale"])} if "scale" in given else {}
     config = train_config(options.preset, **given)
     device = choose_device(options.device)
-    training, validation = open_dataset(options.data, "train"), open_dataset(options.data, "val")
+    training, validation = open_data(options, "train"), open_data(options, "val")
     classes = training.classes
+    notes = lacking_note(validation.classes, classes)
+    validation = match_classes(validation, classes, "the validation split", "the training split")
     changes = {"class_names": classes.names, "things": classes.things}
     if options.short_side or "size" in given or options.preset not in RECIPES:
         changes["short_side"] = options.short_side or config.size
     changes |= {"num_queries": options.queries} if options.queries else {}
     torch.manual_seed(config.seed)
     model = build_model(options.preset, len(classes), backbone_weights=options.backbone_weights, **changes)
-    notes = [learning_rate_note(options.preset, config)]
+    notes.append(learning_rate_note(options.preset, config))
     frozen = any(isinstance(module, FrozenBatchNorm2d) for module in model.modules())
     if frozen and not (options.backbone_weights or options.start_from):
         notes.append(f"note: {options.preset} keeps its BatchNorm frozen, which suits pretrained weights and learns "
@@ -78,8 +80,7 @@ def run_train(options):
         print(f"{options.preset}: {sum(p.numel() for p in model.parameters()):,} parameters, {len(training)} training "
               f"and {len(validation)} validation images, {len(classes)} classes, on {device}")
         if options.scan != 0 and not options.resume:
-            scan_labels(training, options.scan)
-            scan_labels(validation, options.scan)
+            scan_splits({"training": training, "validation": validation}, options.scan, model.config.num_queries)
         check_writable(options.out)
     with only_run_in(options.out):
         if options.resume and lacks_only_pictures(options.out):
@@ -101,10 +102,31 @@ def lacks_only_pictures(folder):
     return finished and not (folder / "scenes.png").is_file()
 
 
-def start_from(model, other, where):
-    """Copy the weights of another model of the same build; the class head only if the classes are as many.
+def scan_splits(splits, limit, queries):
+    """Check and count the labels of {split: data set}; all errors and notes come before the first step."""
+    from ..data.checks import count_labels, files_of
+    from ..data.faults import check_targets, notes
+    for split, dataset in splits.items():
+        counted = count_labels(dataset, limit)
+        if counted:  # scenes that are drawn have no files
+            check_targets(counted, files_of(dataset), split)
+            told = notes(counted, files_of(dataset), split, queries)
+            print(*told, sep="\n", end="\n" if told else "", file=sys.stderr)
 
-    Returns a note if it is left out. Raises ValueError naming what is built differently.
+
+def lacking_note(some, every):
+    """[a note on classes that the validation split does not know], or []."""
+    from ..data.combine import names_of
+    lacking = [name for name in every.names if name not in some.names]
+    return [f"note: the validation split knows {len(some)} of the {len(every)} classes, and nothing of "
+            f"{names_of(lacking)}"] if len(some) < len(every) else []
+
+
+def start_from(model, other, where):
+    """Copy the weights of another model of the same build; the class head only if the classes are the same.
+
+    The same are those of the same names, in any order; without names, as many. Returns a note if the head is left out.
+    Raises ValueError naming what is built differently.
     """
     from ..weights.checkpoint import load_tensors
     own, theirs = asdict(model.config), asdict(other.config)
@@ -115,9 +137,14 @@ def start_from(model, other, where):
         raise ValueError(f"{where} is built differently: {', '.join(differ)}; start from a checkpoint of the same "
                          f"preset and number of queries")
     tensors, note = other.state_dict(), None
-    if own["num_classes"] != theirs["num_classes"]:
+    names, theirs_by_name = own["class_names"], theirs["class_names"]
+    named = names and theirs_by_name and own["num_classes"] == theirs["num_classes"]
+    if named and len(set(names)) == len(names) and set(names) == set(theirs_by_name):
+        order = [theirs_by_name.index(name) for name in names] + [len(names)]  # no-object is the last everywhere
+        tensors |= {name: value[order] for name, value in tensors.items() if name.startswith("class_head.")}
+    elif named and names != theirs_by_name or own["num_classes"] != theirs["num_classes"]:
         tensors |= {name: value for name, value in model.state_dict().items() if name.startswith("class_head.")}
-        note = (f"note: {where} has {theirs['num_classes']} classes, the data {own['num_classes']}: the class head "
-                f"starts anew")
+        note = (f"note: {where} has {theirs['num_classes']} classes, the data {own['num_classes']}"
+                + ", of other names" * bool(named) + ": the class head starts anew")
     load_tensors(model, tensors, where)
     return note

@@ -8,6 +8,7 @@ READERS = {"coco_panoptic": ("folders", "coco_panoptic"), "coco_instance": ("fol
            "ade20k": ("public", "ade20k"), "cityscapes": ("public", "cityscapes"),
            "cityscapes_semantic": ("public", "cityscapes_semantic"), "voc": ("public", "voc"),
            "pets": ("public", "pets"), "instances": ("folders", "instances"), "own": ("your_own", "own")}
+LAYOUTS = ("own", "instances")  # these take a FolderLayout
 KNOWN = """lakeland or lakeland:SIZE,DIFFICULTY (drawn on the fly, such as lakeland:128,0.5)
   coco_panoptic:PATH (a folder with panoptic_SPLIT*.json in it, in annotations/, or in free/ and noncommercial/)
   coco_instance:PATH (a folder with instances_SPLIT*.json in it or in annotations/: things only)
@@ -16,16 +17,21 @@ KNOWN = """lakeland or lakeland:SIZE,DIFFICULTY (drawn on the fly, such as lakel
   voc:PATH (the folder with VOCdevkit/VOC2012: 21 classes, semantic)
   pets:PATH (the folder with oxford-iiit-pet/: pet and background)
   instances:PATH (a folder with images/SPLIT/ and labels/SPLIT/, label PNGs with 0 for background)
-  own:PATH (a folder with images/SPLIT/ and labels/SPLIT/, maybe instances/SPLIT/ and classes.txt; or a COCO JSON)"""
+  own:PATH (what annotation tools write: COCO, LabelMe, YOLO, label pictures as numbers or colours; or as --images and
+    --labels say)"""
 
 
-def open_dataset(spec, split):
+def open_dataset(spec, split, layout=None):
     """The data set that a text such as "coco_panoptic:data/coco" names, for a split such as "train" or "val".
 
+    layout: a `FolderLayout`, how the folder of own: or instances: lies, where it does not say so itself.
     Where label values and class indices differ, the table of the two is printed (to stderr, once).
     Raises ValueError for an unknown name or bad numbers, FileNotFoundError where the files are not there.
     """
     name, _, place = spec.partition(":")
+    if layout is not None and name not in LAYOUTS:
+        raise ValueError(f"how a folder lies (--images, --labels, --classes, --val-share ...) is said for "
+                         f"{' and '.join(f'{known}:PATH' for known in LAYOUTS)}, not for {spec}")
     if name == "lakeland":
         from .lakeland import Lakeland
         length = 1_000_000 if split == "train" else 1_000  # drawn on the fly: training need never repeat a scene
@@ -38,7 +44,7 @@ def open_dataset(spec, split):
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder: {folder} (data set {spec!r})")
     module, function = READERS[name]
-    dataset = getattr(import_module(f".{module}", __package__), function)(folder, split)
+    dataset = getattr(import_module(f".{module}", __package__), function)(folder, split, *([layout] if layout else []))
     if hasattr(dataset, "remap"):
         from ..system.distributed import say_once
         say_once(f"labels of {spec}:\n{dataset.remap()}")

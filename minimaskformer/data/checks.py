@@ -1,4 +1,4 @@
-"""Check a data set before the first step: every label file read once, every bad one named.
+"""Check a data set before the first step: every label file read once, every bad one named, every class counted.
 
 A run that stops after an hour because picture 40,000 has a label 151 has wasted the hour. What is checked here needs
 no image pixels: label files are decoded and compared with the class table, images are only asked for their size.
@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .images import BROKEN, check_same_size, unreadable
+from .images import BROKEN, check_one_page, check_same_size, page_numbers, unreadable
+from .tally import content_of, tally
 
 FILES_NAMED = 20  # files listed in an error
 LONG = 1000  # from so many files on, a progress bar
@@ -23,17 +24,29 @@ def scan_labels(dataset, limit=None, workers=None):
     that are drawn and not read, such as Lakeland, have no files (no `read_map`) and pass at once. Returns the number
     of items checked.
     """
-    while not hasattr(dataset, "read_map") and hasattr(dataset, "dataset"):
-        dataset = dataset.dataset  # views or groups of another data set: the files are the other's
+    counted = count_labels(dataset, limit, workers)
+    return counted.items if counted else 0
+
+
+def count_labels(dataset, limit=None, workers=None):
+    """`scan_labels`, and what the labels hold: a Tally. None for data sets that are drawn and not read."""
+    dataset = files_of(dataset)
     if not hasattr(dataset, "read_map"):
-        return 0
+        return None
     indices = even_indices(len(dataset), limit)
-    found = map_threads(lambda index: file_problem(dataset, index), indices, workers,
+    found = map_threads(lambda index: check_files(dataset, index), indices, workers,
                         "checking labels" if len(indices) > LONG else None)
-    stop_at_bad([error for error in found if error], len(indices),
+    stop_at_bad([problem for problem, _ in found if problem], len(indices),
                 "Mend or remove these files, or the class table; `python -m minimaskformer inspect` shows the whole "
                 "data set")
-    return len(indices)
+    return tally(dataset.classes, len(dataset), ((content, dataset.name(i)) for i, (_, content) in zip(indices, found)))
+
+
+def files_of(dataset):
+    """The data set that has the files: views and groups of another one have its `dataset`."""
+    while not hasattr(dataset, "read_map") and hasattr(dataset, "dataset"):
+        dataset = dataset.dataset
+    return dataset
 
 
 def stop_at_bad(bad, count, remedy="Mend or remove these files"):
@@ -62,16 +75,16 @@ def map_threads(function, items, workers=None, progress=None):
         return list(tqdm(pool.map(function, items), total=len(items), desc=progress, disable=progress is None))
 
 
-def file_problem(dataset, index):
-    """What is wrong with one item's files, as text that names them; None if nothing is."""
+def check_files(dataset, index):
+    """(what is wrong with one item's files, as text that names them, or None; what its labels hold, or None)."""
     try:
-        segment_map, _ = dataset.read_map(index)
+        content = content_of(dataset, index)
         image_file, label_files = dataset.files(index)
-        check_same_size({str(image_file): image_size(image_file), str(label_files[0]): segment_map.shape},
-                  dataset.name(index))
+        check_same_size({str(image_file): image_size(image_file), str(label_files[0]): content.size},
+                        dataset.name(index))
     except (ValueError, OSError) as error:
-        return str(error)
-    return None
+        return str(error), None
+    return None, content
 
 
 def image_size(path):
@@ -80,6 +93,8 @@ def image_size(path):
         raise FileNotFoundError(f"no such image file: {path}")
     try:
         with Image.open(path) as picture:
-            return picture.height, picture.width
+            size, pages = (picture.height, picture.width), page_numbers(picture)
     except BROKEN as error:
         raise unreadable(path, error) from error
+    check_one_page(pages, path)
+    return size

@@ -25,6 +25,8 @@ class ClassTable:
         if not len(self.names) == len(self.isthing) == len(self.ids):
             raise ValueError(f"class table of unequal columns: {len(self.names)} names, "
                              f"{len(self.isthing)} thing flags, {len(self.ids)} ids")
+        if not all(flag in (0, 1) for flag in self.isthing):
+            raise ValueError(f"isthing is True or False for each of the {len(self.names)} classes, got {self.isthing}")
         if len(set(self.ids)) != len(self.ids):
             raise ValueError(f"class table with repeated category ids: {sorted(self.ids)}")
 
@@ -52,7 +54,6 @@ class ClassTable:
 
 def classes_of(model):
     """The class table a model was trained with, from its configuration."""
-    from ..data.classes import ClassTable
     config = model.config
     names = config.class_names or tuple(f"class {k}" for k in range(config.num_classes))
     isthing = tuple(k in config.things for k in range(len(names)))

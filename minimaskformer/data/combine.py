@@ -1,9 +1,14 @@
-"""Data sets made of others: with fewer, wider classes (133 are too many for a hundred pictures), or several as one."""
+"""Data sets made of others: with fewer, wider classes (133 are too many for a hundred pictures), with the classes in
+another order, or several as one."""
+import re
 from bisect import bisect_right
+from dataclasses import replace
 from itertools import accumulate
 
+import torch
 from torch.utils.data import Dataset
 
+from ..system.text import plain
 from ..targets import panoptic_to_target
 from .classes import ClassTable
 
@@ -101,3 +106,64 @@ class Joined(Dataset):
     def __getitem__(self, index):
         part, inside = self.locate(index)
         return part[inside]
+
+
+class Renumbered(Dataset):
+    """The same pictures and classes under the indices of another class table, which has all their names."""
+
+    def __init__(self, dataset, classes, new_class):
+        self.dataset, self.classes = dataset, classes
+        self.new_class = new_class  # old class index -> new one
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def name(self, index):
+        """The name that the data set gives its item."""
+        return self.dataset.name(index)
+
+    def __getitem__(self, index):
+        image, target = self.dataset[index]
+        new = torch.tensor(self.new_class)
+        moved = {"labels": new[target["labels"]],
+                 "segments_info": [dict(s, category_id=self.new_class[s["category_id"]])
+                                   for s in target["segments_info"]]}
+        if "instances" in target:
+            moved["instances"] = dict(target["instances"], labels=new[target["instances"]["labels"]])
+        return image, dict(target, **moved)
+
+
+def match_classes(dataset, classes, where="the data set", other="the model"):
+    """The data set under the indices of a class table: classes are the same if their names are, wherever they stand.
+
+    Capitals, and blanks for - or _, make no difference, if no two classes of a table are told apart by them alone. The
+    data set may have fewer classes than the table, and its own word on which are things holds. Raises ValueError with
+    the names that the table does not have, or that several classes have.
+    """
+    mine = dataset.classes
+    if mine.names == classes.names:
+        return dataset
+    for spelt in (str, loosely):
+        names, known = [spelt(name) for name in mine.names], [spelt(name) for name in classes.names]
+        if len(set(names)) == len(names) and len(set(known)) == len(known) and set(names) <= set(known):
+            new_class = [known.index(name) for name in names]
+            isthing = dict(zip(new_class, mine.isthing))
+            table = replace(classes, isthing=tuple(isthing.get(k, classes.isthing[k]) for k in range(len(classes))))
+            return Renumbered(dataset, table, new_class)
+    twice = [name for table in (mine.names, classes.names) for name in table if table.count(name) > 1]
+    if twice:
+        raise ValueError(f"classes are matched by name, and several have the name {names_of([*dict.fromkeys(twice)])}")
+    unknown, lacking = ([name for name in a if loosely(name) not in map(loosely, b)]
+                        for a, b in ((mine.names, classes.names), (classes.names, mine.names)))
+    raise ValueError(f"{other} has {len(classes)} classes, {where} has {len(mine)}, and classes are matched by name. "
+                     f"Only in {where}: {names_of(unknown) or 'none'}; only in {other}: {names_of(lacking) or 'none'}")
+
+
+def loosely(name):
+    """A name without what two spellings of it differ by."""
+    return " ".join(re.split(r"[\s_-]+", name.casefold().strip()))
+
+
+def names_of(names, most=10):
+    """Names of classes as text, each on one line."""
+    return ", ".join(map(plain, names[:most])) + f" and {len(names) - most} more" * (len(names) > most)

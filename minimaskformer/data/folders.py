@@ -1,18 +1,17 @@
 """Folders as people have them, one reader for each: COCO files, and label images of instances."""
+from dataclasses import replace
+
 from ..system.distributed import say_once
 from .combine import Joined
 from .readers.coco_instance import CocoInstance
 from .readers.coco_panoptic import CocoPanoptic
-from .readers.instances import InstanceFolder
-from .your_own import contents, instance_json
+from .recognise.patterns import FolderLayout
+from .your_own import instance_json, label_files
 
 
-def instances(folder, split):
-    """A folder with images/SPLIT/ and labels/SPLIT/ of one thing class."""
-    if not (folder / "images" / split).is_dir():
-        raise FileNotFoundError(f"no folder {folder / 'images' / split}: {folder} holds {contents(folder)}; expected "
-                                f"images/{split}/ and labels/{split}/ (data/README.md, \"Your own\", shows the tree)")
-    return InstanceFolder(folder / "images" / split, folder / "labels" / split)
+def instances(folder, split, layout=FolderLayout()):  # noqa: B008 frozen
+    """A folder of pictures and label files of one thing class: images/SPLIT/ and labels/SPLIT/, or as for `own`."""
+    return label_files(folder, split, replace(layout, kind="instances"))
 
 
 def coco_panoptic(folder, split):

@@ -1,11 +1,11 @@
 """Image files in, tensors out: any picture as RGB uint8, any label file as integers.
 
-Pictures are taken as stored: an EXIF orientation is *not* applied. COCO and the other data sets annotate the stored
-pixels, so turning the image would part it from its labels.
+Pictures of a data set are taken as stored: an EXIF orientation is *not* applied. COCO and the other data sets annotate
+the stored pixels, so turning the image would part it from its labels. A picture to predict has no labels: it is turned.
 """
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from unicodedata import normalize
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageOps
 
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow raises for bad files
+REDUCED = 254  # the TIFF tag NewSubfileType
 if "MINIMASKFORMER_MAX_PIXELS" in os.environ:  # Pillow warns from its limit on, and refuses twice as many
     Image.MAX_IMAGE_PIXELS = int(os.environ["MINIMASKFORMER_MAX_PIXELS"]) // 2
 
@@ -26,16 +27,57 @@ def read_image(path):
 
 
 def open_image(path):
-    """A file as a loaded Pillow image; FileNotFoundError or ValueError say which file is missing or broken."""
+    """A file as a loaded Pillow image; FileNotFoundError or ValueError say which file is missing or broken.
+
+    A file of several pages or frames is refused: which of them is meant?
+    """
+    return open_pages(path, several=False)[0]
+
+
+def open_pages(path, several=True):
+    """The pages or frames of a file as loaded Pillow images, nearly always one; `open_image` wants just one."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such image file: {path}")
     try:
         with Image.open(path) as picture:
-            picture.load()
-            return picture
+            numbers, pages = page_numbers(picture), []
+            for number in numbers if several else numbers[:1]:
+                if len(numbers) > 1:
+                    picture.seek(number)
+                picture.load()
+                pages.append(picture.copy() if len(numbers) > 1 else picture)
     except BROKEN as error:
         raise unreadable(path, error) from error
+    if not several:
+        check_one_page(numbers, path)
+    return pages
+
+
+def page_numbers(picture):
+    """Which frames of an open Pillow file are pages of their own.
+
+    A TIFF's smaller copies of a page do not count, nor what a phone puts behind the picture in a JPEG (format MPO).
+    """
+    if picture.format == "MPO" or not getattr(picture, "is_animated", False):
+        return [0]
+    every = range(picture.n_frames)
+    copies = [number for number in every if is_smaller_copy(picture, number)]
+    picture.seek(0)
+    return [number for number in every if number not in copies or 0 in copies]
+
+
+def is_smaller_copy(picture, number):
+    """Whether a TIFF says of a page that it is another one at reduced resolution."""
+    picture.seek(number)
+    return picture.format == "TIFF" and bool(picture.tag_v2.get(REDUCED, 0) & 1)
+
+
+def check_one_page(numbers, path):
+    """ValueError unless a file has one page."""
+    if len(numbers) > 1:
+        raise ValueError(f"{path} holds {len(numbers)} pages or frames, and a picture or a label file has one: save "
+                         "each that you mean as a file of its own")
 
 
 def unreadable(path, error):
@@ -76,6 +118,18 @@ def rgb_array(picture, where="image"):
     return np.array(picture.convert("RGB"))  # [H, W, 3]
 
 
+def upright_array(picture, where="the picture"):
+    """`rgb_array` of a Pillow image turned upright by its EXIF orientation: a picture to predict, as a viewer shows it.
+
+    Raises ValueError for a file that turns out to be truncated, and for pixels `rgb_array` does not take.
+    """
+    try:
+        picture = ImageOps.exif_transpose(picture)
+    except BROKEN as error:
+        raise ValueError(f"{where} can not be read ({error}): is the file truncated?") from error
+    return rgb_array(picture, where)
+
+
 def safe_name(file_name):
     """A relative file name without its suffix, as one word that is a good file name everywhere."""
     return re.sub(r"[^\w.-]", "_", re.sub(r"\.\w+$", "", normalize("NFC", str(file_name))))
@@ -95,11 +149,20 @@ def item_names(file_names):
 
 
 def stored_file(folder, name):
-    """folder / name, in the forms of Unicode that the disk has: there é may be e and an accent, and not in the JSON."""
+    """folder / name, in the forms of Unicode that the disk has: there é may be e and an accent, and not in the JSON.
+
+    Raises ValueError for a name that leads out of the folder: absolute, with .. in it, or by a link.
+    """
     place = Path(folder)
+    if Path(name).is_absolute() or PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts:
+        raise ValueError(f"the file name {str(name)!r} leads out of the folder {folder}: a name in an annotation file "
+                         "is relative to the folder of its images, without ..")
     for part in [name] if name.isascii() else Path(name).parts:
         forms = dict.fromkeys((part, normalize("NFC", part), normalize("NFD", part)))
         place = next((place / form for form in forms if len(forms) > 1 and (place / form).exists()), place / part)
+    if not place.resolve().is_relative_to(Path(folder).resolve()):
+        raise ValueError(f"{place} is a link that leads out of the folder {folder}, to {place.resolve()}: put the file "
+                         "itself there, or make the folder of the images the link")
     return place
 
 
@@ -117,7 +180,6 @@ def check_same_size(shapes, name):
 
 def open_picture(path):
     """A picture file as RGB PIL image, upright as a viewer shows it; a clear error for anything else."""
-    from ..data.images import open_image, rgb_array
     if Path(path).is_dir():
         raise ValueError(f"{path} is a folder: name the pictures in it, for example {path}/*.jpg")
-    return Image.fromarray(rgb_array(ImageOps.exif_transpose(open_image(path)), path))
+    return Image.fromarray(upright_array(open_image(path), path))

@@ -1,46 +1,75 @@
-"""Your own data set: a folder that is looked at to see what it holds."""
+"""Your own data set: a folder that is looked at to see what it holds, and read as the tool that wrote it meant it."""
 from collections import Counter
 from pathlib import Path
 
-from .readers.class_files import find_class_file, read_class_file
-from .readers.coco_instance import CocoInstance
-from .readers.label_maps import IMAGE_SUFFIXES, LABEL_SUFFIXES, by_stem, pair_stems
-from .readers.semantic import SemanticFolder
+from ..system.distributed import say_once
+from ..system.text import plain
+from .recognise.patterns import FolderLayout
+from .recognise.pictures import label_patterns, label_pictures
+from .recognise.splits import NO_VAL, WORDS, NoSplit, choose
+from .recognise.tools import coco_of_all, coco_of_split, labelme, masks, yolo
 
-FORMS = """images/SPLIT/ and labels/SPLIT/ (label PNGs: semantic), with instances/SPLIT/ beside them (PNGs that number
-  the instances: panoptic), or a COCO instance JSON: SPLIT.json, instances_SPLIT*.json (also in annotations/) or
-  SPLIT/_annotations.coco.json"""
-BACKGROUND = "background"
+FORMS = """images/SPLIT/ and labels/SPLIT/ (label pictures: semantic), with instances/SPLIT/ beside them (pictures that
+  number the instances: panoptic); a COCO instance JSON: SPLIT.json, instances_SPLIT*.json (also in annotations/),
+  SPLIT/_annotations.coco.json, or one for all; LabelMe JSONs; YOLO text files with a data.yaml; colours with a
+  labelmap.txt or class_dict.csv; labels called NAME_mask.png; a folder of masks for each picture"""
 
 
-def own(folder, split):
-    """Open a split of your own data set, in one of the FORMS; classes.txt or classes.json in the folder names classes.
 
-    Without such a file the classes are the values found in the labels of *all* splits, so that train and val agree.
-    With a JSON, pixels in no mask are a stuff class "background", so that PQ and mIoU mean something.
+def own(folder, split, layout=FolderLayout()):  # noqa: B008 frozen
+    """Open a split of your own data set, in one of the FORMS or as `layout` says; one line says what was recognised.
+
+    Without a file that names classes they are the values (or labels) found in *all* splits, so that these agree.
+    Objects from polygons or mask files lie on a stuff class "background", so that PQ and mIoU mean something.
     Raises FileNotFoundError with what was looked for, ValueError if the folder holds two forms at once.
     """
     folder = Path(folder)
+    dataset = None if layout.images else named_coco(folder, split, layout)
+    return dataset or open_found(folder, split, layout, RECOGNISERS, FORMS)
+
+
+def named_coco(folder, split, layout):
+    """The data set of a COCO JSON that is called after its split; None without any."""
     json_file, labels_dir = instance_json(folder, split), folder / "labels" / split
     if json_file and labels_dir.is_dir():
         raise ValueError(f"{folder} holds both {json_file} and {labels_dir}: which is it? Move one away, or open the "
                          f"JSON with coco_instance:{folder}")
-    if json_file:
-        return CocoInstance(json_file, background=BACKGROUND)
-    if not labels_dir.is_dir():
-        jsons = [path for place in (folder, folder / "annotations") for path in sorted(place.glob("*.json"))]
-        hint = f", and one that parts a JSON, such as {jsons[0]}, in train and val" if jsons else ""
+    if json_file and layout.val_share is None:
+        return coco_of_split(json_file, folder)
+    found = {part: path for part in WORDS if (path := instance_json(folder, part))}
+    if not found or labels_dir.is_dir():
+        return None
+    told = f"{folder}, COCO JSON: there are {', '.join(map(str, found.values()))}"
+    if layout.val_share is None:
+        raise NoSplit(f"no split {split!r}, {told}{NO_VAL * (set(found) == {'train'})}")
+    if set(found) != {"train"}:
+        raise ValueError(f"--val-share {layout.val_share}, {told}: leave it out")
+    return open_found(folder, split, layout, (lambda *_: coco_of_all(folder, layout, found["train"]),), FORMS)
+
+
+def label_files(folder, split, layout):
+    """The same for label pictures and mask files alone."""
+    return open_found(Path(folder), split, layout, (masks, label_pictures), "images/SPLIT/ and labels/SPLIT/")
+
+
+def open_found(folder, split, layout, recognisers, forms):
+    """The data set of the first of several functions that recognises a folder, or of the patterns that are given."""
+    recognisers = (label_patterns,) if layout.images else recognisers
+    found = next(filter(None, (recognise(folder, layout) for recognise in recognisers)), None)
+    if found is None:
         raise FileNotFoundError(f"no split {split!r} in {folder}, which holds {contents(folder)}; looked for\n  "
-                                f"{FORMS}.\ndata/README.md, \"Your own\", has a script that makes this tree{hint}")
-    instances_dir = folder / "instances" / split if (folder / "instances").is_dir() else None
-    class_file = find_class_file(folder)
-    if class_file:
-        classes, void = read_class_file(class_file)
-    else:
-        everything = [item for part in sorted((folder / "labels").iterdir()) if part.is_dir()
-                      for item in label_items(folder, part.name, instances_dir is not None)]
-        classes, void = SemanticFolder.from_files(everything).classes, None
-    return SemanticFolder(folder / "images" / split, labels_dir, classes, void, instances_dir)
+                                f"{forms}.\nOr say how the folder lies: --images 'PLACE/*.jpg' --labels "
+                                "'PLACE/{stem}_mask.png' (data/README.md, \"Your own\")")
+    try:
+        items, told = choose(found.parts, split, layout.val_share, found.name)
+    except (ValueError, NoSplit) as error:
+        raise type(error)(f"{folder}, {found.what}: {error}") from error
+    dataset = found.open(items)
+    say_once(plain(f"{folder}: {found.what}; {told}"))
+    return dataset
+
+
+RECOGNISERS = (yolo, labelme, masks, label_pictures, coco_of_all)
 
 
 def contents(folder):
@@ -49,17 +78,6 @@ def contents(folder):
     kinds = Counter(path.suffix.lower() or "no suffix" for path in folder.iterdir() if path.is_file())
     told = folders[:8] + ["..."] * (len(folders) > 8) + [f"{n} {kind}" for kind, n in kinds.most_common(4)]
     return ", ".join(told) or "nothing"
-
-
-def label_items(folder, split, with_instances):
-    """(image, label file[, instance file]) of a split."""
-    images = by_stem(folder / "images" / split, IMAGE_SUFFIXES)
-    labels = by_stem(folder / "labels" / split, LABEL_SUFFIXES)
-    columns = [images, labels]
-    if with_instances:
-        columns.append(by_stem(folder / "instances" / split, LABEL_SUFFIXES))
-        pair_stems(images, columns[2], "instance file")
-    return [tuple(column[stem] for column in columns) for stem in pair_stems(images, labels)]
 
 
 def instance_json(folder, split):
@@ -72,7 +90,12 @@ def instance_json(folder, split):
                                  f"the split in full, such as {files[0].stem.removeprefix('instances_')!r}")
             if files:
                 return files[0]
-    for part in {"val": ("val", "valid")}.get(split, (split,)):
+        for path in sorted(place.glob("*.json")):  # CVAT's subsets: instances_Train.json, instances_Validation.json
+            if path.stem.removeprefix("instances_").lower() in WORDS.get(split, ()):
+                return path
+    for part in WORDS.get(split, (split,)):
         if (folder / part / "_annotations.coco.json").is_file():
             return folder / part / "_annotations.coco.json"
     return None
+
+

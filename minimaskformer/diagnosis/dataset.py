@@ -13,8 +13,12 @@ from unicodedata import combining, east_asian_width
 import numpy as np
 from PIL import Image
 
-from ..data.checks import even_indices, map_threads
+from ..data.checks import even_indices, files_of, map_threads
+from ..data.faults import reasons as faults
+from ..data.faults import void_hint
 from ..data.readers.label_maps import looks_lossy
+from ..data.tally import Content, content_of, map_content, tally
+from ..system.text import plain
 
 DRAWN = 200  # how many scenes of a data set without files are looked at, unless a limit says otherwise
 CELL = 16  # pixels of one cell of the mask logits, 4 x 4: a smaller segment has less than one
@@ -34,6 +38,7 @@ class Look:
     void: int = 0  # pixels that are not valid
     reasons: list = field(default_factory=list)  # what looks wrong
     error: str = ""  # why it can not be used
+    content: Content = None  # what the labels hold
 
 
 def look(dataset, index):
@@ -41,6 +46,8 @@ def look(dataset, index):
     result = Look(index, file_of(dataset, index))
     try:
         image, target = dataset[index]
+        result.content = (content_of(dataset, index) if hasattr(dataset, "read_map") else
+                          map_content(target["segment_map"], target["segments_info"]))
     except (ValueError, OSError) as error:
         result.error = str(error)
         return result
@@ -70,9 +77,11 @@ def reasons(dataset, index, image, target, result):
     tiny = sum(0 < s["area"] < CELL for s in target["segments_info"] if not s.get("iscrowd", 0))
     if tiny:
         found.append(f"segments below {CELL} pixels")
-    if hasattr(dataset, "without_pixel") and dataset.without_pixel(index):
+    if result.content.empty:
         found.append("annotations that enclose no pixel: outside the image, or those of another size?")
-    if looks_lossy(target["segment_map"].numpy()):
+    if result.content.misfits:
+        found.append("annotations whose \"bbox\" does not fit their mask: which of the two is wrong?")
+    if result.content.lossy or looks_lossy(target["segment_map"].numpy()):
         found.append("labels full of single pixels: once saved as JPEG, or resized with interpolation?")
     if int(image.min()) == int(image.max()):
         found.append("the image is one flat colour")
@@ -140,8 +149,17 @@ def data_report(looks, dataset, title):
     lines = [f"{title}: {len(looks)} of {len(dataset)} pictures looked at", ""]
     if good:
         lines += [*class_table(good, dataset.classes), "", *sizes(good), *amounts(good), ""]
-    lines += [*suspects(looks)]
+    lines += suspects(looks, signs(good, dataset))
     return "\n".join(lines) + "\n"
+
+
+def signs(looks, dataset):
+    """What looks wrong with the data set as a whole, one sentence each: what `train` would not begin with, first."""
+    if not looks:
+        return []
+    counted = tally(dataset.classes, len(looks), ((found.content, found.file) for found in looks))
+    source = files_of(dataset)
+    return faults(counted, source) or void_hint(counted, source)
 
 
 def class_table(looks, classes):
@@ -150,13 +168,13 @@ def class_table(looks, classes):
     images = Counter(k for found in looks for k in found.segments)
     total = max(1, sum(pixels.values()))
     rows = [("class", "label", "name", "kind", "pictures", "segments", "pixels")]
-    rows += [(str(k), str(classes.ids[k]), name, "thing" if classes.isthing[k] else "stuff", str(images[k]),
+    rows += [(str(k), str(classes.ids[k]), plain(name), "thing" if classes.isthing[k] else "stuff", str(images[k]),
               str(segments[k]), f"{100 * pixels[k] / total:.2f} %" if images[k] else "never")
              for k, name in enumerate(classes.names)]
     widest = [max(width(row[i]) for row in rows) for i in range(7)]
     lines = ["  ".join(cell + space if i in (2, 3) else space + cell for i, (cell, w) in enumerate(zip(row, widest))
                        for space in [" " * (w - width(cell))]) for row in rows]
-    never = [name for k, name in enumerate(classes.names) if not images[k]]
+    never = [plain(name) for k, name in enumerate(classes.names) if not images[k]]
     if never:
         lines.append(f"{len(never)} of {len(classes)} classes never occur: {', '.join(never[:12])}"
                      + " ..." * (len(never) > 12))
@@ -185,16 +203,16 @@ def amounts(looks):
     worst = max(looks, key=lambda found: found.void / math.prod(found.size))
     most = max(looks, key=lambda found: sum(found.segments.values()))
     count = [sum(found.segments.values()) for found in looks]
-    lines = [f"void: {100 * void / area:.2f} % of the pixels, most in {worst.file} "
+    lines = [f"void: {100 * void / area:.2f} % of the pixels, most in {plain(worst.file)} "
              f"({100 * worst.void / math.prod(worst.size):.0f} %)" if void else "void: none",
-             f"segments in a picture: {np.mean(count):.1f} on average, {max(count)} at most ({most.file}); a model "
-             f"needs more queries than that",
+             f"segments in a picture: {np.mean(count):.1f} on average, {max(count)} at most ({plain(most.file)}); a "
+             f"model needs more queries than that",
              f"crowds: {sum(found.crowds for found in looks)}, in {sum(found.crowds > 0 for found in looks)} pictures"]
     return lines
 
 
-def suspects(looks):
-    """Files that can not be used and files that look wrong, a few named for each reason."""
+def suspects(looks, whole=()):
+    """Files that can not be used, what looks wrong as a whole, and files that look wrong, a few for each reason."""
     broken = [found for found in looks if found.error]
     lines = [f"can not be used: {len(broken)}", *(f"  {found.error}" for found in broken[:4 * FILES_PER_REASON])]
     lines += [f"  ... and {len(broken) - 4 * FILES_PER_REASON} more"] * (len(broken) > 4 * FILES_PER_REASON)
@@ -202,9 +220,11 @@ def suspects(looks):
     for found in looks:
         for reason in found.reasons:
             by_reason[reason].append(found.file)
-    lines.append(f"suspicious: {sum(bool(found.reasons) for found in looks)}")
+    number = sum(bool(found.reasons) for found in looks)
+    lines += [f"suspicious: {number}" + " and the data set as a whole" * bool(whole),
+              *(f"  {text}" for text in whole)]
     for reason, files in sorted(by_reason.items(), key=lambda pair: len(pair[1])):  # the rare ones tell more
-        lines += [f"  {len(files)} x {reason}", *(f"      {file}" for file in files[:FILES_PER_REASON])]
+        lines += [f"  {len(files)} x {reason}", *(f"      {plain(file)}" for file in files[:FILES_PER_REASON])]
         lines += [f"      ... and {len(files) - FILES_PER_REASON} more"] * (len(files) > FILES_PER_REASON)
     return lines
 
@@ -216,7 +236,7 @@ def write_report(looks, dataset, title, folder):
     folder.mkdir(parents=True, exist_ok=True)
     text = data_report(looks, dataset, title)
     (folder / "report.txt").write_text(text, encoding="utf-8")
-    rows = [f"{found.file}\t{found.error or '; '.join(found.reasons)}" for found in looks
+    rows = [f"{plain(found.file)}\t{plain(found.error) or '; '.join(found.reasons)}" for found in looks
             if found.error or found.reasons]
     (folder / "suspicious.txt").write_text("".join(row + "\n" for row in rows), encoding="utf-8")
     good = [found for found in looks if not found.error]

@@ -27,6 +27,7 @@ def measure(model, dataset, images=50):
     quality = {threshold: PanopticQuality(classes) for threshold in SCORE_THRESHOLDS}
     ious = {shift: MeanIoU(K, VOID) for shift in (-1, 0, 1)}  # of the classes as predicted, and moved by one
     scores, counts = [], {"targets": 0, "objects": 0, "kept": 0, "twins": 0}
+    segments = []  # targets of each picture
     low, high, spreads = math.inf, -math.inf, []
     mirror = {"truth": [], "mirrored truth": [], "truth and its mirror image": []}
     void, criterion, focal = VoidCount(K), SetCriterion(K), 0.0
@@ -38,6 +39,7 @@ def measure(model, dataset, images=50):
         is_object = query_class < K
         scores += class_logits.softmax(-1)[:, :-1].amax(-1).tolist()  # of the best class, whether or not it wins
         counts["targets"] += len(target["labels"])
+        segments.append(len(target["labels"]))
         counts["objects"] += int(is_object.sum())
         counts["kept"] += int((is_object & (best > model.config.score_threshold)).sum())
         counts["twins"] += twins(mask_logits[is_object], query_class[is_object])
@@ -57,9 +59,11 @@ def measure(model, dataset, images=50):
         mirror["truth"].append(agreement(label_map, true_map))
         mirror["mirrored truth"].append(agreement(label_map, true_map.flip(-1)))
         mirror["truth and its mirror image"].append(agreement(true_map, true_map.flip(-1)))
+    N = model.config.num_queries
     twin_share = counts.pop("twins") / max(1, counts["objects"])
     found = {str(shift): metric.compute() for shift, metric in ious.items()}
     return {"images": images, **{name + "_per_image": value / images for name, value in counts.items()},
+            "queries": N, "segments_at_most": max(segments), "segments_left_over": sum(max(0, n - N) for n in segments),
             "twin_share": twin_share, "query_spread": sum(spreads) / images,
             "score_histogram": torch.histc(torch.tensor(scores), 10, 0, 1).int().tolist(),
             "mask_logits": [low, high], "focal": focal / max(1, counts["targets"]),

@@ -52,8 +52,21 @@ def sigmoid_twice(rows, evidence, config):
     return None
 
 
+def more_segments_than_queries(rows, evidence, config):
+    """A query finds one segment: what is more than the queries is never learnt and never found."""
+    if evidence and evidence.get("segments_left_over"):
+        return (f"a picture has up to {evidence['segments_at_most']} segments, the model {evidence['queries']} "
+                f"queries; {evidence['segments_left_over']} segments in {evidence['images']} pictures find none")
+    return None
+
+
+def findable(evidence):
+    """Segments an image that queries can find: no more than there are queries."""
+    return min(evidence["targets_per_image"], evidence.get("queries", math.inf))
+
+
 def all_no_object(rows, evidence, config):
-    if evidence and evidence["objects_per_image"] < 0.35 * evidence["targets_per_image"]:
+    if evidence and evidence["objects_per_image"] < 0.35 * findable(evidence):
         return (f"{evidence['objects_per_image']:.1f} queries an image say anything but no-object, for "
                 f"{evidence['targets_per_image']:.1f} segments")
     return None
@@ -61,7 +74,7 @@ def all_no_object(rows, evidence, config):
 
 def no_object_weight_too_high(rows, evidence, config):
     weight = config.get("train", {}).get("no_object_weight", 0.1)
-    if evidence and weight > 0.3 and evidence["objects_per_image"] < evidence["targets_per_image"]:
+    if evidence and weight > 0.3 and evidence["objects_per_image"] < findable(evidence):
         return (f"the weight is {weight:g}; {evidence['objects_per_image']:.1f} queries an image see an object, of "
                 f"{evidence['targets_per_image']:.1f} segments")
     return None
@@ -157,6 +170,8 @@ CAUSES = {
     masks_left_behind: ("masks not moved with the flip", "image and masks must go through the same transform"),
     queries_alike: ("the queries are all alike", "build the model with dropout=0, or train much longer; for small "
                                                  "pictures or objects take a preset that ends in _fine"),
+    more_segments_than_queries: ("more segments than queries", "train with more queries (--queries), or on smaller "
+                                 "crops of the pictures (--size, --scale)"),
     all_no_object: ("nearly everything is predicted as no object", "train longer; is the no-object weight 0.1?"),
     no_object_weight_too_high: ("no-object weight too high", "0.1, as in the paper: most queries see nothing, and at "
                                                              "weight 1 they outvote the few that do"),

@@ -16,10 +16,9 @@ FATE_ROWS = (("kept", ("segment", "merged")), ("removed: score", ("score",)), ("
 def draw_candidates(figure, image, judged, classes, columns=10):
     """Every query that sees an object, one thumbnail each, in rows by what became of it; returns the figure.
 
-    judged: what `sweep.judge_candidates` gives. Coloured and outlined are the pixels a candidate stands for (its
-    segment, or what it had won), pale the rest of its own mask. Above: query, class, score. Below: pixels won / pixels
-    of its mask, and what the truth says. Best 10 inches wide; the height is set to
-    what the rows need.
+    judged: what `studies.thresholds.judge_candidates` gives. Coloured and outlined are the pixels a candidate stands
+    for (its segment, or what it had won), pale the rest of its own mask. Above: query, class, score. Below: pixels
+    won / pixels of its mask, and what the truth says. Best 10 inches wide; the height is set to what the rows need.
     """
     image = as_image(image)
     groups = [(name, [j for j in judged if j.candidate.fate in fates]) for name, fates in FATE_ROWS]
@@ -57,7 +56,7 @@ def draw_candidate(ax, image, judged, classes):
 
 
 def draw_grid(axes, grid, score_thresholds, overlap_thresholds, names=("pq", "sq", "rq"), mark=None):
-    """One heat map per figure of a `sweep.threshold_grid`, in percent; `mark` (score, overlap) gets a frame."""
+    """One heat map per figure of a `threshold_grid` (studies), in percent; `mark` (score, overlap) gets a frame."""
     for ax, name in zip(axes, names):
         values = 100 * np.array([[cell[name] for cell in row] for row in grid])  # [score, overlap]
         picture = ax.imshow(values, cmap="cividis", aspect="auto", origin="lower")

@@ -3,7 +3,6 @@
 Figures are plain matplotlib Figure objects: nothing here knows pyplot, so nothing stays open in a long run.
 """
 import io
-import os
 import re
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 from PIL import Image
 
+from ..system.files import replacing
 from ..system.tensors import to_numpy
 
 SIDE = 768  # small pictures are enlarged to about this before matplotlib shrinks them to the screen: no uneven pixels
@@ -55,12 +55,8 @@ def save_figure(figure, path, dpi=150):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     find_letters(figure.findobj(Text))
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        figure.savefig(part, dpi=dpi, format=path.suffix[1:] or "png", bbox_inches="tight", pad_inches=0.04)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, format=path.suffix[1:] or "png", bbox_inches="tight", pad_inches=0.04)
     return path
 
 

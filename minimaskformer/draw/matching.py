@@ -37,7 +37,7 @@ def draw_matching(figure, image, mask_probs, target, match, classes, max_queries
     shown, wanted = sorted([*pairs, *spare]), sorted(pairs.values())
     colors = instance_colors(labels, classes)
 
-    scene, left, right = columns(figure, len(shown), len(wanted), image.shape)
+    scene, left, right = matching_axes(figure, len(shown), len(wanted), image.shape)
     draw_truth(scene, image, masks, labels, colors, classes)
     for ax, i in zip(left, shown):
         mask, color = nearest(probs[i], image.shape), colors[pairs[i]] if i in pairs else UNMATCHED
@@ -59,7 +59,7 @@ def draw_matching(figure, image, mask_probs, target, match, classes, max_queries
     return figure
 
 
-def columns(figure, n, t, shape):
+def matching_axes(figure, n, t, shape):
     """Axes for the scene, n queries and t targets: thumbnails as large as height and width of the figure allow."""
     if n == 0:
         raise ValueError("draw_matching needs at least one query to show")

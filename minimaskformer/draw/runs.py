@@ -1,15 +1,17 @@
-"""Pictures of training runs side by side: curves against a right run, losses by layer, scores of the queries."""
+"""What a finished run leaves to look at: its curves, and scenes beside their truth."""
 import os
 
 from ..training.log import read_log
 
+from .curves import draw_curves
+from .scenes import contact_sheet
+
 
 def draw_run(model, validation, folder):
     """curves.png and scenes.png of a finished run; curves of those rows of its log that are whole, if there are any."""
-    from .. import draw
     rows = read_log(folder / "log.jsonl")
     if rows:
-        draw_whole(folder / "curves.png", lambda path: draw.draw_curves(rows, path))
+        draw_whole(folder / "curves.png", lambda path: draw_curves(rows, path))
     draw_whole(folder / "scenes.png", lambda path: draw_scenes(model, validation, path))
 
 
@@ -22,10 +24,9 @@ def draw_whole(path, draw_to):
 
 def draw_scenes(model, dataset, path, count=8):
     """Image, truth and panoptic prediction of the first few pictures of a data set."""
-    from .. import draw
     items = []
     for i in range(min(count, len(dataset))):
         image, target = dataset[i]
         truth = target["segment_map"], target["segments_info"]
         items.append((image, truth, model.predict(image, "panoptic", things=dataset.classes.things), dataset.name(i)))
-    draw.contact_sheet(items, dataset.classes, path)
+    contact_sheet(items, dataset.classes, path)

@@ -1,8 +1,8 @@
-"""Every picture the lessons, the README and a training run show.
+"""Pictures of scenes and answers: panoptic, semantic and instance maps, single masks, contact sheets.
 
 Each draw_* function takes a matplotlib Axes (or None for a new figure of its own), draws into it and returns it.
 Pictures are tensors [3, H, W], arrays [H, W, 3] or PIL images; maps and masks are tensors or arrays.
-Colours come from palette.py, outlines and stripes from canvas.py, the placing of names from labels.py.
+Colours come from palette.py, outlines and stripes from canvas.py, the placing of names from names.py.
 """
 import numpy as np
 import torch

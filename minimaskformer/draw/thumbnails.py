@@ -122,7 +122,7 @@ def class_names(segments, classes):
 
 
 def thinned(image, target):
-    """Image and target with every n-th row and column only, so that the longer side is at most SIDE."""
+    """Image and target with every n-th row and column only, so that the longer side is at most PICTURE_SIDE."""
     step = -(-max(image.shape[1:]) // PICTURE_SIDE)
     thin = {name: target[name][..., ::step, ::step] for name in ("masks", "valid", "segment_map")}
     return image[:, ::step, ::step], {**target, **thin}

@@ -58,7 +58,8 @@ def _change(change):
         with taking_turns(target.with_suffix(".lock")):
             entries = change(load())
             # written beside and moved over, so that a full disk never leaves half a file
-            with tempfile.NamedTemporaryFile("w", dir=target.parent, suffix=".tmp", delete=False, encoding="utf-8") as f:
+            with tempfile.NamedTemporaryFile("w", dir=target.parent, suffix=".tmp", delete=False,
+                                             encoding="utf-8") as f:
                 temporary = f.name
                 json.dump(entries, f, indent=1, sort_keys=True)
             os.replace(temporary, target)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..config import MaskFormerConfig
-from ..model import MaskFormer
+from ..model import MaskFormer, Pixels
 from ..predict import bilinear, resize_short_side, to_input_size, to_tensor
 from ..targets import VOID, check_labels, on_one_canvas
 
@@ -28,21 +28,16 @@ class PixelOutput(NamedTuple):
     aux: tuple = ()
 
 
-class PerPixelBaseline(nn.Module):
+class PerPixelBaseline(Pixels):
     """Backbone, FPN and a 1x1 convolution: no transformer decoder, no queries, no masks."""
 
     def __init__(self, config: MaskFormerConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         parts = MaskFormer(replace(config, num_queries=1, decoder_layers=1))  # its decoder is thrown away
         self.backbone, self.pixel_decoder = parts.backbone, parts.pixel_decoder
         self.classifier = nn.Conv2d(config.mask_dim, config.num_classes, 1)
         nn.init.kaiming_normal_(self.classifier.weight, mode="fan_out", nonlinearity="relu")  # as in the reference
         nn.init.zeros_(self.classifier.bias)
-        self.register_buffer("pixel_mean", parts.pixel_mean, persistent=False)
-        self.register_buffer("pixel_std", parts.pixel_std, persistent=False)
-
-    pad, normalize, positions = MaskFormer.pad, MaskFormer.normalize, MaskFormer.positions  # the same preparation
 
     def forward(self, images, sizes=None):
         """Normalised float images [B, 3, H, W] (see `MaskFormer.forward`) to a `PixelOutput` [B, K, H/4, W/4]."""

@@ -4,9 +4,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from ..model import MAPS
-from ..pixel_decoder import resize_mask
-
 
 class DecoderInput(NamedTuple):
     """What the decoder is given, and what its answers will be compared with."""
@@ -25,15 +22,10 @@ class Reading(NamedTuple):
 @torch.no_grad()
 def decoder_input(model, images, sizes=None):
     """A MaskFormer's work before its transformer decoder; images and sizes as in `MaskFormer.forward`."""
-    images, image_mask = model.pad(images, sizes)
-    features = model.backbone(images)  # res2 ... res5
-    pixel_embeddings, pyramid, encoded = model.pixel_decoder(features, image_mask)
-    memory = model.input_proj(dict(zip(MAPS, (*features, *pyramid, encoded)))[model.config.memory])  # [B, D, h, w]
-    if model.config.pixel_positions:
-        pixel_embeddings = pixel_embeddings + model.positions(image_mask, pixel_embeddings)
-    if model.config.memory_positions:
-        memory = memory + model.positions(image_mask, memory)
-    return DecoderInput(memory, resize_mask(image_mask, memory), pixel_embeddings)
+    memory, image_mask, pixel_embeddings = model.encode(images, sizes)
+    if image_mask is None:
+        image_mask = torch.ones_like(memory[:, 0], dtype=torch.bool)  # [B, h, w]
+    return DecoderInput(memory, image_mask, pixel_embeddings)
 
 
 @torch.no_grad()

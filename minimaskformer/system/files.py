@@ -59,9 +59,8 @@ def without_nan(results):
 
 def write_text(path, text):
     """Write a text file so that an interruption leaves the old one or the new one, never half."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def check_writable(folder):

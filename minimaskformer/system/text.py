@@ -1,23 +1,39 @@
-"""Text that others wrote: names to print, JSON to read, and file names that must stay in their folder."""
+"""Text that others wrote: names to print or to put on a page, JSON to read, and file names that must stay inside."""
+import html
 import json
 import math
 import os
 import re
+import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 LONGEST = 200  # characters of a name
 MAY_BE_INFINITE = re.compile(r"[eE]\+?\d{3}|\d{300}")  # only such a text is parsed number by number: that is slow
+UNSEEN = ("Cc", "Cf", "Zl", "Zp", "Cs")  # Unicode's categories of what steers a terminal, or the direction of a line
+JOINERS = "\u200c\u200d"  # parts of words, in Persian and Hindi among others
+
+
+def plain(text, keep=JOINERS):
+    """A name on one line: line breaks, escape codes and marks that turn text around are written out, as in \\n."""
+    return "".join(c if c in keep or unicodedata.category(c) not in UNSEEN
+                   else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def markdown(text):
+    """A name in a cell of a Markdown table, which may become a page: no | ends the cell, no <tag> is a tag."""
+    return html.escape(plain(text), quote=False).replace("|", r"\|")
 
 
 def printable(text, lines=False):
-    """A text as it may be shown in a terminal: control characters are spelt out, long texts are cut.
+    """A text as it may be shown in a terminal: like `plain`, and long texts are cut.
 
     Escape codes could recolour the screen or rewrite what stands above, a newline could fake a line of ours. lines:
     newlines and tabs are ours and stay, and the text may be long.
     """
-    kept = "\n\t" if lines else ""
-    shown = "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in str(text))
-    return shown if lines or len(shown) <= LONGEST else shown[:LONGEST - 3] + "..."
+    if lines:
+        return plain(text, JOINERS + "\n\t")
+    shown = plain(text)
+    return shown if len(shown) <= LONGEST else shown[:LONGEST - 3] + "..."
 
 
 def parse_json(text, where, finite=True):

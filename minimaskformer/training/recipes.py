@@ -29,6 +29,8 @@ class TrainConfig:
     clip: float = option(1.0, "largest gradient norm of the whole model [0.01]")
     no_object_weight: float = option(0.1, "weight of unmatched queries in the class loss [0.1]")
     mask_stride: int = option(2, "mask losses on every s-th row and column, 1 is all [1]")
+    mask_points: int = option(0, "mask losses and matching at this many points of each mask, most of them uncertain "
+                              "(Mask2Former); needs mask_stride 1; 0 is off [0]")
     size: int = option(128, "images are cropped to size x size [512]")
     scale: tuple[float, float] = option((1.0, 1.0), "short side of an image before the crop, in sizes [0.5 2]")
     color: bool = option(False, "vary brightness, contrast, saturation and hue [yes]")
@@ -50,7 +52,7 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is a whole number from 1 on, got {getattr(self, name)}")
         for name in ("learning_rate", "backbone_multiplier", "weight_decay", "warmup", "clip", "no_object_weight",
-                     "workers", "evaluate_every"):
+                     "mask_points", "workers", "evaluate_every"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is a number from 0 on, got {getattr(self, name)}")
         if not abs(self.seed) <= 2**40:
@@ -68,6 +70,9 @@ class TrainConfig:
         if self.mask_stride > self.size // 4:
             raise ValueError(f"mask_stride {self.mask_stride} leaves nothing of masks of {self.size // 4} x "
                              f"{self.size // 4}, which views of {self.size} have")
+        if self.mask_points and self.mask_stride > 1:
+            raise ValueError(f"mask_points {self.mask_points} and mask_stride {self.mask_stride} are two ways to look "
+                             f"at fewer pixels: set mask_stride to 1, or mask_points to 0")
         for name, known in (("amp", PRECISIONS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")

@@ -11,10 +11,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from ..data.combine import match_classes, names_of
 from ..data.transforms import TrainingViews, collate
 from ..evaluation import deciding_figure, evaluate, summary
 from ..losses import SetCriterion
 from ..system.distributed import mean_over_processes, rank, world_size
+from ..system.files import write_text
 from ..weights.checkpoint import save_checkpoint
 from .batches import BatchOrder, MicroBatches
 from .log import RunLog, Speed, writer_class
@@ -33,6 +35,7 @@ from .resume import (
 from .stopping import leave_signals_to_the_loop
 
 COARSEST = 32  # pixels that are one cell of the coarsest map, res5
+BOTH = "the validation data set", "the training data set"
 SMALLEST_SCALE = 1.0  # an fp16 gradient that overflows even at this loss scale is no overflow but a fault
 
 
@@ -51,7 +54,7 @@ class Run:
                              f"{config.accumulate} equal micro-batches each: choose a multiple of "
                              f"{config.accumulate * world_size()}")
         self.criterion = SetCriterion(model.config.num_classes, no_object_weight=config.no_object_weight,
-                                      mask_stride=config.mask_stride)
+                                      mask_stride=config.mask_stride, mask_points=config.mask_points)
         self.optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, config.beta2), fused=True)
         self.precision = torch.autocast(self.device.type, torch.float16 if config.amp == "fp16" else torch.bfloat16,
                                         enabled=config.amp != "off")
@@ -79,7 +82,7 @@ class Run:
             save_state(self.folder, self.parts, self.progress, self.facts)  # so that a run can always be resumed
         if rank() == 0:
             settings = {"model": self.facts["model"], "train": asdict(self.config)}
-            (self.folder / "config.json").write_text(json.dumps(settings, indent=1))
+            write_text(self.folder / "config.json", json.dumps(settings, indent=1))
 
     @property
     def step(self):
@@ -158,6 +161,7 @@ class Run:
 
     def evaluate(self, validation, log, progress):
         """Evaluate, log the figures, and keep the weights if they are the best so far (process 0 decides)."""
+        validation = match_classes(validation, self.views.classes, *BOTH)  # by name, as check_data has seen
         results = evaluate(self.model, validation, self.config.evaluate_images, progress=progress)
         log.write(self.stamped(summary(results) if results else {}))
         if results and self.config.evaluate_every:
@@ -203,13 +207,16 @@ def check_data(model, dataset, validation):
             continue
         if len(data) == 0:
             raise ValueError(f"the {name} data set is empty")
-        if len(data.classes) != model.config.num_classes:
-            raise ValueError(f"the {name} data set has {len(data.classes)} classes, the model "
-                             f"{model.config.num_classes}")
-    if validation is not None and validation.classes.names != dataset.classes.names:
-        pairs = list(enumerate(zip(dataset.classes.names, validation.classes.names)))
-        differ = [f"class {k} is {a!r} in training, {b!r} in validation" for k, (a, b) in pairs if a != b]
-        raise ValueError(f"training and validation data have different class tables: {'; '.join(differ[:5])}")
+    if len(dataset.classes) != model.config.num_classes:
+        raise ValueError(f"the training data set has {len(dataset.classes)} classes, the model "
+                         f"{model.config.num_classes}")
+    if validation is not None:
+        matched = match_classes(validation, dataset.classes, *BOTH).classes
+        kinds = zip(matched.names, matched.isthing, dataset.classes.isthing)
+        differ = [name for name, a, b in kinds if a != b]
+        if differ:
+            raise ValueError(f"{names_of(differ)}: thing in one of training and validation data, stuff in the other. "
+                             f"Do both have files that number the instances?")
 
 
 def check_folder(folder, resume):

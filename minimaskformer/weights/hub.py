@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 
 from ..swin import SWINS
+from ..system.distributed import say_once
 from ..system.text import parse_json, printable
 from . import zoo
+from .hub_pictures import FILE, picture_settings
 from .renaming import renamed, shifted
 
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -115,7 +117,9 @@ def convert_hub(tensors):
 def read_config(folder, tensors):
     """The configuration for converted tensors: shapes from the tensors, heads and class names from config.json.
 
-    FileNotFoundError without a config.json; ValueError if it asks for another model or other arithmetic than ours.
+    Mean, std and size of pictures are those of preprocessor_config.json, if there is one; what of it cannot be done
+    here is said. FileNotFoundError without a config.json; ValueError if it asks for another model or
+    other arithmetic than ours.
     """
     path = Path(folder) / "config.json"
     if not path.is_file():
@@ -141,7 +145,10 @@ def read_config(folder, tensors):
     class_names = tuple(str(names[key]) for key in sorted(names, key=int))
     if len(class_names) != config.num_classes or class_names[0] == "LABEL_0":
         class_names = ()
-    return replace(config, class_names=class_names,
+    pictures, undone = picture_settings(folder)
+    if undone:
+        say_once(f"note: {Path(folder) / FILE} asks for what this library does in another way: {'; '.join(undone)}")
+    return replace(config, class_names=class_names, **pictures,
                    num_heads=decoder.get("decoder_attention_heads", config.num_heads),
                    dropout=decoder.get("dropout", config.dropout),
                    stochastic_depth=backbone.get("drop_path_rate", config.stochastic_depth))

@@ -1,6 +1,8 @@
 """The command line, as a user types it, on small data of every kind."""
 import json
 import multiprocessing
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -150,6 +152,48 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(trained, tmp_path, cap
     assert "several pictures are called photo" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+WITHOUT_TORCH = """
+import contextlib, io, json, sys
+from minimaskformer.commands.cli import main
+for arguments in json.load(sys.stdin):
+    text, error, status = io.StringIO(), io.StringIO(), None
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(error):
+        try:
+            status = main(arguments)
+        except SystemExit as end:
+            status = end.code
+    heavy = sorted({"torch", "torchvision", "numpy", "matplotlib"} & set(sys.modules))
+    print(json.dumps([status, text.getvalue(), error.getvalue(), heavy]))
+"""
+OPENS_AT_ONCE = [  # arguments, exit status, what is said
+    ([], 0, "COMMAND"), (["--help"], 0, "COMMAND"), (["--version"], 0, "minimaskformer 0."), (["train", "--help"], 0, "--steps"),
+    (["dance"], 2, "'predict'"), (["--dance"], 2, "COMMAND"), (["train", "--dance"], 2, "--dance"), (["evaluate"], 2, "checkpoint"),
+    (["predict", "m", "i", "--task", "depth"], 2, "'panoptic'"), (["train", "--steps", "x"], 2, "--steps: expected a whole number, got 'x'"),
+    (["train", "--batch-size", "2.5"], 2, "--batch-size: expected a whole number, got '2.5'"),
+    (["train", "--learning-rate", "1,5"], 2, "--learning-rate: expected a number, got '1,5'"),
+    (["train", "--scale", "1", "b"], 2, "--scale: expected a number, got 'b'"), (["train", "--amp", "fp8"], 2, "'bf16'"),
+    (["train", "--queries", "0"], 2, "--queries: expected a whole number from 1 on, got '0'"),
+    (["evaluate", "mini", "--limit", "all"], 2, "--limit: expected a whole number, got 'all'"),
+    (["scenes", "--count", "-1"], 2, "--count: expected a whole number from 1 on, got '-1'")]
+
+
+def test_help_and_wrong_options_come_without_torch():
+    run = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], input=json.dumps([case[0] for case in OPENS_AT_ONCE]),
+                         capture_output=True, text=True, check=True)
+    answers = [json.loads(line) for line in run.stdout.splitlines()]
+    assert len(answers) == len(OPENS_AT_ONCE)
+    for (arguments, status, words), (ended, text, error, heavy) in zip(OPENS_AT_ONCE, answers):
+        assert (ended, heavy) == (status, []), arguments
+        assert words in (error if status else text), arguments
+        assert not status or (error.count("\n") == 1 and "--help" in error and not text), arguments
+
+
+def test_the_commands_are_listed_without_arguments():
+    run = subprocess.run([sys.executable, "-m", "minimaskformer"], capture_output=True, text=True)
+    assert run.returncode == 0 and not run.stderr
+    assert all(f"    {name} " in run.stdout for name in cli.COMMANDS)
+
+
 def test_unknown_command_and_task_list_what_is_known(capsys):
     for arguments, known in ((["dance"], "predict"), (["predict", "m", "i", "--task", "depth"], "panoptic")):
         with pytest.raises(SystemExit):
@@ -268,7 +312,7 @@ def test_too_little_gpu_memory_has_a_remedy(monkeypatch, capsys):
 def test_counts_are_at_least_one(option, capsys):
     with pytest.raises(SystemExit):
         cli.main(["train", *option])
-    assert "a whole number from 1 on" in capsys.readouterr().err
+    assert "expected a whole number from 1 on, got" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option, words", [

@@ -180,4 +180,4 @@ def test_reading_a_run(tmp_path):
 
 def test_every_cause_can_be_named():
     names = [name for name, _ in CAUSES.values()]
-    assert len(set(names)) == len(names) == 12
+    assert len(set(names)) == len(names) == 13

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from minimaskformer.draw import runs as runplot
+from minimaskformer.draw import curves
 from minimaskformer.draw.canvas import new_figure
 
 
@@ -15,7 +15,7 @@ def log(n=12, scale=1.0, evaluated=True):
 
 def test_gallery_draws_weighted_terms_over_the_right_run():
     figure = Figure(layout="compressed")
-    axes = runplot.draw_gallery(figure, {"one": log(), "two": log(scale=2.0, evaluated=False), "three": log()}, log(), columns=2)
+    axes = curves.draw_gallery(figure, {"one": log(), "two": log(scale=2.0, evaluated=False), "three": log()}, log(), columns=2)
     assert [ax.get_title() for ax in axes] == ["one\nPQ 39, mIoU 55", "two\nnot evaluated", "three\nPQ 39, mIoU 55"]
     lines = {line.get_label(): line.get_ydata() for line in axes[1].lines if not line.get_label().startswith("_")}
     assert set(lines) == {"class", "20 focal", "dice"} and len(axes[1].lines) == 6
@@ -25,21 +25,21 @@ def test_gallery_draws_weighted_terms_over_the_right_run():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["class", "20 focal", "dice"]
     for runs, message in (({}, "at least one run"), ({"x": [{"step": 1}]}, "no term 'class'")):
         with pytest.raises(ValueError, match=message):
-            runplot.draw_gallery(Figure(), runs, log())
+            curves.draw_gallery(Figure(), runs, log())
 
 
 def test_layers_are_totals():
-    ax = runplot.draw_layers(new_figure()[1], log(60))
+    ax = curves.draw_layers(new_figure()[1], log(60))
     assert [line.get_label() for line in ax.lines] == ["layer 0", "last layer"]
     assert ax.lines[0].get_ydata()[-1] > ax.lines[1].get_ydata()[-1]
     assert ax.lines[1].get_ydata()[30] == pytest.approx((2 + 0.8 + 0.9) / 31, rel=0.01)
     with pytest.raises(ValueError, match="no auxiliary losses"):
-        runplot.draw_layers(new_figure()[1], [{"step": 1, "class": 1.0}])
+        curves.draw_layers(new_figure()[1], [{"step": 1, "class": 1.0}])
 
 
 def test_scores_are_shares():
-    ax = runplot.draw_scores(new_figure()[1], [5, 0, 0, 0, 0, 0, 0, 0, 0, 15])
+    ax = curves.draw_scores(new_figure()[1], [5, 0, 0, 0, 0, 0, 0, 0, 0, 15])
     heights = [bar.get_height() for bar in ax.patches]
     assert heights[0] == 0.25 and heights[9] == 0.75 and sum(heights) == 1
     with pytest.raises(ValueError, match="ten counts"):
-        runplot.draw_scores(new_figure()[1], [1, 2])
+        curves.draw_scores(new_figure()[1], [1, 2])

@@ -2,19 +2,13 @@
 import numpy as np
 import pytest
 import torch
-from exercises import banks
+from exercises.banks import *  # noqa: F403
 
 from minimaskformer import Lakeland, general_inference
 from minimaskformer.exercises import core
 from minimaskformer.exercises.lessons import lesson00
 
 BY_ID = {e.id: e for e in lesson00.EXERCISES}
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("MINIMASKFORMER_HOME", str(tmp_path))
-    monkeypatch.delenv("MINIMASKFORMER_STRICT", raising=False)
 
 
 def count_loop(segment_map, segments_info, category):
@@ -89,21 +83,6 @@ WRONG = {
              lambda x, m: query_map_by_zeroing(x, m).T,
              lambda x, m: (x.softmax(0).amax(1)[:, None, None] * m).argmax(0), lambda x, m: x.argmax(-1)],
 }
-ids = pytest.mark.parametrize("exercise_id", sorted(BY_ID))
-
-
-def test_every_exercise_has_both_banks():
-    assert set(RIGHT) == set(WRONG) == set(BY_ID)
-
-
-@ids
-def test_right_solutions_written_differently_pass(exercise_id):
-    banks.all_pass(BY_ID[exercise_id], RIGHT[exercise_id])
-
-
-@ids
-def test_other_wrong_solutions_are_not_accused(exercise_id):
-    banks.none_accused(BY_ID[exercise_id], WRONG[exercise_id])
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -5,21 +5,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from exercises import banks
+from exercises.banks import *  # noqa: F403
 
-from minimaskformer import Lakeland, SetCriterion, hungarian_match
+from minimaskformer import Lakeland, SetCriterion, hungarian_match, matching
 from minimaskformer.exercises import core
 from minimaskformer.exercises.lessons import lesson04
 from minimaskformer.losses import classification_loss, dice_loss, sigmoid_focal_loss
 from minimaskformer.model import Output
 
 BY_ID = {e.id: e for e in lesson04.EXERCISES}
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("MINIMASKFORMER_HOME", str(tmp_path))
-    monkeypatch.delenv("MINIMASKFORMER_STRICT", raising=False)
 
 
 # --- 04.1 -------------------------------------------------------------------------------------------------------------
@@ -105,7 +99,8 @@ def picked_flat(mask_logits, targets, matches):
 
 
 def picked_by_the_library(mask_logits, targets, matches):
-    return SetCriterion(4).matched_masks(mask_logits, targets, matches)[:2]
+    _, image, query, target = matching.flat_match([matches], [len(t["masks"]) for t in targets])
+    return mask_logits[image, query], torch.cat([t["masks"] for t in targets])[target]
 
 
 # --- 04.3, 04.4 -------------------------------------------------------------------------------------------------------
@@ -167,7 +162,8 @@ RIGHT = {
     "04.3": [mask_loss_loop, lambda m, t: torch.cat(m).sum() / max(len(torch.cat([a["labels"] for a in t])), 1),
              lambda m, t: sum(a.sum() for a in m) / SetCriterion.num_masks(t, "cpu"),
              lambda m, t: np.concatenate([a.numpy() for a in m]).sum() / (sum(len(a["labels"]) for a in t) or 1)],
-    "04.4": [total_by_layer, total_by_kind, lambda t, w: torch.tensor([v * w[k.split("_")[0]] for k, v in t.items()]).sum()],
+    "04.4": [total_by_layer, total_by_kind, lambda t, w: torch.tensor([v * w[k.split("_")[0]] for k, v in t.items()]).sum(),
+             lambda t, w: np.float64(sum(float(t[k]) * w[k.partition("_")[0]] for k in sorted(t)))],
     "04.5": [void_loops, void_by_the_library, void_filled, lambda *a: torch.stack(void_loops(*a)),
              lambda x, y, v: void_loops(x.double(), y.double(), v), lambda *a: [f.tolist() for f in void_loops(*a)]],
 }
@@ -187,21 +183,6 @@ WRONG = {
              lambda x, y, v: torch.stack(void_loops(x, y, v)).sum(), lambda x, y, v: (x, y),
              lambda x, y, v: tuple(a * v.mean() for a in void_loops(x, y, v))],
 }
-ids = pytest.mark.parametrize("exercise_id", sorted(BY_ID))
-
-
-def test_every_exercise_has_both_banks():
-    assert set(RIGHT) == set(WRONG) == set(BY_ID)
-
-
-@ids
-def test_right_solutions_written_differently_pass(exercise_id):
-    banks.all_pass(BY_ID[exercise_id], RIGHT[exercise_id])
-
-
-@ids
-def test_other_wrong_solutions_are_not_accused(exercise_id):
-    banks.none_accused(BY_ID[exercise_id], WRONG[exercise_id])
 
 
 # --- the references agree with the library ----------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from exercises import banks
+from exercises.banks import *  # noqa: F403
 from torch import nn
 
 from minimaskformer import load_checkpoint
@@ -15,12 +15,6 @@ from minimaskformer.exercises.lessons import lesson05
 from minimaskformer.pixel_decoder import FPN
 
 BY_ID = {e.id: e for e in lesson05.EXERCISES}
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("MINIMASKFORMER_HOME", str(tmp_path))
-    monkeypatch.delenv("MINIMASKFORMER_STRICT", raising=False)
 
 
 # --- 05.1 -------------------------------------------------------------------------------------------------------------
@@ -271,21 +265,6 @@ WRONG = {
              lambda f, w, e: decoder_unrolled(f, w, lambda y: y, up=bilinear),
              lambda f, w, e: decoder_unrolled(f[::-1], w, e)],
 }
-ids = pytest.mark.parametrize("exercise_id", sorted(BY_ID))
-
-
-def test_every_exercise_has_both_banks():
-    assert set(RIGHT) == set(WRONG) == set(BY_ID)
-
-
-@ids
-def test_right_solutions_written_differently_pass(exercise_id):
-    banks.all_pass(BY_ID[exercise_id], RIGHT[exercise_id])
-
-
-@ids
-def test_other_wrong_solutions_are_not_accused(exercise_id):
-    banks.none_accused(BY_ID[exercise_id], WRONG[exercise_id])
 
 
 # --- the references agree with the library ----------------------------------------------------------------------------

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from exercises import banks
+from exercises.banks import *  # noqa: F403
 
 from minimaskformer import inference
 from minimaskformer.exercises import core
@@ -14,13 +14,6 @@ from minimaskformer.exercises.lessons.lesson08_pixels import _general, _semantic
 from minimaskformer.exercises.lessons.lesson08_stack import _stack
 
 BY_ID = {e.id: e for e in lesson08.EXERCISES}
-ids = pytest.mark.parametrize("exercise_id", sorted(BY_ID))
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("MINIMASKFORMER_HOME", str(tmp_path))
-    monkeypatch.delenv("MINIMASKFORMER_STRICT", raising=False)
 
 
 # --- right answers, written differently -------------------------------------------------------------------------------
@@ -285,12 +278,6 @@ RIGHT = {
 }
 
 
-@ids
-def test_right_solutions_written_differently_pass(exercise_id):
-    assert len(RIGHT[exercise_id]) >= 4
-    banks.all_pass(BY_ID[exercise_id], RIGHT[exercise_id])
-
-
 # --- wrong answers that are no known mistake, and two mistakes at once ------------------------------------------------
 
 def survive_greedy(scores, probs, t):
@@ -350,12 +337,6 @@ WRONG = {
              lambda x, m, t, k: _stack(x, m, t, k - 1),
              lambda *a: (_stack(*a)[0], _stack(*a)[1], _stack(*a)[2].sqrt()), inference.instance_inference],
 }
-
-
-@ids
-def test_other_wrong_solutions_are_not_accused(exercise_id):
-    assert len(WRONG[exercise_id]) >= 4
-    banks.none_accused(BY_ID[exercise_id], WRONG[exercise_id])
 
 
 # --- the references are the library's rules ---------------------------------------------------------------------------

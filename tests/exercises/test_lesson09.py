@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from exercises import banks
+from exercises.banks import *  # noqa: F403
 from test_metrics import CLASSES, random_labels, random_panoptic
 
 from minimaskformer import metrics
@@ -14,13 +14,6 @@ from minimaskformer.exercises.lessons.lesson09_panoptic import _missed, errors_w
 from minimaskformer.exercises.lessons.lesson09_quality import ap_with, quality_with
 
 BY_ID = {e.id: e for e in lesson09.EXERCISES}
-ids = pytest.mark.parametrize("exercise_id", sorted(BY_ID))
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("MINIMASKFORMER_HOME", str(tmp_path))
-    monkeypatch.delenv("MINIMASKFORMER_STRICT", raising=False)
 
 
 # --- right answers, written differently -------------------------------------------------------------------------------
@@ -347,18 +340,6 @@ WRONG = {
              lambda s, r, n: ap_with(curve=lambda p, recall, right, n: (p * right).sum() / n)(s, r, max(1, int(r.sum()))),
              lambda s, r, n: ap_with(best=lambda p: p)(s, r, max(1, int(r.sum()))), lambda s, r, n: 0.5, lambda s, r, n: torch.tensor([ap_loops(s, r, n)] * 2)],
 }
-
-
-@ids
-def test_right_solutions_pass(exercise_id):
-    assert len(RIGHT[exercise_id]) >= 4
-    banks.all_pass(BY_ID[exercise_id], RIGHT[exercise_id])
-
-
-@ids
-def test_unknown_mistakes_are_not_accused(exercise_id):
-    assert len(WRONG[exercise_id]) >= 4
-    banks.none_accused(BY_ID[exercise_id], WRONG[exercise_id])
 
 
 # --- the exercises are the library ------------------------------------------------------------------------------------

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exercises.banks import all_pass, none_accused
+from exercises.banks import *  # noqa: F403
 
-from minimaskformer.exercises import core
 from minimaskformer.exercises.lessons.lesson10 import ANSWERS, learning_rate, which_mistake
 from minimaskformer.exercises.lessons.lesson10_signs import best_shift, objects_per_image
 from minimaskformer.training.optim import set_learning_rate
@@ -130,18 +129,6 @@ WRONG = {
              lambda c: by_score(c, lambda iou: iou.max()), lambda c: -by_score(c, lambda iou: iou.mean()),
              lambda c: max((-1, 1), key=lambda s: best_shift(c) == s)],
 }
-
-
-@pytest.mark.parametrize("number", RIGHT)
-def test_right_solutions_pass(number):
-    assert len(RIGHT[number]) >= 4
-    all_pass(core.find(number), RIGHT[number])
-
-
-@pytest.mark.parametrize("number", WRONG)
-def test_other_wrong_solutions_are_not_accused(number):
-    assert len(WRONG[number]) >= 4
-    none_accused(core.find(number), WRONG[number])
 
 
 def test_the_learning_rate_is_the_librarys():

@@ -1,9 +1,8 @@
 """Lesson 12's exercises: right solutions written differently, and wrong ones that are no known mistake."""
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
-from exercises.banks import all_pass, none_accused
+from exercises.banks import *  # noqa: F403
 from torch import nn
 
 from minimaskformer.exercises import core
@@ -128,18 +127,6 @@ WRONG = {
              lambda g, m: torch.cat([x.flatten() for x in g]),
              lambda g, m: tuple(x * (m / x.square().sum()).clamp(max=1) for x in g)],
 }
-
-
-@pytest.mark.parametrize("number", RIGHT)
-def test_right_solutions_pass(number):
-    assert len(RIGHT[number]) >= 4
-    all_pass(core.find(number), RIGHT[number])
-
-
-@pytest.mark.parametrize("number", WRONG)
-def test_other_wrong_solutions_are_not_accused(number):
-    assert len(WRONG[number]) >= 4
-    none_accused(core.find(number), WRONG[number])
 
 
 def test_clip_is_torchs():

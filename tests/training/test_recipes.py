@@ -49,6 +49,8 @@ def test_the_rule_for_other_batch_sizes():
     (dict(beta2=1.0), "beta2 is at least 0 and below 1"),
     (dict(scale=(2.0, 0.5)), "the smaller first"),
     (dict(category_limit=0.0), "category_limit is a share"),
+    (dict(mask_points=-1), "mask_points is a number from 0 on, got -1"),
+    (dict(mask_points=100), "mask_points 100 and mask_stride 2 are two ways to look at fewer pixels"),
     (dict(schedule="cosine"), "unknown schedule 'cosine'; known: poly, step, constant"),
 ])
 def test_what_can_not_be_meant(changes, message):

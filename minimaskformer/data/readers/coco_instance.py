@@ -13,11 +13,16 @@ from ...system.text import check_inside, check_links, printable
 from ..checks import stop_at_bad
 from ..classes import ClassTable
 from ..images import check_same_size, item_names, read_image, stored_file
+from ..tally import Content
+from .boxes import box_of_mask, box_of_polygons, compare_boxes, number
 from .coco_json import category_names, image_size, images_by_id, not_twice, read_json, whole
+from .mask_files import read_mask
+from .objects import flatten_objects, objects_target, stacked, union
 from .run_length import check_code
 
 KIND = "COCO instance JSON"
 FARTHEST = 1e6  # pixels
+CROWDS = ("ignore", "objects")
 FIRST = 20  # images that are looked for to find their folder
 
 
@@ -31,19 +36,40 @@ class CocoInstance(Dataset):
     are 0 there. PQ takes 0 for void and does not count what is predicted there: judge by mask AP.
     background: a name, such as "background": then these pixels are a segment of an extra stuff class of that name,
     the last one, and PQ and mIoU count them.
+    instances: every annotation whole and as COCO counts it, for mask AP: crowds too, and those without a pixel.
+    crowds: "ignore" believes what the file says of a crowd; "objects" takes every annotation as one object, for files
+    of tools that write "iscrowd": 1 for each mask drawn with a brush (CVAT).
 
     image_dir is found by itself: beside the JSON or its folder, as val2017/, images/val2017/, images/ or the JSON's own
     folder. Images without annotations are kept, also if none has any: they show what no object looks like. Pixels are
     taken as stored (no EXIF rotation). Raises FileNotFoundError and ValueError that name file, image and annotation.
     """
 
-    def __init__(self, json_file, image_dir=None, background=None):
-        self.json_file = Path(json_file)
-        content = read_json(self.json_file, KIND, may_be_empty=("annotations",))
-        self.classes, index_of = read_categories(content["categories"], background, self.json_file)
-        self.background = background
-        self.entries = read_instance_entries(content, index_of, self.json_file)
-        self.image_dir = find_images(image_dir, self.json_file, self.entries)
+    def __init__(self, json_file, image_dir=None, background=None, crowds="ignore"):
+        if crowds not in CROWDS:
+            raise ValueError(f"crowds is one of {', '.join(CROWDS)}, got {crowds!r}")
+        content = read_json(Path(json_file), KIND, may_be_empty=("annotations",))
+        self.open_content(content, Path(json_file), image_dir, background, crowds)
+
+    @classmethod
+    def from_content(cls, content, source, image_dir=None, background=None):
+        """The same data set from the content of such a JSON, made of files of another form or picked from one.
+
+        source: the file or folder that errors name. An image may have "label_files", those that were read for it; a
+        segmentation may be a Path: a mask file with one object, read by `mask_files.read_mask` when it is needed.
+        """
+        dataset = cls.__new__(cls)
+        dataset.open_content(content, Path(source), image_dir, background)
+        return dataset
+
+    def open_content(self, content, source, image_dir, background, crowds="ignore"):
+        """Set up: the class table, the entries, where the pictures are."""
+        self.json_file, self.background, self.crowds = source, background, crowds
+        self.classes, index_of = read_categories(content["categories"], background, source)
+        self.entries = read_instance_entries(content, index_of, source)
+        for entry, image in zip(self.entries, content["images"]):
+            entry["label_files"] = tuple(image.get("label_files") or (source,))
+        self.image_dir = find_images(image_dir, source, self.entries)
 
     def __len__(self):
         return len(self.entries)
@@ -53,24 +79,42 @@ class CocoInstance(Dataset):
         return self.entries[index]["name"]
 
     def files(self, index):
-        """The image file and the label files (here the one JSON) of an item."""
+        """The image file and the label files (the one JSON, if nothing else is known) of an item."""
         picture = stored_file(self.image_dir, self.entries[index]["image"])
-        return check_links(picture, self.image_dir, self.json_file.parent), (self.json_file,)
+        return check_links(picture, self.image_dir, self.json_file.parent), self.entries[index]["label_files"]
 
     def decoded(self, index):
-        """All annotations of an item: a list of (annotation id, class index, iscrowd, mask bool [H, W])."""
+        """All annotations of an item: a list of (annotation, mask bool [H, W]); whether it is a crowd is decided here.
+        """
         entry = self.entries[index]
-        return [(a["id"], a["category"], a["iscrowd"],
+        return [(a | {"iscrowd": a["iscrowd"] * (self.crowds == "ignore")},
                  decode_mask(a["segmentation"], *entry["size"], where(self.json_file, a["id"], entry["image"])))
                 for a in entry["annotations"]]
 
     def objects(self, index):
         """The annotations of an item that enclose a pixel: a list of (class index, iscrowd, mask bool [H, W])."""
-        return [(category, iscrowd, mask) for _, category, iscrowd, mask in self.decoded(index) if mask.any()]
+        return with_pixels(self.decoded(index))
 
     def without_pixel(self, index):
         """Ids of the annotations of an item that enclose no pixel: too thin, or outside it. `inspect` says so."""
-        return [number for number, _, _, mask in self.decoded(index) if not mask.any()]
+        return [a["id"] for a, mask in self.decoded(index) if not mask.any()]
+
+    def content(self, index):
+        """What the labels hold, for the tally of a data set: also what the map does not show."""
+        size, decoded = self.entries[index]["size"], self.decoded(index)
+        content, covered = Content(size), union([mask for _, mask in decoded], size)
+        boxes = []
+        for a, mask in decoded:
+            of_class = content.empty if not mask.any() else content.crowds if a["iscrowd"] else content.targets
+            of_class[a["category"]] += 1
+            polygons = isinstance(a["segmentation"], list)
+            boxes.append((a, box_of_polygons(a["segmentation"]) if polygons else box_of_mask(mask)))
+        content.boxes, content.misfits, content.scales = compare_boxes(boxes, size)
+        content.void = int((union([m for a, m in decoded if a["iscrowd"]], size)
+                            & ~union([m for a, m in decoded if not a["iscrowd"]], size)).sum())
+        if self.background and not covered.all():
+            content.targets[len(self.classes) - 1] += 1
+        return content
 
     def read_map(self, index):
         """(segment_map, segments_info) of an item, the masks painted into one map; without its image."""
@@ -78,37 +122,31 @@ class CocoInstance(Dataset):
 
     def flatten(self, objects, size):
         """Paint masks into a map: crowds first, then large before small. Ids count from 1 in the file's order."""
-        segment_map = np.zeros(size, dtype=np.int32)
-        for i in sorted(range(len(objects)), key=lambda i: (not objects[i][1], -objects[i][2].sum())):
-            segment_map[objects[i][2]] = i + 1
-        rows = [(i + 1, category, True, iscrowd) for i, (category, iscrowd, _) in enumerate(objects)]
-        if self.background:
-            rows.append((len(objects) + 1, len(self.classes) - 1, False, 0))
-            segment_map[segment_map == 0] = len(objects) + 1
-        areas = np.bincount(segment_map.ravel(), minlength=len(objects) + 2)
-        info = [{"id": i, "category_id": category, "isthing": isthing, "iscrowd": iscrowd, "area": int(areas[i])}
-                for i, category, isthing, iscrowd in rows if areas[i]]
-        return torch.from_numpy(segment_map), info
+        return flatten_objects(objects, size, len(self.classes) - 1 if self.background else None)
 
     def __getitem__(self, index):
-        picture, (json_file,) = self.files(index)
-        size, objects = self.entries[index]["size"], self.objects(index)
+        picture, (label_file, *_) = self.files(index)
+        size, decoded = self.entries[index]["size"], self.decoded(index)
         image = read_image(picture)  # [3, H, W]
-        check_same_size({str(picture): image.shape[1:], f"the JSON {json_file}": size}, self.name(index))
-        segment_map, info = self.flatten(objects, size)
-        covered, crowd = union([mask for *_, mask in objects], size), union([m for _, c, m in objects if c], size)
-        single = [(category, mask) for category, iscrowd, mask in objects if not iscrowd]
-        if self.background and not covered.all():
-            single.append((len(self.classes) - 1, ~covered))
-        masks = np.stack([mask for _, mask in single]) if single else np.zeros((0, *size), dtype=bool)  # [T, H, W]
-        return image, {"labels": torch.tensor([category for category, _ in single], dtype=torch.int64),
-                       "masks": torch.from_numpy(masks), "valid": torch.from_numpy(~crowd | masks.any(axis=0)),
-                       "segment_map": segment_map, "segments_info": info}
+        told = f"the JSON {label_file}" if label_file.suffix == ".json" else f"its labels {label_file}"
+        check_same_size({str(picture): image.shape[1:], told: size}, self.name(index))
+        target = objects_target(with_pixels(decoded), size, len(self.classes) - 1 if self.background else None)
+        return image, target | {"instances": whole_instances(decoded, size)}
 
 
-def union(masks, size):
-    """The pixels that are in any of the masks, bool [H, W]."""
-    return np.any([np.zeros(size, dtype=bool), *masks], axis=0)
+def with_pixels(decoded):
+    """(class index, iscrowd, mask) of the annotations that enclose a pixel."""
+    return [(a["category"], a["iscrowd"], mask) for a, mask in decoded if mask.any()]
+
+
+def whole_instances(decoded, size):
+    """The truth that COCO measures mask AP against: every annotation with its own mask and the area that the file says.
+    """
+    return {"masks": torch.from_numpy(stacked([mask for _, mask in decoded], size)),  # bool [A, H, W]
+            "labels": torch.tensor([a["category"] for a, _ in decoded], dtype=torch.int64),
+            "iscrowd": torch.tensor([bool(a["iscrowd"]) for a, _ in decoded], dtype=torch.bool),
+            "areas": torch.tensor([mask.sum() if a["area"] is None else a["area"] for a, mask in decoded],
+                                  dtype=torch.float64)}
 
 
 def where(path, annotation, image):
@@ -119,6 +157,8 @@ def where(path, annotation, image):
 def decode_mask(segmentation, height, width, place):
     """A COCO segmentation as bool [H, W]: polygons, or a run-length code, compressed (text) or not (a list)."""
     from pycocotools import mask as rle
+    if isinstance(segmentation, Path):  # a JSON holds no such thing
+        return read_mask(segmentation, (height, width))
     if isinstance(segmentation, dict):
         if segmentation.get("size") != [height, width]:
             raise ValueError(f"{place}: its run-length code is for {printable(segmentation.get('size'))}, the image is "
@@ -180,6 +220,7 @@ def read_instance_entries(content, index_of, path):
             try:
                 entry["annotations"].append({"id": a.get("id"), "category": index_of[a["category_id"]],
                                              "iscrowd": whole(a, "iscrowd", place) if a.get("iscrowd") else 0,
+                                             "area": number(a.get("area")), "bbox": a.get("bbox"),
                                              "segmentation": checked_segmentation(a, entry["size"], place)})
             except ValueError as error:
                 bad.append(str(error))
@@ -200,6 +241,8 @@ def checked_segmentation(annotation, size, place):
     Polygons of one or two points enclose nothing and are left out (pycocotools would take two points for a box).
     """
     segmentation = annotation.get("segmentation")
+    if isinstance(segmentation, Path):
+        return segmentation
     if not segmentation:
         raise ValueError(f"{place} has no \"segmentation\": is it only a box?")
     if isinstance(segmentation, dict):

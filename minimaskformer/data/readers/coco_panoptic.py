@@ -4,7 +4,7 @@ A pixel's segment id is R + 256 G + 65536 B, and 0 is void. The JSON lists `imag
 `annotations`: per image the PNG's name and its `segments_info` (id, category_id, iscrowd, area, bbox).
 """
 import json
-import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from ...system.files import write_text
 from ...system.text import check_inside, check_links, printable
 from ...targets import check_segments, panoptic_to_target
 from ..classes import ClassTable
@@ -175,11 +176,13 @@ def find_folder(given, json_file, folders, what, argument):
                             f"Put them into one of these (in Python: {argument}=...)")
 
 
-def write_panoptic(folder, items, classes, split, names=None, image_format="png", overwrite=False):
+def write_panoptic(folder, items, classes, split, names=None, image_format="png", overwrite=False,
+                   pictures=None):
     """Write (image, target) items as a COCO panoptic data set that `CocoPanoptic` reads back; returns the JSON's path.
 
     items: an iterable, for example a data set. names: the items' file names without suffix, by default 000000000001,
-    000000000002, ... image_format: "png" (exact) or "jpg" (small). Writes images/SPLIT/, panoptic/SPLIT/ and, last and
+    000000000002, ... image_format: "png" (exact) or "jpg" (small). pictures: the items' picture
+    files, to be copied as they are in place of being written anew. Writes images/SPLIT/, panoptic/SPLIT/ and, last and
     in one step, panoptic_SPLIT.json, so an interrupted run leaves no JSON. Segments without pixels are left out.
     Raises FileExistsError if the JSON is there already (unless `overwrite`), and ValueError for bad items or names.
     """
@@ -204,20 +207,21 @@ def write_panoptic(folder, items, classes, split, names=None, image_format="png"
         if tuple(image.shape[1:]) != tuple(target["segment_map"].shape):
             raise ValueError(f"item {number} ({name}): image {tuple(image.shape)} and segment map "
                              f"{tuple(target['segment_map'].shape)} differ in size")
-        rgb = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())  # [H, W, 3]
-        rgb.save(images_dir / f"{name}.{image_format}", **({"quality": 95} if image_format == "jpg" else {}))
+        file_name = f"{name}{pictures[number].suffix if pictures else '.' + image_format}"
+        if pictures:
+            shutil.copyfile(pictures[number], images_dir / file_name)
+        else:
+            rgb = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())  # [H, W, 3]
+            rgb.save(images_dir / file_name, **({"quality": 95} if image_format == "jpg" else {}))
         Image.fromarray(encode_ids(target["segment_map"])).save(png_dir / f"{name}.png")
-        images.append({"id": number + 1, "file_name": f"{name}.{image_format}",
+        images.append({"id": number + 1, "file_name": file_name,
                        "height": image.shape[1], "width": image.shape[2]})
         annotations.append({"image_id": number + 1, "file_name": f"{name}.png", "segments_info": segments})
     if not images:
         raise ValueError(f"no items to write to {folder}")
     categories = [{"id": i, "name": name, "isthing": int(isthing), "supercategory": "thing" if isthing else "stuff"}
                   for i, name, isthing in zip(classes.ids, classes.names, classes.isthing)]
-    half = json_file.with_suffix(".json.half")
-    half.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}),
-                    encoding="utf-8")
-    os.replace(half, json_file)
+    write_text(json_file, json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return json_file
 
 

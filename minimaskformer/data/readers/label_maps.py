@@ -8,8 +8,10 @@ from unicodedata import normalize
 
 import numpy as np
 
+from ...system.text import plain
 from ..classes import ClassTable
 from ..images import open_image
+from .class_numbers import spread_hint
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")  # lossless ones
@@ -18,12 +20,21 @@ LOSSY = " Labels saved as JPEG are changed by the saving and can not be used."
 VOID_VALUES = (255, 65535)  # what 8-bit and 16-bit label files write where nobody knows the class
 
 
-def read_labels(path):
+def read_labels(path, palettes=None):
     """A label file as int32 [H, W]: one channel of 8 or 16 bits, or palette indices.
 
-    Raises ValueError for coloured pictures, floating point and negative numbers.
+    palettes: a `Palettes` that what this file's palette says is held against. Raises ValueError for coloured pictures,
+    floating point and negative numbers, and for files of several pages.
     """
     picture = open_image(path)
+    labels = label_array(picture, path)  # [H, W]
+    if palettes is not None and picture.mode == "P":
+        palettes.check(labels, picture.getpalette(), path)
+    return labels
+
+
+def label_array(picture, path):
+    """A Pillow image as int32 [H, W]; see `read_labels`."""
     if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
         raise ValueError(f"{path} has Pillow mode {picture.mode}, but a label file has one channel of 8 or 16 bits "
                          f"that holds numbers{what_it_may_be(picture)}")
@@ -123,7 +134,8 @@ def label_segments(labels, classes, void=VOID_VALUES, instances=None, where="lab
         told = ", ".join(f"{v} ({n} pixel{'' if n == 1 else 's'})" for v, n in bad[:10])
         told += f" and {len(bad) - 10} more" * (len(bad) > 10)
         raise ValueError(f"{where} holds the labels {told}, which are neither in the class table (label values "
-                         f"{spans(classes.ids)}) nor void ({spans(void)}){lossy_hint(labels)}")
+                         f"{spans(classes.ids)}) nor void ({spans(void)})"
+                         f"{lossy_hint(labels) or spread_hint(values.tolist())}")
     lookup = np.zeros(int(values[-1]) + 1, dtype=np.int32)  # file value -> class index + 1; void stays 0
     for k, value in enumerate(classes.ids):
         if value < len(lookup):
@@ -176,17 +188,32 @@ def isolated_share(labels):
     return float(alone.mean())
 
 
-def looks_lossy(labels):
-    """Whether a label map looks as if it had been saved as JPEG, or resized with interpolation."""
-    return len(count_values(labels)[0]) >= 8 and isolated_share(labels) > 0.005
+def ramp_share(labels):
+    """Of the pixels where a row or a column goes on to another value, the share in the midst of a rise or a fall.
+
+    Interpolation makes ramps of what were steps: 0 0 1 1 becomes 0 64 191 255. In labels they are rare, because the
+    pixel between two classes would have to be of a third one, whose number lies between theirs.
+    """
+    ramps = changes = 0
+    for lines in (labels, labels.T):
+        steps = np.sign(np.diff(lines.astype(np.int64), axis=1))  # [H, W - 1]
+        ramps += int((steps[:, 1:] * steps[:, :-1] > 0).sum())
+        changes += int((steps[:, 1:] != 0).sum())
+    return ramps / max(1, changes)
+
+
+def looks_lossy(labels, values=8):
+    """Whether a label map of so many values or more looks once saved as JPEG, or resized with interpolation."""
+    return len(count_values(labels)[0]) >= values and (isolated_share(labels) > 0.005 or ramp_share(labels) > 0.25)
+
+
+LOSSY_HINT = ("Many single pixels have values of their own: was the file once saved as JPEG, or resized with "
+              "interpolation? Go back to the original")
 
 
 def lossy_hint(labels):
     """A hint for an error message, empty where the labels do not look lossy."""
-    if not looks_lossy(labels):
-        return ""
-    return (". Many single pixels have values of their own: was the file once saved as JPEG, or resized with "
-            "interpolation? Go back to the original")
+    return f". {LOSSY_HINT}" if looks_lossy(labels) else ""
 
 
 def spans(values):
@@ -207,7 +234,7 @@ def remap_table(classes: ClassTable, void=()):
         end = k
         while end + 1 < len(classes) and classes.ids[end + 1] == classes.ids[end] + 1:
             end += 1
-        names = classes.names[k] if k == end else f"{classes.names[k]} ... {classes.names[end]}"
+        names = plain(classes.names[k]) + f" ... {plain(classes.names[end])}" * (k != end)
         many = k != end
         rows.append((f"{classes.ids[k]} ... {classes.ids[end]}" if many else f"{classes.ids[k]}",
                      f"{k} ... {end}" if many else f"{k}", names))

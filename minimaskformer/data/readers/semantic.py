@@ -13,14 +13,20 @@ from ...targets import panoptic_to_target
 from ..checks import map_threads, stop_at_bad
 from ..classes import ClassTable
 from ..images import check_same_size, item_names, read_image
+from ..tally import map_content
+from .class_numbers import Palettes, check_values
+from .instances import connected_parts, number_content, read_instances
 from .label_maps import (
     IMAGE_SUFFIXES,
     LABEL_SUFFIXES,
+    LOSSY_HINT,
     VOID_VALUES,
     by_stem,
     count_values,
     label_segments,
+    looks_lossy,
     pair_stems,
+    ramp_share,
     read_labels,
     remap_table,
 )
@@ -32,7 +38,8 @@ class SemanticFolder(Dataset):
     classes: a ClassTable whose ids are the values in the label files, or a list of names for the values 0, 1, 2 ...,
     or None: the values found in the labels, named "label 7". void: values where nothing is known; by default 255 and
     65535, where these are no class. instances_dir: files that number the instances (0 is none); then every instance of
-    a thing class is a segment, and pixels of a thing without a number are a crowd. Without instances every class is
+    a thing class is a segment, and pixels of a thing without a number are a crowd. connected: these files are black and
+    white masks, and each connected part of a class is an instance. Without instances every class is
     stuff: a semantic label does not say where one sheep ends and the next begins.
 
     Label files have one channel of 8 or 16 bits (more than 255 classes are fine) or palette indices. Pixels are taken
@@ -40,30 +47,34 @@ class SemanticFolder(Dataset):
     coloured labels, values outside the table, sizes that differ. All name the file.
     """
 
-    def __init__(self, images_dir, labels_dir, classes=None, void=None, instances_dir=None):
+    def __init__(self, images_dir, labels_dir, classes=None, void=None, instances_dir=None,
+                 connected=False):
+        self.connected = connected
         images, labels = by_stem(images_dir, IMAGE_SUFFIXES), by_stem(labels_dir, LABEL_SUFFIXES)
         columns, stems = [images, labels], pair_stems(images, labels)
         if instances_dir is not None:
             columns.append(by_stem(instances_dir, LABEL_SUFFIXES))
             pair_stems(images, columns[2], "instance file")
-        items = [tuple(column[stem] for column in columns) for stem in stems]
+        items, self.read = [tuple(column[stem] for column in columns) for stem in stems], (None, None)
         self.open_items(items, classes, void, panoptic=instances_dir is not None)
 
     @classmethod
-    def from_files(cls, items, classes=None, void=None, decode=None, names=None):
+    def from_files(cls, items, classes=None, void=None, decode=None, names=None, read=(None, None)):
         """The same data set from a list of (image, label file) or (image, label file, instance file).
 
         decode: a function from the numbers of a label file to (labels, instances), where one file holds both.
-        names: what to call the items, by default the images' names without suffix.
+        names: what to call the items, by default the images' names without suffix. read: functions from a path to
+        int [H, W] that read label files and instance files, where they do not hold numbers.
         """
         dataset = cls.__new__(cls)
+        dataset.connected, dataset.read = False, read
         dataset.open_items([tuple(item) for item in items], classes, void, decode, names,
                            panoptic=decode is not None or any(len(item) > 2 for item in items))
         return dataset
 
     def open_items(self, items, classes, void, decode=None, names=None, panoptic=False):
         """Set up: the files, the class table and what is void."""
-        self.items, self.decode = items, decode
+        self.items, self.decode, self.palettes = items, decode, Palettes()
         self.names = names or item_names([item[0].name for item in items])
         if classes is not None and not isinstance(classes, ClassTable):
             names = tuple(str(name) for name in classes)
@@ -91,16 +102,32 @@ class SemanticFolder(Dataset):
     def numbers(self, index):
         """(labels, instances or None) of an item, int32 [H, W] with the values in the files."""
         label_files = self.items[index][1:]
-        maps = [read_labels(path) for path in label_files]
+        read_classes, read_numbers = self.read
+        maps = [read_classes(label_files[0]) if read_classes else
+                read_labels(label_files[0], None if self.decode else self.palettes)]
+        maps += [read_numbers(path) if read_numbers else read_instances(path)[0] for path in label_files[1:]]
         if len(maps) == 2:
             check_same_size(dict(zip(map(str, label_files), (m.shape for m in maps))), self.name(index))
-        return self.decode(maps[0]) if self.decode else (maps[0], maps[1] if len(maps) > 1 else None)
+        if self.decode:
+            return self.decode(maps[0])
+        instances = maps[1] if len(maps) > 1 else None
+        return maps[0], connected_parts(instances) if self.connected and instances is not None else instances
 
     def read_map(self, index):
         """(segment_map, segments_info) of an item: its label files read and checked, without its image."""
         labels, instances = self.numbers(index)
         segment_map, info = label_segments(labels, self.classes, self.void, instances, str(self.items[index][1]))
         return torch.from_numpy(segment_map), info
+
+    def content(self, index):
+        """What the labels hold, for the tally of a data set."""
+        labels, instances = self.numbers(index)
+        segment_map, info = label_segments(labels, self.classes, self.void, instances, str(self.items[index][1]))
+        more = {"values": frozenset(count_values(labels)[0].tolist()), "lossy": looks_lossy(labels)}
+        if instances is not None:
+            things = [value for value, isthing in zip(self.classes.ids, self.classes.isthing) if isthing]
+            more |= number_content(instances * np.isin(labels, things))
+        return map_content(segment_map, info, **more)
 
     def __getitem__(self, index):
         image_file, (label_file, *_) = self.files(index)
@@ -122,24 +149,28 @@ class SemanticFolder(Dataset):
         things, every = set(), set()
         found = map_threads(self.values_of, range(len(self)))
         stop_at_bad([values for values in found if isinstance(values, str)], len(self))
-        for values, numbered in found:
+        for values, numbered, _ in found:
             every |= values
             things |= numbered - set(void)
+        folder = self.items[0][1].parent
         seen = every - set(void)
         if not seen:
-            raise ValueError(f"the labels of {self.items[0][1].parent} are void everywhere ({void}): nothing to learn")
-        if len(seen) == 1 and 255 in every & set(void):
-            raise ValueError(f"the labels of {self.items[0][1].parent} hold {min(seen)} and 255 and nothing else. 255 "
-                             "is void, unless you say otherwise: if it is your object (a black and white mask), write "
-                             "the lines \"0 background\" and \"255 object\" to a classes.txt (in Python: classes=...)")
+            raise ValueError(f"the labels of {folder} are void everywhere ({void}): nothing to learn")
+        check_values(every, void, folder)
+        worst = max(range(len(self)), key=lambda i: found[i][2])
+        if found[worst][2] > 1 or len(every) >= 8 and np.mean([ramps for *_, ramps in found]) > 0.25:
+            raise ValueError(f"the labels of {folder} hold {len(every)} numbers, and look as if they were no class "
+                             f"numbers any more, such as {self.items[worst][1]}. {LOSSY_HINT}, or name the classes in "
+                             f"a classes.txt")
         ids = tuple(sorted(seen))
         return ClassTable(tuple(f"label {v}" for v in ids), tuple(v in things for v in ids), ids)
 
     def values_of(self, index):
-        """The label values of one item, and those among them that have instance numbers: two sets; or what is wrong."""
+        """The label values of one item, those among them that have instance numbers, how interpolated they look (2:
+        without a doubt); or what is wrong."""
         try:
             labels, instances = self.numbers(index)
         except (ValueError, OSError) as error:
             return str(error)
         numbered = set() if instances is None else set(np.unique(labels[instances > 0]).tolist())
-        return set(count_values(labels)[0].tolist()), numbered
+        return set(count_values(labels)[0].tolist()), numbered, 2 if looks_lossy(labels) else ramp_share(labels)

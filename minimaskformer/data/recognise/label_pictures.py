@@ -1,0 +1,59 @@
+"""Pairs of a picture and its label files, opened as what the numbers in them are: classes, instances, or both."""
+from dataclasses import replace
+from functools import partial
+
+from ..readers.coco_content import open_objects, upright_sizes
+from ..readers.colors import color_numbers, read_colors
+from ..readers.instances import InstanceFolder
+from ..readers.label_maps import read_labels
+from ..readers.semantic import SemanticFolder
+
+
+def open_label_pictures(items, every_item, table, layout, folder):
+    """The data set of [(image, [label files], instance file or None)].
+
+    layout.kind: "semantic" (label values are classes), "instances" (they number the objects of one class, or each file
+    has one object) or "panoptic" (there are instance files). Without a table of classes, they are the values that occur
+    in `every_item`, those of all splits, so that the splits agree.
+    """
+    several = next((item for item in items if len(item[1]) != 1), None)
+    if layout.kind == "instances":
+        names = thing_and_background(layout)
+        if several or "*" in (layout.labels or "").replace("**/", "").rpartition("{stem}")[2]:
+            return open_masks([(image, [(names[0], path) for path in labels]) for image, labels, _ in items], names[:1],
+                              folder)
+        return InstanceFolder.from_files([(image, labels[0]) for image, labels, _ in items], *names)
+    if several:
+        raise ValueError(f"{several[0]} has {len(several[1])} label files, such as {several[1][0]}: with one file an "
+                         "object say --kind instances, otherwise name one file a picture")
+    panoptic = layout.kind == "panoptic"
+    if panoptic and not items[0][2]:
+        raise ValueError("--kind panoptic needs files that number the instances: --instances 'instances/{stem}.png'")
+    read = (partial(read_colors, colors=table.colors) if table.colors else read_labels,
+            color_numbers if table.colors else read_labels)
+    rows = [(image, labels[0], *([numbers] if panoptic else ())) for image, labels, numbers in items]
+    classes, void = table.classes, table.void
+    if classes is None:
+        every = [(image, labels[0], *([numbers] if panoptic else ())) for image, labels, numbers in every_item]
+        classes = SemanticFolder.from_files(every, read=read).classes
+    elif panoptic and not classes.things:  # a table that does not say it: all but the background can be counted
+        classes = replace(classes, isthing=tuple(name.lower() != "background" for name in classes.names))
+    return SemanticFolder.from_files(rows, classes, void, read=read)
+
+
+def open_masks(items, names, folder):
+    """The data set of [(image, [(class name, mask file)])]: one file an object."""
+    sizes = upright_sizes([image for image, _ in items])
+    pictures = [(image, size, tuple(path for _, path in masks), [(name, path, path.name) for name, path in masks])
+                for (image, masks), size in zip(items, sizes)]
+    return open_objects(pictures, names, folder)
+
+
+def thing_and_background(layout):
+    """The names of the one class of `instances` and of what is around it, from --classes."""
+    names = [name.strip() for name in (layout.classes or "object").split(",")]
+    if len(names) > 2 or not all(names):
+        raise ValueError(f"--kind instances has one class: --classes NAME or NAME,BACKGROUND, got {layout.classes!r}")
+    return (*names, "background")[:2]
+
+

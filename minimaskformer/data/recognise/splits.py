@@ -1,0 +1,79 @@
+"""Which pictures are for training and which for validation: folders that say so, lists, or a rule that can be repeated.
+
+A rule must give the same answer tomorrow and on another machine, and it must be said: pictures are sorted by name, and
+with `--val-share 0.2` every fifth of them, from the first on, is for validation.
+"""
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+
+WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+SHARE = 0.2
+NO_VAL = ". --val-share 0.2 takes every fifth training picture for validation"
+
+
+class NoSplit(FileNotFoundError):
+    """The data set is there, and has no such split."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was recognised: its name, {split or "": items}, and a function from the items of a split to a data set."""
+    what: str
+    parts: dict
+    open: object
+    name: object = str  # what items are sorted by where nobody has parted them
+
+
+def split_of(word):
+    """The split ("train", "val" or "test") that a folder's or file's name stands for, or None."""
+    return next((split for split, words in WORDS.items() if str(word).lower() in words), None)
+
+
+def choose(parts, split, share=None, name=str):
+    """(the items of a split, a text that says how the items are parted).
+
+    parts: {split: items}, or {"": items} for items that nobody has parted: every n-th in the order of name(item) is
+    then "val", the others are "train". share: that of "val" (0.2, if None). Raises FileNotFoundError for a split
+    that is not there, ValueError for a share where there is nothing to part.
+    """
+    if share is not None and not 0 < share < 1:
+        raise ValueError(f"--val-share is a share of the pictures, above 0 and below 1, got {share}")
+    if share is not None and set(parts) == {"train"}:
+        parts = {"": parts["train"]}
+    if set(parts) == {""}:
+        return choose_by_name(sorted(parts[""], key=name), split, SHARE if share is None else share)
+    told = ", ".join(f"{name} {len(items)}" for name, items in parts.items())
+    if share is not None and "val" in parts:
+        raise ValueError(f"--val-share {share}, but the data has a validation split of its own ({told}): leave it out")
+    if split not in parts:
+        hint = NO_VAL * (set(parts) == {"train"})
+        raise NoSplit(f"no split {split!r}: there are {told}{hint}")
+    return parts[split], f"{told} pictures"
+
+
+def choose_by_name(items, split, share):
+    """`choose` for sorted items that nobody has parted."""
+    if split not in ("train", "val"):
+        raise NoSplit(f"no split {split!r}: nothing parts the {len(items)} pictures in folders or lists, and the rule "
+                      "by name gives train and val")
+    val = [i for i in range(len(items)) if in_val(i, share)]
+    if len(val) in (0, len(items)):
+        raise ValueError(f"{len(items)} pictures cannot be parted in train and val")
+    chosen = set(val) if split == "val" else set(range(len(items))) - set(val)
+    told = f"{len(items)} pictures, parted in the order of their names: {rule(share)} is val ({len(val)} of them)"
+    return [items[i] for i in sorted(chosen)], told
+
+
+def in_val(index, share):
+    """Whether picture `index` of the sorted ones is for validation: shares add up, and each whole number takes one."""
+    share = Fraction(str(share))
+    return ceil((index + 1) * share) > ceil(index * share)
+
+
+def rule(share):
+    """A share as words: every 5th."""
+    step = 1 / Fraction(str(share))
+    if step.denominator > 1:
+        return f"a share of {share}, spread evenly,"
+    return f"every {step}{'th' if step > 3 else ('nd', 'rd')[int(step) - 2]}"

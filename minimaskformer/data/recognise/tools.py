@@ -1,0 +1,112 @@
+"""What annotation tools write, recognised: COCO JSON, YOLO, LabelMe, mask files. None where a folder is not that."""
+from ...system.distributed import say_once
+from ...system.text import plain
+from ..readers.coco_content import BACKGROUND, only, tidied, unused_roots
+from ..readers.coco_instance import KIND, CocoInstance
+from ..readers.coco_json import read_json
+from ..readers.labelme import is_labelme, open_labelme
+from ..readers.mask_files import brush_masks, picture_folders
+from ..readers.yolo import find_yolo, open_yolo, picture_and_labels
+from .label_pictures import open_masks
+from .splits import Found, split_of
+
+MANY = 12  # JSON files from which on they are not looked into to find the one of all pictures
+
+
+def coco_of_split(json_file, folder):
+    """The JSON of a split: a tool's own ways tidied."""
+    content = read_json(json_file, KIND, may_be_empty=("annotations",))
+    roots = root_categories(json_file, folder, content)
+    names = [c["name"] for c in content["categories"] if isinstance(c, dict) and c.get("id") in roots]
+    say_once(plain(f"{json_file}: COCO instance JSON, {len(content['images'])} pictures"
+                   + f"; the unused root category {', '.join(map(repr, names))} is dropped" * bool(names)))
+    return CocoInstance.from_content(tidied(content, roots), json_file, None, BACKGROUND)
+
+
+def root_categories(json_file, folder, content):
+    """Ids of Roboflow's root category, if this is such a JSON."""
+    if json_file.name != "_annotations.coco.json":
+        return set()
+    files = [path for path in sorted(folder.glob(f"*/{json_file.name}")) if path != json_file]
+    try:
+        return unused_roots([content, *(read_json(path, KIND, ("annotations",)) for path in files)])
+    except (KeyError, TypeError, AttributeError):
+        return set()  # CocoInstance says what is wrong with it
+
+
+def coco_of_all(folder, layout, json_file=None):
+    """One COCO JSON of all pictures: CVAT's instances_default.json, Label Studio's result.json, or the given one."""
+    files = [json_file] if json_file else [
+        path for place in (folder / "annotations", folder) for path in sorted(place.glob("*.json"))]
+    files = [path for path in files if path.name.startswith("instances_")] or files
+    if not 0 < len(files) <= MANY:
+        return None
+    jsons, error = [], None
+    for path in files:
+        try:
+            jsons.append((path, read_json(path, KIND, may_be_empty=("annotations",))))
+        except ValueError as problem:
+            error = error or problem
+    if not jsons and files[0].name.startswith("instances_"):
+        raise error  # it is called so, and is not whole
+    if not jsons:
+        return None
+    if len(jsons) > 1:
+        raise ValueError(f"{folder} holds several COCO JSONs, {', '.join(path.name for path, _ in jsons[:5])}, and "
+                         "none is called after the split: name them train.json and val.json")
+    (path, content), = jsons
+    content = tidied(content, root_categories(path, folder, content))
+    return Found(f"one COCO JSON of all pictures, {path.name}", {"": content["images"]},
+                 lambda images: CocoInstance.from_content(only(content, images), path, None, BACKGROUND),
+                 lambda image: str(image.get("file_name")))
+
+def yolo(folder, layout):
+    """YOLO's text files."""
+    found = find_yolo(folder)
+    if not found:
+        return None
+    names, places = found
+    parts = {split: picture_and_labels(*place) for split, place in places.items()}
+    empty = sum(text is None for items in parts.values() for _, text in items)
+    return Found(f"YOLO segmentation, {len(names)} classes" + f", {empty} pictures without a text file hold no object"
+                 * bool(empty), parts, lambda items: open_yolo(items, names, folder), lambda item: item[0].name)
+
+
+def labelme(folder, layout):
+    """LabelMe's JSONs: in the folder, in a folder for each split, or in labels/SPLIT/ and images/SPLIT/."""
+    parts = {}
+    for pattern in ("labels/*", "images/*", "annotations/*", "*", "labels", "annotations", "images", "."):
+        for place in sorted(folder.glob(pattern)) if pattern != "." else [folder]:
+            split = split_of(place.name) if "*" in pattern else ""
+            if split is not None and place.is_dir() and split not in parts:
+                files = [path for path in sorted(place.glob("*.json")) if not path.name.startswith(".")]
+                if files and is_labelme(files[0]):
+                    parts[split] = [path for path in files if is_labelme(path)]
+        if parts:
+            break
+    if not parts:
+        return None
+    every = [path for files in parts.values() for path in files]
+    names = [name.strip() for name in layout.classes.split(",")] if layout.classes else None
+    return Found("LabelMe JSON", parts, lambda files: open_labelme(files, every, folder, names), lambda path: path.name)
+
+
+def masks(folder, layout):
+    """One mask file an object: a folder for each picture, or Label Studio's brush masks."""
+    parts = {}
+    for place in [path for path in sorted(folder.iterdir()) if path.is_dir() and split_of(path.name)] or [folder]:
+        if items := picture_folders(place):
+            parts[split_of(place.name) if place != folder else ""] = items
+    what = "a folder for each picture, with a mask file for each object"
+    if not parts and (items := brush_masks(folder)):
+        parts, what = {"": items}, "brush masks of Label Studio"
+    if not parts:
+        return None
+    names = sorted({name for items in parts.values() for _, found in items for name, _ in found})
+    if names == ["object"] and layout.classes:
+        names = layout.classes.split(",")[:1]
+        parts = {split: [(image, [(names[0], path) for _, path in found]) for image, found in items]
+                 for split, items in parts.items()}
+    return Found(what, parts, lambda items: open_masks(items, names, folder), lambda item: str(item[0]))
+
+

@@ -1,0 +1,93 @@
+"""What the labels of a data set hold, counted: the targets of each class, crowds, and numbers that are none.
+
+`Content` is what one item's labels hold, `Tally` their sum. What the sums say is in faults.py.
+"""
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Content:
+    """What the labels of one item hold. Classes are indices; a target is a segment that is learnt."""
+    size: tuple  # height, width
+    targets: Counter = field(default_factory=Counter)  # class -> segments that are no crowds and have pixels
+    crowds: Counter = field(default_factory=Counter)  # class -> crowds
+    empty: Counter = field(default_factory=Counter)  # class -> annotations that enclose no pixel
+    void: int = 0  # pixels of which nobody knows the class
+    values: frozenset = frozenset()  # the numbers in a file of classes
+    numbers: frozenset = frozenset()  # the numbers in a file of instances, 0 left out
+    parts: int = 0  # connected parts, where there is one number only
+    lossy: bool = False  # labels full of values between others: interpolated, or once JPEG
+    boxes: int = 0  # annotations whose "bbox" was compared with their mask
+    misfits: tuple = ()  # ids of those whose box is another
+    scales: tuple = ()  # of these: (sx, sy), where the box is the mask times these
+
+
+@dataclass
+class Tally:
+    """The sum of several `Content`s, and where the extremes are."""
+    classes: object  # ClassTable
+    of: int  # items of the data set; the tally may be of some of them
+    items: int = 0
+    targets: Counter = field(default_factory=Counter)
+    crowds: Counter = field(default_factory=Counter)
+    empty: Counter = field(default_factory=Counter)
+    void: int = 0
+    pixels: int = 0
+    most: tuple = (0, "")  # targets in one picture, and its name
+    values: set = field(default_factory=set)
+    numbers: set = field(default_factory=set)
+    several: int = 0  # pictures with more than one instance number
+    numbered: int = 0  # pictures with any
+    parts: int = 0
+    lossy: list = field(default_factory=list)  # names
+    boxes: int = 0
+    misfits: int = 0
+    scales: list = field(default_factory=list)
+
+    def add(self, content, name):
+        """Count one item in."""
+        self.items += 1
+        self.targets += content.targets
+        self.crowds += content.crowds
+        self.empty += content.empty
+        self.void += content.void
+        self.pixels += content.size[0] * content.size[1]
+        self.most = max(self.most, (sum(content.targets.values()), name), key=lambda pair: pair[0])
+        self.values |= content.values
+        self.numbers |= content.numbers
+        self.several += len(content.numbers) > 1
+        self.numbered += bool(content.numbers)
+        self.parts += content.parts
+        self.lossy += [name] * content.lossy
+        self.boxes += content.boxes
+        self.misfits += len(content.misfits)
+        self.scales += content.scales
+
+    @property
+    def whole(self):
+        """Whether every item of the data set is counted."""
+        return self.items == self.of
+
+
+def tally(classes, of, contents):
+    """The sum of (Content, name) pairs."""
+    total = Tally(classes, of)
+    for content, name in contents:
+        total.add(content, name)
+    return total
+
+
+def map_content(segment_map, segments_info, **more):
+    """The Content of a panoptic map [H, W] (0 is void) and its list of segments."""
+    segments = [s for s in segments_info if s["area"]]
+    labelled = sum(s["area"] for s in segments if not s.get("iscrowd", 0))
+    return Content(tuple(segment_map.shape), Counter(s["category_id"] for s in segments if not s.get("iscrowd", 0)),
+                   Counter(s["category_id"] for s in segments if s.get("iscrowd", 0)),
+                   void=segment_map.shape[0] * segment_map.shape[1] - labelled, **more)
+
+
+def content_of(dataset, index):
+    """What the labels of an item hold, without its image; by the data set itself, if it knows more than its map says.
+    """
+    return dataset.content(index) if hasattr(dataset, "content") else map_content(*dataset.read_map(index))
