@@ -167,11 +167,13 @@ def test_reading_a_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="no log.jsonl"):
         read_run(tmp_path)
     (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2,')
-    with pytest.raises(ValueError, match="line 2: not JSON"):
-        read_run(tmp_path)
+    with pytest.warns(UserWarning, match="1 of 2 lines are damaged and left out: line 2"):
+        assert read_run(tmp_path)[0] == [{"step": 1, "loss": 2.0}]
     (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
     (tmp_path / "config.json").write_text('{"train": {"steps": 5}}')
     assert read_run(tmp_path) == ([{"step": 1, "loss": 2.0}], None, {"train": {"steps": 5}})
+    (tmp_path / "log.jsonl").unlink()
+    assert read_run(tmp_path) == ([], None, {"train": {"steps": 5}}) and diagnose([]) == []
     with pytest.raises(ValueError, match="nothing to diagnose on: 0 pictures"):
         measure(load_checkpoint("mini"), Lakeland("val", 64, 0.5, 1), 0)
 
