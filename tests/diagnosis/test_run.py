@@ -1,6 +1,7 @@
 """Diagnosis: the shipped model broken on purpose, one way at a time, must be named; whole, it must not."""
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -105,6 +106,25 @@ def test_no_object_weight():
     for weight, named in ((1.0, True), (0.1, False)):
         found = diagnose(healthy_rows(), evidence, {"train": {"no_object_weight": weight}})
         assert [finding.cause for finding in found] == ["no-object weight too high"] * named
+
+
+def test_more_segments_than_queries_are_no_missing_objects():
+    """When every query sees an object and there are still more segments, training longer would not help."""
+    model = load_checkpoint("mini").eval()
+    with torch.no_grad():
+        keep = model.decoder.query_positions.weight[:2].clone()
+        model.decoder.query_positions.weight = torch.nn.Parameter(keep)
+        model.class_head.bias[-1] -= 12  # whatever they see, they see something
+    model.config = replace(model.config, num_queries=2)
+    evidence = measure(model, DATA, 8)
+    assert evidence["objects_per_image"] == 2 and evidence["queries"] == 2 and evidence["targets_per_image"] > 2 / 0.35
+    assert evidence["segments_left_over"] == 8 * (evidence["targets_per_image"] - 2)
+    found = {finding.cause: finding for finding in diagnose(healthy_rows(), evidence)}
+    assert "more segments than queries" in found and "nearly everything is predicted as no object" not in found
+    assert "2 queries" in found["more segments than queries"].shown_by
+    assert "--queries" in found["more segments than queries"].remedy
+    evidence["objects_per_image"] = 0.5  # and if they see nothing, that is said too
+    assert "nearly everything is predicted as no object" in causes(evidence, healthy_rows())
 
 
 def test_mirrored_masks_need_both_signs():
