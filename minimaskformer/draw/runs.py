@@ -2,7 +2,6 @@
 import os
 
 from ..training.log import read_log
-
 from .curves import draw_curves
 from .scenes import contact_sheet
 
