@@ -67,8 +67,8 @@ def a_mask_for_numbers(counted, dataset):
     number, = counted.numbers
     return (f"the files that number the instances hold {number} and no other number, in all {counted.numbered} "
             f"pictures with objects, and in {counted.parts} parts that do not touch: that is a mask, and no numbers, "
-            f"so all objects of a picture become one. To take each connected part as an object: --connected (in Python: "
-            f"connected=True)")
+            f"so all objects of a picture become one. To take each connected part as an object: --connected (in "
+            f"Python: connected=True)")
 
 
 def one_class(counted, dataset):

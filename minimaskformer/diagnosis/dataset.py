@@ -220,7 +220,8 @@ def suspects(looks, whole=()):
     for found in looks:
         for reason in found.reasons:
             by_reason[reason].append(found.file)
-    lines += [f"suspicious: {sum(bool(found.reasons) for found in looks)}" + " and the data set as a whole" * bool(whole),
+    number = sum(bool(found.reasons) for found in looks)
+    lines += [f"suspicious: {number}" + " and the data set as a whole" * bool(whole),
               *(f"  {text}" for text in whole)]
     for reason, files in sorted(by_reason.items(), key=lambda pair: len(pair[1])):  # the rare ones tell more
         lines += [f"  {len(files)} x {reason}", *(f"      {plain(file)}" for file in files[:FILES_PER_REASON])]

@@ -54,8 +54,8 @@ def sigmoid_twice(rows, evidence, config):
 def more_segments_than_queries(rows, evidence, config):
     """A query finds one segment: what is more than the queries is never learnt and never found."""
     if evidence and evidence.get("segments_left_over"):
-        return (f"a picture has up to {evidence['segments_at_most']} segments, the model {evidence['queries']} queries; "
-                f"{evidence['segments_left_over']} segments in {evidence['images']} pictures find none")
+        return (f"a picture has up to {evidence['segments_at_most']} segments, the model {evidence['queries']} "
+                f"queries; {evidence['segments_left_over']} segments in {evidence['images']} pictures find none")
     return None
 
 

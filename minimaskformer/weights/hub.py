@@ -117,8 +117,9 @@ def convert_hub(tensors):
 def read_config(folder, tensors):
     """The configuration for converted tensors: shapes from the tensors, heads and class names from config.json.
 
-    Mean, std and size of pictures are those of preprocessor_config.json, if there is one; what of it cannot be done here
-    is said. FileNotFoundError without a config.json; ValueError if it asks for another model or other arithmetic than ours.
+    Mean, std and size of pictures are those of preprocessor_config.json, if there is one; what of it cannot be done
+    here is said. FileNotFoundError without a config.json; ValueError if it asks for another model or
+    other arithmetic than ours.
     """
     path = Path(folder) / "config.json"
     if not path.is_file():

@@ -64,8 +64,8 @@ def picture_size(settings, path):
         if all(size.get(name) is not None for name in names):
             short, long = sorted(side(size[name], path) for name in names)
             return {"short_side": short, "long_side": long}, [
-                f"size {size}: there pictures are {how}, here they keep their shape, with a short side of {short} and a "
-                f"long side of {long} at most"]
+                f"size {size}: there pictures are {how}, here they keep their shape, with a short side of {short} and "
+                f"a long side of {long} at most"]
     raise ValueError(f"{path}: size = {size!r}; known are a number, shortest_edge with longest_edge, height with width")
 
 
