@@ -5,7 +5,7 @@ from pathlib import Path
 from ..system.distributed import say_once
 from .recognise.patterns import FolderLayout
 from .recognise.pictures import label_patterns, label_pictures
-from .recognise.splits import WORDS, choose
+from .recognise.splits import WORDS, choose_split
 from .recognise.tools import coco_of_all, coco_of_split, labelme, masks, yolo
 
 FORMS = """images/SPLIT/ and labels/SPLIT/ (label pictures: semantic), with instances/SPLIT/ beside them (pictures that
@@ -46,7 +46,7 @@ def open_found(folder, split, layout, recognisers, forms):
                                 f"{forms}.\nOr say how the folder lies: --images 'PLACE/*.jpg' --labels "
                                 "'PLACE/{stem}_mask.png' (data/README.md, \"Your own\")")
     try:
-        items, told = choose(found.parts, split, layout.val_share, found.name)
+        items, told = choose_split(found.parts, split, layout.val_share, found.name)
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"{folder}, {found.what}: {error}") from error
     dataset = found.open(items)

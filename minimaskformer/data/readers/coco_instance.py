@@ -13,7 +13,7 @@ from ..checks import stop_at_bad
 from ..classes import ClassTable
 from ..images import check_same_size, item_names, read_image, stored_file
 from ..tally import Content
-from .boxes import box_of_mask, box_of_polygons, compare_boxes, number
+from .boxes import box_of_mask, box_of_polygons, compare_boxes, finite_or_none
 from .coco_json import category_names, images_by_id, not_twice, read_json
 from .mask_files import read_mask
 from .objects import flatten_objects, objects_target, stacked, union
@@ -211,8 +211,8 @@ def read_instance_entries(content, index_of, path):
                                  f"known ids: {str(sorted(index_of))[:200]}")
             try:
                 entry["annotations"].append({"id": a.get("id"), "category": index_of[a["category_id"]],
-                                             "iscrowd": int(a.get("iscrowd") or 0), "area": number(a.get("area")),
-                                             "bbox": a.get("bbox"),
+                                             "iscrowd": int(a.get("iscrowd") or 0), "bbox": a.get("bbox"),
+                                             "area": finite_or_none(a.get("area")),
                                              "segmentation": checked_segmentation(a, entry["size"], place)})
             except ValueError as error:
                 bad.append(str(error))

@@ -67,14 +67,14 @@ def by_lists(folder, items, layout):
         if len({split for split, _ in found}) < len(found):
             raise ValueError(f"several lists are of one split: {', '.join(str(path) for _, path in found)}")
         if found:
-            return {split: listed(path, of_stem) for split, path in found}
+            return {split: listed_items(path, of_stem) for split, path in found}
     if layout.lists:
         raise FileNotFoundError(f"--lists {layout.lists!r} finds no file in {folder} for train, val or test; in place "
                                 "of the split's name it has {split}")
     return None
 
 
-def listed(path, of_stem):
+def listed_items(path, of_stem):
     """The items of a text file of names, one a line: stems, or file names with or without folders."""
     lines = [line.split()[0] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     stems = [line if line in of_stem else Path(line).name for line in lines]

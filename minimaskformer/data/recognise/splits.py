@@ -25,7 +25,7 @@ def split_of(word):
     return next((split for split, words in WORDS.items() if str(word).lower() in words), None)
 
 
-def choose(parts, split, share=None, name=str):
+def choose_split(parts, split, share=None, name=str):
     """(the items of a split, a text that says how the items are parted).
 
     parts: {split: items}, or {"": items} for items that nobody has parted: every n-th in the order of name(item) is
@@ -48,10 +48,10 @@ def choose(parts, split, share=None, name=str):
 
 
 def choose_by_name(items, split, share):
-    """`choose` for sorted items that nobody has parted."""
+    """`choose_split` for sorted items that nobody has parted."""
     if split not in ("train", "val"):
-        raise FileNotFoundError(f"no split {split!r}: the {len(items)} pictures are not parted in folders or lists, and the "
-                         "rule by name gives train and val")
+        raise FileNotFoundError(f"no split {split!r}: the {len(items)} pictures are not parted in folders or lists, "
+                                "and the rule by name gives train and val")
     val = [i for i in range(len(items)) if in_val(i, share)]
     if len(val) in (0, len(items)):
         raise ValueError(f"{len(items)} pictures can not be parted in train and val")
