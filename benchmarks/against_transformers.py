@@ -141,9 +141,9 @@ def training_step_points(tiny):
     return training_step(tiny, 64 if tiny else 4096)
 
 
-def blobs(queries=100, classes=133, sure=20, size=(480, 640)):
+def blobs(queries=100, classes=133, sure=20, size=(480, 640), seed=0):
     """Class logits [N, K+1] of which `sure` queries are sure of a class, and blobs as mask logits at stride 4."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     class_logits = torch.randn(queries, classes + 1, generator=generator)
     class_logits[:, classes] += 6
     class_logits[range(sure), torch.randint(0, classes, (sure,), generator=generator)] += 14

@@ -38,11 +38,13 @@ def general_inference(class_logits, mask_logits, resize=None):
     """Give each pixel to one query: argmax over {i: c_i is not no-object} of p_i(c_i) * m_i[h, w] (section 3.4).
 
     c_i is the most likely class of query i. Returns (query_map, class_map), int64 [H, W]; both are -1 everywhere when
-    every query says "no object". Raises ValueError for shapes that do not fit each other.
+    every query says "no object". Raises ValueError for shapes that do not fit, FloatingPointError for a NaN class.
     """
     num_classes = check_predictions(class_logits, mask_logits)
     scores, classes = class_logits.float().softmax(-1).max(-1)  # [N, K+1] -> [N]
-    kept = [i for i, is_object in enumerate((classes != num_classes).tolist()) if is_object]
+    table = torch.stack([scores, classes.float()]).T.tolist()  # the wait
+    check_numbers([score for score, _ in table])
+    kept = [i for i, (_, c) in enumerate(table) if c != num_classes]
     if not kept:
         nothing = classes.new_full(answer_size(mask_logits, resize), -1)
         return nothing, nothing.clone()
@@ -230,7 +232,7 @@ def compete(scores, mask_logits, kept, resize=None):
 def check_predictions(class_logits, mask_logits):
     """Return K; raise ValueError unless the two are [N, K+1] and [N, H, W] of one image, with K at least 1."""
     if class_logits.ndim != 2 or mask_logits.ndim != 3 or len(class_logits) != len(mask_logits):
-        raise ValueError(f"inference takes one image's class_logits [N, K+1] and mask_logits [N, H, W] of the same N, "
+        raise ValueError(f"class_logits [N, K+1] and mask_logits [N, H, W] are of one image and the same N, "
                          f"got {list(class_logits.shape)} and {list(mask_logits.shape)}; of a batch, pass one image")
     if class_logits.shape[1] < 2:
         raise ValueError(f"class_logits {list(class_logits.shape)} need at least one class before 'no object'")

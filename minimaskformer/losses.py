@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .matching import fixed_match, flat_match, join_targets, match_layers, pixels_of, sample_points
+from .matching import check_batch, fixed_match, flat_match, join_targets, match_layers, pixels_of, sample_points
 from .system.distributed import sum_over_processes, world_size
+from .targets import check_mask
 
 MATCHINGS = ("bipartite", "fixed")
 
@@ -23,7 +24,7 @@ def sigmoid_focal_loss(mask_logits, masks, num_masks, alpha=0.25, gamma=2.0, val
     alpha = 0.25 is the weight of the *positives*, the negatives get 0.75. mask_logits and masks [M, H, W] (or [M, P]);
     valid, same shape or broadcastable: pixels to count, the mean is over them.
     """
-    x, y, valid = _flat(mask_logits, masks, valid)
+    x, y, valid = _flat(mask_logits, masks, num_masks, valid)
     prob = x.sigmoid()
     p_t = prob * y + (1 - prob) * (1 - y)
     alpha_t = alpha * y + (1 - alpha) * (1 - y)
@@ -38,7 +39,7 @@ def dice_loss(mask_logits, masks, num_masks, valid=None):
 
     Shapes as in `sigmoid_focal_loss`. The + 1 keeps an empty pair at loss 0 instead of 0 / 0.
     """
-    x, y, valid = _flat(mask_logits, masks, valid)
+    x, y, valid = _flat(mask_logits, masks, num_masks, valid)
     prob = x.sigmoid()
     if valid is not None:
         prob, y = prob * valid, y * valid
@@ -169,8 +170,7 @@ class SetCriterion(nn.Module):
     def forward(self, output, targets, normalizers=None):
         layers = [*output.aux, output]  # in the order of the decoder, the final prediction last
         L, (B, N), device = len(layers), output.class_logits.shape[:2], output.mask_logits.device
-        if len(targets) != B or not targets:
-            raise ValueError(f"{len(targets)} targets for a batch of {B} images")
+        check_batch(targets, B)
         if output.class_logits.shape[-1] != self.num_classes + 1:
             raise ValueError(f"class logits have {output.class_logits.shape[-1]} columns, the criterion expects "
                              f"{self.num_classes} classes + no-object")
@@ -239,12 +239,18 @@ class SetCriterion(nn.Module):
         return sum_over_processes(count).clamp(min=1) / world_size()
 
 
-def _flat(mask_logits, masks, valid):
+def _flat(mask_logits, masks, num_masks, valid):
     """Predictions and targets as float32 [M, P]; float64 stays float64, so that lessons can check gradients."""
     x = mask_logits if mask_logits.dtype == torch.float64 else mask_logits.float()
     if mask_logits.shape != masks.shape:
         raise ValueError(f"mask logits {tuple(mask_logits.shape)} and masks {tuple(masks.shape)} differ in shape")
+    if not isinstance(num_masks, torch.Tensor) and not num_masks > 0:
+        raise ValueError(f"num_masks is the number of masks, at least 1, got {num_masks}; without any take max(1, ...)")
+    check_mask(masks, "masks")
     x, y = x.flatten(1), masks.to(x.dtype).flatten(1)
     if valid is not None:
+        check_mask(valid, "valid")
+        if any(v not in (1, m) for v, m in zip(valid.shape[::-1], masks.shape[::-1])) or valid.ndim > masks.ndim:
+            raise ValueError(f"valid has a shape like masks, {list(masks.shape)}, got {list(valid.shape)}")
         valid = valid.expand(masks.shape).to(x.dtype).flatten(1)
     return x, y, valid

@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 
-from .targets import check_labels, on_one_canvas
+from .inference import check_predictions
+from .targets import check_labels, check_target, on_one_canvas
 
 
 class Truth(NamedTuple):
@@ -30,7 +31,9 @@ class Truth(NamedTuple):
 
 
 def join_targets(targets, num_classes, device):
-    """A batch's B target dicts as one `Truth`, padded to one size. Raises ValueError for a label outside [0, K)."""
+    """A batch's B target dicts as one `Truth`, padded to one size. Raises ValueError for what is no target."""
+    for b, target in enumerate(targets):
+        check_target(target, f"image {b} of the batch")
     targets, sizes = on_one_canvas(targets), [len(target["labels"]) for target in targets]
     labels = torch.cat([target["labels"] for target in targets])
     for b, own in enumerate(labels.cpu().split(sizes)):
@@ -43,13 +46,20 @@ def join_targets(targets, num_classes, device):
     return Truth(labels.to(device, non_blocking=True), masks, valid, sizes)
 
 
+def check_batch(targets, size):
+    """Raise ValueError unless targets is a list of as many targets as the batch has images."""
+    if isinstance(targets, dict) or len(targets) != size or not size:
+        told = "one target" if isinstance(targets, dict) else f"{len(targets)} targets"
+        raise ValueError(f"{told} for a batch of {size} images: targets is a list with one of each image")
+
+
 def pairwise_cost(class_logits, mask_logits, target, class_weight=1.0, focal_weight=20.0, dice_weight=1.0):
     """The cost of giving target j to query i, for one image: float32 [N, T] (paper, section 3.2).
 
     class_logits [N, K+1], mask_logits [N, h, w]; target: labels int64 [T], masks [T, H, W], optionally valid [H, W].
-    Void pixels (valid False) count in no term. Raises ValueError for a label outside [0, K).
+    Void pixels (valid False) count in no term. Raises ValueError for shapes that do not fit and for what is no target.
     """
-    truth = join_targets([target], class_logits.shape[-1] - 1, class_logits.device)
+    truth = join_targets([target], check_predictions(class_logits, mask_logits), class_logits.device)
     weights = class_weight, focal_weight, dice_weight
     return batched_cost(class_logits[None, None], mask_logits[None, None], truth, *weights)[0]  # [N, T]
 
@@ -61,6 +71,7 @@ def hungarian_match(class_logits, mask_logits, targets, class_weight=1.0, focal_
     (query indices, target indices) of length min(N, T), sorted by query. With more targets than queries the best N
     targets are matched, with a warning. Raises ValueError for a non-finite cost, naming image and query.
     """
+    check_batch(targets, len(class_logits))
     truth = join_targets(targets, class_logits.shape[-1] - 1, class_logits.device)
     weights = class_weight, focal_weight, dice_weight
     return match_layers([class_logits], [mask_logits], truth, *weights)[0]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from minimaskformer import inference, maps
+from minimaskformer import inference
 from minimaskformer.inference import (
     general_inference,
     instance_inference,
@@ -16,6 +16,7 @@ from minimaskformer.inference import (
     semantic_inference,
     semantic_scores,
 )
+from minimaskformer.system import large_maps as maps
 
 GOLDEN = Path(__file__).parent / "golden" / "inference"
 META = json.loads((GOLDEN / "cases.json").read_text())
@@ -467,11 +468,21 @@ def test_wrong_shapes_are_named(rule, shapes):
 
 
 @pytest.mark.parametrize("things", ((4,), (-1, 0), (0.5,), (True, False, True, False),
-                                    np.array([True, False])))
+                                    np.array([True, False]), list(np.array([True, False])), torch.tensor([True]),
+                                    [torch.tensor(True)]))
 def test_things_outside_the_classes_are_named(things):
     for rule in (instance_inference, panoptic_inference):
-        with pytest.raises(ValueError, match=r"things are class indices in \[0, 4\), got"):
+        with pytest.raises(ValueError, match=r"things are class indices in \[0, 4\), got .* for k, thing in enumerate"):
             rule(*random_predictions(0), things)
+
+
+@pytest.mark.parametrize("rule", ("instance", "panoptic"))
+@pytest.mark.parametrize("where", (0, 1))
+def test_nan_is_an_error_and_no_answer(rule, where):
+    predictions = random_predictions(0, sure=4.0)
+    predictions[where][:, 1] = float("nan")
+    with pytest.raises(FloatingPointError, match="hold NaN"):
+        RULES[rule](*predictions)
 
 
 @pytest.mark.parametrize("value", (-0.1, 1.1, float("nan")))

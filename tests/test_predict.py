@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from minimaskformer import build_model, inference, maps
+from minimaskformer import build_model, inference
+from minimaskformer.data.images import open_picture
 from minimaskformer.predict import (
     Sizes,
     bilinear,
@@ -18,6 +19,7 @@ from minimaskformer.predict import (
     semantic_map,
     to_input_size,
 )
+from minimaskformer.system import large_maps as maps
 
 predict_module = sys.modules["minimaskformer.predict"]
 
@@ -173,3 +175,115 @@ def test_wrong_calls_are_explained(model):
 
 def test_an_empty_list_is_an_empty_list(model):
     assert model.predict([], "semantic") == []
+
+
+# ---- the answers of `read_out`, map by map, are those of the rules written for all pixels at once
+
+def plain(task, class_logits, mask_logits, padded, network, size, things):
+    """The four rules, short and slow: every mask enlarged in two steps, every probability made."""
+    large = F.interpolate(mask_logits[None], padded, mode="bilinear")[..., :network[0], :network[1]]
+    probs = class_logits.softmax(-1)
+    scores, classes = probs.max(-1)
+    K = probs.shape[1] - 1
+    if task == "semantic":
+        maps = torch.einsum("nk,nhw->khw", probs[:, :-1], large[0].sigmoid())
+        return F.interpolate(maps[None], size, mode="bilinear")[0].argmax(0)
+    logits = F.interpolate(large, size, mode="bilinear")[0]
+    if task == "instance":
+        found = [((probs[i, c] * logits[i][logits[i] > 0].sigmoid().mean()).item(), c, logits[i] > 0)
+                 for i, c in ((n // K, n % K) for n in probs[:, :-1].flatten().topk(min(100, K * len(probs)))[1].tolist())
+                 if c in things and (logits[i] > 0).any()]
+        return sorted(found, key=lambda row: -row[0])
+    kept = [i for i in range(len(probs)) if classes[i] != K and (task == "general" or scores[i] > 0.4)]
+    winner = (scores[kept, None, None] * logits[kept].sigmoid()).argmax(0)
+    if task == "general":
+        return torch.tensor(kept)[winner], classes[kept][winner]
+    segment_map, stuff, areas = torch.zeros(size, dtype=torch.int32), {}, {}
+    for place, i in enumerate(kept):
+        won, own = winner == place, logits[i].sigmoid() >= 0.5
+        if won.any() and own.any() and won.sum() / own.sum() >= 0.3:
+            c = classes[i].item()
+            segment = stuff.get(c) or len(areas) + 1
+            stuff |= {} if c in things else {c: segment}
+            segment_map[won] = segment
+            areas[segment] = areas.get(segment, 0) + won.sum().item()
+    return segment_map, areas
+
+
+@pytest.mark.parametrize("network, size", [((130, 170), (130, 170)), ((128, 160), (200, 90)), ((96, 100), (61, 190))])
+@pytest.mark.parametrize("cached", (2**8, 2**16, 2**18))  # maps one by one, two at a time, all at once
+def test_map_by_map_is_all_at_once(monkeypatch, network, size, cached):
+    monkeypatch.setattr(maps, "CACHED", cached)
+    generator = torch.Generator().manual_seed(cached)
+    padded = [side + -side % 32 for side in network]
+    class_logits = 2 * torch.randn(30, 9, generator=generator)
+    coarse = torch.randn(1, 30, 5, 6, generator=generator) * 6
+    mask_logits = F.interpolate(coarse, [side // 4 for side in padded], mode="bilinear")[0]
+    mask_logits[4] -= 99  # an empty mask
+    config, things = build_model("mini", num_classes=8).config, (0, 2, 3, 5)
+
+    def ours(task, **options):
+        return read_out(config, task, class_logits, mask_logits, Sizes(size, network), things, **options)
+    def slow(task):
+        return plain(task, class_logits, mask_logits, padded, network, size, things)
+    assert torch.equal(ours("semantic"), slow("semantic"))
+    assert all(torch.equal(a, b) for a, b in zip(ours("general"), slow("general"), strict=True))
+    (segment_map, info), (want, areas) = ours("panoptic", score_threshold=0.4, overlap_threshold=0.3), slow("panoptic")
+    assert torch.equal(segment_map, want) and {s["id"]: s["area"] for s in info} == areas and len(areas) > 1
+    result, want = ours("instance"), slow("instance")
+    assert result["labels"].tolist() == [c for _, c, _ in want] and len(want) > 20
+    assert torch.equal(result["masks"], torch.stack([mask for *_, mask in want]))
+    torch.testing.assert_close(result["scores"], torch.tensor([score for score, *_ in want]), rtol=1e-6, atol=0)
+
+
+# ---- one door for a picture
+
+def test_a_rotated_photo_is_turned_upright(model, tmp_path):
+    upright = picture(40, 60)
+    for orientation, stored in ((6, np.rot90(upright)), (3, np.rot90(upright, 2)), (2, upright[:, ::-1])):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "photo.png", exif=exif)
+        with Image.open(tmp_path / "photo.png") as photo:
+            got = predict_module.to_tensor(photo).permute(1, 2, 0).numpy()
+        assert np.array_equal(got, upright)
+        assert np.array_equal(got, np.asarray(open_picture(tmp_path / "photo.png")))  # the command line's way
+    assert model.predict(Image.open(tmp_path / "photo.png"), "semantic").shape == (40, 60)
+
+
+@pytest.mark.parametrize("mode, dtype, scale", (("I;16", np.uint16, 257), ("I", np.int32, 257), ("L", np.uint8, 1)))
+def test_grey_of_any_depth_is_the_same_picture(mode, dtype, scale, tmp_path):
+    grey = picture(20, 30)[..., 0]
+    image = Image.fromarray(grey.astype(dtype) * scale)
+    assert image.mode == mode
+    image.save(tmp_path / "grey.tiff")
+    for one in (image, Image.open(tmp_path / "grey.tiff")):
+        assert np.array_equal(predict_module.to_tensor(one).numpy(), np.stack([grey] * 3))
+    assert np.array_equal(np.asarray(open_picture(tmp_path / "grey.tiff"))[..., 0], grey)
+
+
+def test_pictures_that_can_not_be_read_are_explained(model, tmp_path):
+    with pytest.raises(ValueError, match="the picture holds floating-point pixels"):
+        model.predict(Image.fromarray(np.zeros((8, 8), np.float32)))
+    with pytest.raises(ValueError, match="outside 16 bits"):
+        model.predict(Image.fromarray(np.full((8, 8), 70_000, np.int32)))
+    Image.fromarray(picture(90, 90)).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:9000])
+    with pytest.raises(ValueError, match="can not be read .*truncated"):
+        model.predict(Image.open(tmp_path / "cut.png"))
+
+
+# ---- predictions that are no numbers
+
+@pytest.mark.parametrize("task", predict_module.TASKS)
+@pytest.mark.parametrize("broken", ("class_head", "mask_head"))
+def test_a_model_with_nan_weights_says_so(task, broken):
+    model = build_model("mini", short_side=64)
+    weights = list(getattr(model, broken).parameters())
+    with torch.no_grad():
+        weights[-1].fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="not finite for 2 of 2 pictures"):
+        model.predict([picture(64, 64), picture(64, 80)], task)
+    if task == "semantic":
+        with pytest.raises(FloatingPointError):
+            model.predict(picture(64, 64), task, tta=True, scales=(1,))

@@ -2,7 +2,7 @@
 
     python tools/mutants.py                 all of them
     python tools/mutants.py --part 3/8      an eighth; with 8 parts each takes under 20 minutes on two cores
-    python tools/mutants.py --only swin     those whose file or reason has this text
+    python tools/mutants.py --only swin     those whose file, list or reason has this text
     python tools/mutants.py --first         not the whole suite for those that the tests of their file let live
 
 The list is in mutants/*.toml: file, old text (which must occur once), new text, and why it matters; all are faults that
@@ -28,15 +28,17 @@ HEAVY = ("torch", "torchvision.transforms.v2", "torchvision.models", "scipy.opti
          "safetensors.torch", "pycocotools.mask", "PIL.Image", "torch.utils.data", "tqdm.auto")
 FIRST = {  # tests of a file, where they are not tests/ROOM/test_FILE.py or more than that
     "targets.py": ["test_targets", "test_public_doors"], "config.py": ["test_config", "test_model", "weights/test_zoo"],
-    "matching.py": ["test_matching", "test_losses"], "losses.py": ["test_losses", "test_train"],
+    "matching.py": ["test_matching", "test_losses"], "losses.py": ["test_losses", "test_matching", "system/test_distributed"],
     "model.py": ["test_model", "test_predict"], "inference.py": ["test_inference", "test_public_doors"],
-    "predict.py": ["test_predict", "test_inference"], "evaluation.py": ["test_evaluation"],
+    "predict.py": ["test_predict", "test_tta", "test_inference"], "evaluation.py": ["test_evaluation"],
+    "system/large_maps.py": ["test_inference", "test_predict"], "system/distributed.py": ["system/test_distributed"],
     "pixel_decoder.py": ["test_network", "test_model", "exercises/test_lesson05"],
     "transformer.py": ["test_network", "test_model", "exercises/test_lesson06"],
     "backbone.py": ["test_backbone", "test_network"], "swin.py": ["test_swin", "test_network"],
     "metrics.py": ["test_properties", "test_metrics"], "mask_ap.py": ["test_metrics", "test_properties"],
-    "train.py": ["training/test_step", "test_train", "training/test_resume"],
-    "training/optim.py": ["training/test_step", "test_train"], "training/batches.py": ["test_train"],
+    "train.py": ["training/test_step", "training/test_trajectory", "test_train", "training/test_resume"],
+    "training/optim.py": ["training/test_step", "training/test_trajectory", "test_train"],
+    "training/batches.py": ["test_train"],
     "training/run.py": ["training/test_step", "test_train", "training/test_resume"],
     "training/resume.py": ["training/test_resume"], "training/log.py": ["test_train", "training/test_resume"],
     "training/not_finite.py": ["test_train"], "training/stopping.py": ["training/test_resume", "test_train"],
@@ -48,15 +50,16 @@ FIRST = {  # tests of a file, where they are not tests/ROOM/test_FILE.py or more
     "data/readers/class_files.py": ["data/readers/test_semantic", "data/test_public", "data/test_catalog"],
     "data/readers/coco_json.py": ["data/readers/test_coco_instance", "data/readers/test_coco_panoptic"],
     "data/readers/coco_instance.py": ["data/readers/test_coco_instance", "data/test_catalog"],
-    "weights/renaming.py": ["weights/test_zoo", "weights/test_hub"],
+    "data/readers/objects.py": ["data/readers/test_coco_instance", "data/test_catalog"],
+    "weights/renaming.py": ["weights/test_zoo", "weights/test_hub"], "weights/hub_pictures.py": ["weights/test_hub"],
     "system/files.py": ["weights/test_checkpoint", "test_evaluation", "commands/test_cli"],
     "system/tensors.py": ["weights/test_zoo", "weights/test_checkpoint"],
 }
 
 
 def mutants():
-    """All entries of the list, each a dict with file, old, new and why."""
-    return [entry for path in sorted((ROOT / "tools" / "mutants").glob("*.toml"))
+    """All entries of the list, each a dict with file, old, new and why, and which list it is from."""
+    return [entry | {"list": path.stem} for path in sorted((ROOT / "tools" / "mutants").glob("*.toml"))
             for entry in tomllib.loads(path.read_text(encoding="utf-8"))["mutant"]]
 
 
@@ -85,7 +88,11 @@ def copy_tree(folder):
 
 
 def run_tests(folder, tests, seconds):
-    """(whether all pass, the first failure or what else ended it) of pytest in a forked process, inside the copy."""
+    """(whether all pass, the first failure or what else ended it) of pytest in a process forked off, inside the copy.
+
+    Some files run in that process, which has imported PyTorch, with no plugin but xdist, for which conftest.py has
+    hooks: installed plugins cost each start ten times what it needs. The whole suite (no `tests`) runs as for everyone.
+    """
     output = folder / "pytest.txt"
     child = os.fork()
     if child == 0:
@@ -94,10 +101,15 @@ def run_tests(folder, tests, seconds):
             os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
         os.chdir(folder)
         os.environ["PYTHONPATH"] = str(folder)
+        quiet = ["-x", "-q", "-p", "no:cacheprovider", "--no-header"]
+        if not tests:
+            os.execv(sys.executable, [sys.executable, "-m", "pytest", *quiet, "tests"])
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         sys.path[:] = [str(folder), *(place for place in sys.path if Path(place or ".").resolve() != ROOT / "tools")]
         status = 3
         with contextlib.suppress(BaseException):
-            status = int(sys.modules["pytest"].main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]))
+            status = int(sys.modules["pytest"].main(["-o", "addopts=--import-mode=importlib", "-p", "xdist.plugin",
+                                                     "-n", "0", *quiet, *tests]))
         sys.stdout.flush()
         os._exit(status)
     ended, begun = 0, time.monotonic()
@@ -133,12 +145,12 @@ def changed(path, text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", default="1/1", help="which part of the list, such as 3/8")
-    parser.add_argument("--only", default="", help="mutants whose file or reason has this text")
+    parser.add_argument("--only", default="", help="mutants whose file, list or reason has this text")
     parser.add_argument("--first", action="store_true", help="only the tests of the file, not the whole suite")
     parser.add_argument("--timeout", type=float, default=900, help="seconds for one run of tests [900]")
     options = parser.parse_args()
     part, parts = map(int, options.part.split("/"))
-    chosen = [m for m in mutants()[part - 1::parts] if options.only in m["file"] or options.only in m["why"]]
+    chosen = [m for m in mutants()[part - 1::parts] if any(options.only in m[name] for name in ("file", "why", "list"))]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for name in HEAVY:
         importlib.import_module(name)
@@ -158,7 +170,7 @@ def main():
                 alive, told = run_tests(folder, tests, options.timeout) if tests else (True, "")
                 stage = "tests of the file"
                 if alive and not options.first:
-                    stage, (alive, told) = "the suite", run_tests(folder, ["tests"], 4 * options.timeout)
+                    stage, (alive, told) = "the suite", run_tests(folder, [], 4 * options.timeout)
             if alive:
                 survivors.append(entry)
             else:

@@ -3,6 +3,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from .convert import convert_options, run_convert
 from .diagnose import diagnose_options, run_diagnose
 from .evaluate import evaluate_options, run_evaluate
 from .inspect import inspect_options, run_inspect
@@ -110,6 +111,7 @@ COMMANDS = {
     "train": (train_options, run_train, "train a model and leave checkpoint, log, metrics and pictures in a folder"),
     "evaluate": (evaluate_options, run_evaluate, "mIoU, PQ and mask AP of a checkpoint on a data set"),
     "inspect": (inspect_options, run_inspect, "what a data set holds: class counts, sizes, suspicious files, a sheet"),
+    "convert": (convert_options, run_convert, "write a data set of any form as COCO panoptic or COCO instance files"),
     "predict": (predict_options, run_predict,
                 "segment pictures; writes a picture and the raw result of each: NAME_semantic_ids.png holds class "
                 "indices (NAME_semantic.json names them), NAME_panoptic_ids.png segment ids as COCO does (in colours; "

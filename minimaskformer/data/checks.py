@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .images import BROKEN, check_one_page, check_same_size, page_numbers
+from .images import BROKEN, check_one_page, check_same_size, page_numbers, unreadable
 from .tally import content_of, tallied
 
 FILES_NAMED = 20  # files listed in an error
@@ -81,14 +81,14 @@ def check_files(dataset, index):
     try:
         content = content_of(dataset, index)
         image_file, label_files = dataset.files(index)
-        check_same_size({str(image_file): image_size(image_file), str(label_files[0]): content.size},
+        check_same_size({str(image_file): stored_size(image_file), str(label_files[0]): content.size},
                         dataset.name(index))
     except (ValueError, OSError) as error:
         return str(error), None
     return None, content
 
 
-def image_size(path):
+def stored_size(path):
     """(height, width) from an image file's header, no pixel decoded."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no such image file: {path}")
@@ -96,7 +96,6 @@ def image_size(path):
         with Image.open(path) as picture:
             size, pages = (picture.height, picture.width), page_numbers(picture)
     except BROKEN as error:
-        raise ValueError(f"{path} can not be read as an image ({error}): copy or download it again, or remove it "
-                         "together with its labels") from error
+        raise unreadable(path, error) from error
     check_one_page(pages, path)
     return size

@@ -5,6 +5,8 @@ The table is the one place where the two meet, so that no shift by one is ever i
 """
 from dataclasses import dataclass
 
+from ..system.text import printable
+
 
 @dataclass(frozen=True)
 class ClassTable:
@@ -17,6 +19,7 @@ class ClassTable:
     ids: tuple[int, ...]  # category ids in the files; index k of the library is ids[k] on disk
 
     def __post_init__(self):
+        object.__setattr__(self, "names", tuple(map(printable, self.names)))  # they come from files
         if not self.names:
             raise ValueError("a class table needs at least one class")
         if not len(self.names) == len(self.isthing) == len(self.ids):

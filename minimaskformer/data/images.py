@@ -3,6 +3,7 @@
 Pictures of a data set are taken as stored: an EXIF orientation is *not* applied. COCO and the other data sets annotate
 the stored pixels, so turning the image would part it from its labels. A picture to predict has no labels: it is turned.
 """
+import os
 import re
 from pathlib import Path, PureWindowsPath
 from unicodedata import normalize
@@ -13,6 +14,8 @@ from PIL import Image, ImageOps
 
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow raises for bad files
 REDUCED = 254  # the TIFF tag NewSubfileType
+if "MINIMASKFORMER_MAX_PIXELS" in os.environ:  # Pillow warns from its limit on, and refuses twice as many
+    Image.MAX_IMAGE_PIXELS = int(os.environ["MINIMASKFORMER_MAX_PIXELS"]) // 2
 
 
 def read_image(path):
@@ -45,8 +48,7 @@ def open_pages(path, several=True):
                 picture.load()
                 pages.append(picture.copy() if len(numbers) > 1 else picture)
     except BROKEN as error:
-        raise ValueError(f"{path} can not be read as an image ({error}): is it truncated? "
-                         "Copy or download it again, or remove it together with its labels") from error
+        raise unreadable(path, error) from error
     if not several:
         check_one_page(numbers, path)
     return pages
@@ -76,6 +78,26 @@ def check_one_page(numbers, path):
     if len(numbers) > 1:
         raise ValueError(f"{path} holds {len(numbers)} pages or frames, and a picture or a label file has one: save "
                          "each that you mean as a file of its own")
+
+
+def unreadable(path, error):
+    """What to say of a file that Pillow does not read: a ValueError."""
+    if isinstance(error, Image.DecompressionBombError):
+        return ValueError(f"{path} is not decoded, it could fill the memory: {too_many_pixels()}")
+    return ValueError(f"{path} cannot be read as an image ({error}): is it truncated? Copy or download it again, or "
+                      "remove it together with its labels")
+
+
+def check_pixels(width, height, where):
+    """ValueError if a picture of that size would not be decoded."""
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
+        raise ValueError(f"{where} is {width} x {height}: {too_many_pixels()}")
+
+
+def too_many_pixels():
+    """What the limit is, and how to raise it."""
+    return (f"more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels are not read. If the picture is what it should be and "
+            "the memory large enough, set the environment variable MINIMASKFORMER_MAX_PIXELS to a larger number")
 
 
 def rgb_array(picture, where="image"):

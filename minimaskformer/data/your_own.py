@@ -3,15 +3,17 @@ from collections import Counter
 from pathlib import Path
 
 from ..system.distributed import say_once
+from ..system.text import plain
 from .recognise.patterns import FolderLayout
 from .recognise.pictures import label_patterns, label_pictures
-from .recognise.splits import WORDS, choose_split
+from .recognise.splits import NO_VAL, WORDS, NoSplit, choose_split
 from .recognise.tools import coco_of_all, coco_of_split, labelme, masks, yolo
 
 FORMS = """images/SPLIT/ and labels/SPLIT/ (label pictures: semantic), with instances/SPLIT/ beside them (pictures that
   number the instances: panoptic); a COCO instance JSON: SPLIT.json, instances_SPLIT*.json (also in annotations/),
   SPLIT/_annotations.coco.json, or one for all; LabelMe JSONs; YOLO text files with a data.yaml; colours with a
   labelmap.txt or class_dict.csv; labels called NAME_mask.png; a folder of masks for each picture"""
+
 
 
 def own(folder, split, layout=FolderLayout()):  # noqa: B008 frozen
@@ -22,14 +24,27 @@ def own(folder, split, layout=FolderLayout()):  # noqa: B008 frozen
     Raises FileNotFoundError with what was looked for, ValueError if the folder holds two forms at once.
     """
     folder = Path(folder)
-    if not layout.images:
-        json_file, labels_dir = instance_json(folder, split), folder / "labels" / split
-        if json_file and labels_dir.is_dir():
-            raise ValueError(f"{folder} holds both {json_file} and {labels_dir}: which is it? Move one away, or open "
-                             f"the JSON with coco_instance:{folder}")
-        if json_file:
-            return coco_of_split(json_file, folder)
-    return open_found(folder, split, layout, RECOGNISERS, FORMS)
+    dataset = None if layout.images else named_coco(folder, split, layout)
+    return dataset or open_found(folder, split, layout, RECOGNISERS, FORMS)
+
+
+def named_coco(folder, split, layout):
+    """The data set of a COCO JSON that is called after its split; None without any."""
+    json_file, labels_dir = instance_json(folder, split), folder / "labels" / split
+    if json_file and labels_dir.is_dir():
+        raise ValueError(f"{folder} holds both {json_file} and {labels_dir}: which is it? Move one away, or open the "
+                         f"JSON with coco_instance:{folder}")
+    if json_file and layout.val_share is None:
+        return coco_of_split(json_file, folder)
+    found = {part: path for part in WORDS if (path := instance_json(folder, part))}
+    if not found or labels_dir.is_dir():
+        return None
+    told = f"{folder}, COCO JSON: there are {', '.join(map(str, found.values()))}"
+    if layout.val_share is None:
+        raise NoSplit(f"no split {split!r}, {told}{NO_VAL * (set(found) == {'train'})}")
+    if set(found) != {"train"}:
+        raise ValueError(f"--val-share {layout.val_share}, {told}: leave it out")
+    return open_found(folder, split, layout, (lambda *_: coco_of_all(folder, layout, found["train"]),), FORMS)
 
 
 def label_files(folder, split, layout):
@@ -47,10 +62,10 @@ def open_found(folder, split, layout, recognisers, forms):
                                 "'PLACE/{stem}_mask.png' (data/README.md, \"Your own\")")
     try:
         items, told = choose_split(found.parts, split, layout.val_share, found.name)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, NoSplit) as error:
         raise type(error)(f"{folder}, {found.what}: {error}") from error
     dataset = found.open(items)
-    say_once(f"{folder}: {found.what}; {told}")
+    say_once(plain(f"{folder}: {found.what}; {told}"))
     return dataset
 
 
@@ -75,6 +90,9 @@ def instance_json(folder, split):
                                  f"the split in full, such as {files[0].stem.removeprefix('instances_')!r}")
             if files:
                 return files[0]
+        for path in sorted(place.glob("*.json")):  # CVAT's subsets: instances_Train.json, instances_Validation.json
+            if path.stem.removeprefix("instances_").lower() in WORDS.get(split, ()):
+                return path
     for part in WORDS.get(split, (split,)):
         if (folder / part / "_annotations.coco.json").is_file():
             return folder / part / "_annotations.coco.json"

@@ -1,21 +1,24 @@
 """Tensors from files of any kind, read without running any code inside them."""
-import codecs
-import pickle
-from collections import OrderedDict
+import re
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
+from .pickles import Array, read_arrays
+from .text import printable
+
+OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number before all that torch wrote until version 1.5
+
 
 def read_tensors(path):
     """The {name: tensor} of a file of any kind, and the header of a safetensors file (None for the other kinds)."""
     with open(path, "rb") as file:
-        start = file.read(9)
-    if start[:2] == b"PK":
+        start = file.read(len(OLD_TORCH))
+    if start[:2] == b"PK" or start == OLD_TORCH:
         return read_torch(path), None
-    if start[:1] == b"\x80" and start[8:] != b"{":  # a pickle; safetensors has a length of 8 bytes, then {
-        return read_pickle(path), None
+    if start[:1] == b"\x80" and start[8:9] != b"{":  # a pickle; safetensors has a length of 8 bytes, then {
+        return model_part(read_arrays(path), path), None
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
@@ -24,36 +27,14 @@ def read_tensors(path):
                          f"it again") from None
 
 
-class ArraysOnly(pickle.Unpickler):
-    """An unpickler that builds NumPy arrays and plain containers, and refuses everything else before it can run."""
-    ALLOWED = {("collections", "OrderedDict"): OrderedDict, ("_codecs", "encode"): codecs.encode,
-               ("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
-    MULTIARRAY = {f"{package}.multiarray" for package in ("numpy.core", "numpy._core")}
-
-    def find_class(self, module, name):
-        if module in self.MULTIARRAY and name in ("_reconstruct", "scalar"):
-            return getattr(np._core.multiarray if hasattr(np, "_core") else np.core.multiarray, name)
-        if (module, name) in self.ALLOWED:
-            return self.ALLOWED[module, name]
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array: refused, nothing was run")
-
-
-def read_pickle(path):
-    """The tensors of a zoo .pkl, by a restricted unpickler; raises ValueError for anything else than arrays."""
-    try:
-        with open(path, "rb") as file:
-            content = ArraysOnly(file, encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, ImportError) as error:
-        raise ValueError(f"{path} can not be read as a pickle of arrays: {error}") from None
-    return model_part(content, path)
-
-
 def read_torch(path):
-    """The tensors of a .pth, with torch's own weights-only reader."""
+    """The tensors of a .pth, of the old form too, with torch's own weights-only reader."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for broken or refused files
-        raise ValueError(f"{path} can not be read: it is not a file of tensors only: {str(error)[:300]}") from None
+        asked = re.search(r"GLOBAL (\S+)", str(error))  # torch's own advice is to trust the file
+        what = f"it asks for {asked[1]}: refused, nothing was run" if asked else str(error)[:300]
+        raise ValueError(f"{path} cannot be read, it is not a file of tensors only: {printable(what)}") from None
     return model_part(content, path)
 
 
@@ -64,7 +45,21 @@ def model_part(content, path):
             content = content[key]
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path} holds no state dict (names and tensors), but {type(content).__name__}")
-    return {name: torch.as_tensor(value) for name, value in content.items() if hasattr(value, "shape")}
+    return {str(name): plain_tensor(value, f"{path}: {printable(name)}") for name, value in content.items()
+            if isinstance(value, (Array, np.ndarray, np.generic, torch.Tensor))}
+
+
+def plain_tensor(value, where):
+    """An array or tensor as a tensor of numbers that really lie in memory; ValueError for tensors of other kinds.
+
+    A file may say that its one number is a tensor of a billion (by a stride of 0): a model is built after such sizes.
+    """
+    tensor = torch.as_tensor(value.array if isinstance(value, Array) else value)
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        raise ValueError(f"{where} is no plain tensor of numbers")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ValueError(f"{where} says it is {tuple(tensor.shape)}, which is more than the file holds")
+    return tensor
 
 
 def to_numpy(values):

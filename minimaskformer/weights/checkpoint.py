@@ -1,19 +1,22 @@
 """Checkpoints: ours, weights and configuration in one safetensors file; the reference zoo's; the hub's.
 
-No code inside a file is ever run: safetensors holds none, and system/tensors.py reads pickles with a restricted
-unpickler.
+No code inside a file is ever run: safetensors holds none, and system/pickles.py reads pickles without running them.
 """
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 
 from ..config import MaskFormerConfig
 from ..model import MaskFormer
 from ..system.files import replacing
 from ..system.tensors import read_tensors
+from ..system.text import parse_json, printable
 from . import hub, zoo
+from .checked_config import check_config, expected_tensors
 
 SHIPPED = {"mini": "mini.safetensors"}  # trained models that come with the package
 
@@ -22,13 +25,14 @@ def save_checkpoint(model, path, dtype=None, extra=None):
     """Write weights and config to a safetensors file, atomically: an interrupted write leaves the old file whole.
 
     dtype (for example torch.float16) stores floating tensors smaller; they are read back as float32. extra: a dict of
-    strings to keep in the file's header.
+    strings to keep in the file's header, which also gets a digest of all that the file holds.
     """
     path = Path(path)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if dtype is not None:
         tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     header = {"format": "minimaskformer", "config": json.dumps(dataclasses.asdict(model.config)), **(extra or {})}
+    header["digest"] = digest(tensors, header)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         save_file(tensors, temporary, header)
@@ -42,8 +46,8 @@ def load_checkpoint(path):
     - a MaskFormer of the hub: its folder, or model.safetensors or pytorch_model.bin with config.json beside it.
 
     The configuration of the last two is read off names and shapes (and config.json). Raises FileNotFoundError, or
-    ValueError if a file is truncated, of another kind, or does not fit its configuration (every missing, unexpected or
-    misshapen tensor is listed).
+    ValueError if a file is truncated, was changed since it was written (files with a digest), is of another kind, has a
+    configuration that no model has, or does not fit it (every missing, unexpected or misshapen tensor is listed).
     """
     path = shipped_checkpoint(path) if str(path) in SHIPPED else Path(path)
     if path.is_dir():
@@ -54,6 +58,9 @@ def load_checkpoint(path):
         raise ValueError(f"{path} is a training checkpoint, for --resume; the model is model.safetensors in the run's "
                          f"folder")
     tensors, header = read_tensors(path)
+    if header is not None and "digest" in header and header["digest"] != digest(tensors, header):
+        raise ValueError(f"{path} is damaged: its weights or its header are not those that were written. Copy it "
+                         f"again, or take another checkpoint")
     if header is not None and "config" in header:
         config = _config(header["config"], path)
     elif hub.is_hub(tensors):
@@ -65,6 +72,8 @@ def load_checkpoint(path):
     else:
         raise ValueError(f"{path} is a safetensors file without a minimaskformer config in its header, and no "
                          f"MaskFormer of the hub")
+    config = check_config(config, path)
+    check_fit(expected_tensors(config, path), tensors, path)  # before any memory is taken
     model = MaskFormer(config)
     load_tensors(model, tensors, path)
     return model.eval()
@@ -73,13 +82,29 @@ def load_checkpoint(path):
 def load_tensors(model, tensors, where="checkpoint"):
     """Copy tensors into a model by name; ValueError lists every missing, unexpected or misshapen one; then none is."""
     own = model.state_dict()
+    check_fit(own, tensors, where)
+    model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
+
+
+def check_fit(own, tensors, where):
+    """ValueError unless tensors have the names and shapes of a model's own; every one that does not is listed."""
     problems = [f"missing: {name}" for name in own if name not in tensors]
     problems += [f"unexpected: {name}" for name in tensors if name not in own]
     problems += [f"shape of {name}: {tuple(tensors[name].shape)} in the file, {tuple(own[name].shape)} in the model"
                  for name in own if name in tensors and tensors[name].shape != own[name].shape]
     if problems:
         raise ValueError(f"{where} does not fit the model:\n  " + "\n  ".join(problems))
-    model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
+
+
+def digest(tensors, header):
+    """SHA-256 of named tensors and the rest of the header, as text: one changed bit changes it."""
+    found = hashlib.sha256()
+    for name, text in sorted(header.items()):
+        found.update(repr((name, text)).encode() if name != "digest" else b"")
+    for name, tensor in sorted(tensors.items()):
+        found.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        found.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def shipped_checkpoint(name):
@@ -94,8 +119,11 @@ def shipped_checkpoint(name):
 
 def _config(text, path):
     fields = {field.name for field in dataclasses.fields(MaskFormerConfig)}
-    values = json.loads(text)
+    values = parse_json(text, f"{path}, its configuration")
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: its configuration is no table of fields")
     unknown = sorted(set(values) - fields)
     if unknown:
-        raise ValueError(f"{path} was written by another version: unknown configuration fields {unknown}")
+        raise ValueError(f"{path} was written by another version: unknown configuration fields "
+                         f"{printable(unknown)}")
     return MaskFormerConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

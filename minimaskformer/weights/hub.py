@@ -3,7 +3,6 @@
 R50, R101 and Swin without encoder layers, which is all that the hub's code can build. Two versions of the names are in
 use: the files' own and those of version 5 of the `transformers` package, which differ in the decoder only.
 """
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 from ..swin import SWINS
 from ..system.distributed import say_once
+from ..system.text import parse_json, printable
 from . import zoo
 from .hub_pictures import FILE, picture_settings
 from .renaming import renamed, shifted
@@ -125,21 +125,23 @@ def read_config(folder, tensors):
     if not path.is_file():
         raise FileNotFoundError(f"a MaskFormer of the hub needs its config.json beside the weights: {path} is missing")
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = parse_json(path.read_text(encoding="utf-8"), path)
         kind = settings.get("model_type")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} is no JSON object: {error}") from None
     if kind != "maskformer":
-        raise ValueError(f"{path} describes a model of type {kind!r}, not 'maskformer'")
+        raise ValueError(f"{path} describes a model of type {printable(repr(kind))}, not 'maskformer'")
     config = zoo.guess_config(tensors)
     backbone, decoder = (settings.get(part) or {} for part in ("backbone_config", "decoder_config"))
+    names = settings.get("id2label") or {}
+    if not all(isinstance(part, dict) for part in (backbone, decoder, names)) or not all(map(str.isdecimal, names)):
+        raise ValueError(f"{path}: backbone_config, decoder_config and id2label (class numbers and names) are tables")
     expected = SWIN_SETTINGS if config.backbone in SWINS else RESNET_SETTINGS
     problems = [f"{name} = {given[name]!r}, we compute {value!r}"
                 for given, needed in ((backbone, expected), (decoder, DECODER_SETTINGS))
                 for name, value in needed.items() if given.get(name, value) != value]
     if problems:
         raise ValueError(f"{path} asks for what this library does not have:\n  " + "\n  ".join(problems))
-    names = settings.get("id2label") or {}
     class_names = tuple(str(names[key]) for key in sorted(names, key=int))
     if len(class_names) != config.num_classes or class_names[0] == "LABEL_0":
         class_names = ()

@@ -230,7 +230,7 @@ def test_a_truncated_picture_is_one_line_from_a_loader_too(tmp_path, capsys, wor
     picture.write_bytes(picture.read_bytes()[:-200])
     assert cli.main(["train", "--data", data, "--out", str(tmp_path / "run"), "--workers", workers, *QUICK]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(f"minimaskformer: {picture} can not be read as an image") and "Copy or download" in error
+    assert error.startswith(f"minimaskformer: {picture} cannot be read as an image") and "Copy or download" in error
     assert not multiprocessing.active_children()
 
 

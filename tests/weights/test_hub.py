@@ -169,6 +169,6 @@ def test_a_hostile_bin_file_runs_nothing(tmp_path):
         def __reduce__(self):
             return Path.touch, (tmp_path / "was_here",)
     write(tmp_path / "evil", {"model.pixel_level_module.x": torch.zeros(1), "evil": Hostile()}, settings("r50"), "pytorch_model.bin")
-    with pytest.raises(ValueError, match="can not be read"):
+    with pytest.raises(ValueError, match="cannot be read"):
         load_checkpoint(tmp_path / "evil")
     assert not (tmp_path / "was_here").exists()

@@ -1,8 +1,8 @@
 """Files that hold class names: classes.txt and classes.json of your own data, objectInfo150.txt of ADE20K."""
-import json
 import re
 from pathlib import Path
 
+from ...system.text import parse_json, printable
 from ..classes import ClassTable
 
 KINDS = ("thing", "stuff", "void")
@@ -37,9 +37,7 @@ def read_class_file(path):
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
-        rows = json_rows(json.loads(text), path) if path.suffix == ".json" else text_rows(text, path)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no valid JSON ({error})") from error
+        rows = json_rows(parse_json(text, path), path) if path.suffix == ".json" else text_rows(text, path)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text file in UTF-8 ({error})") from error
     known = [(label, name, kind) for label, name, kind in rows if kind != "void"]
@@ -86,8 +84,8 @@ def json_rows(content, path):
         if isinstance(entry, str):
             entry = {"id": index, "name": entry}
         if not isinstance(entry, dict) or not isinstance(entry.get("id"), int) or "name" not in entry:
-            raise ValueError(f"{path}, entry {index}: {entry!r} is no name and has no \"id\" (a whole number) and "
-                             "\"name\"")
+            raise ValueError(f"{path}, entry {index}: {printable(repr(entry))} is no name and has no \"id\" (a whole "
+                             "number) and \"name\"")
         nameless = str(entry["name"]).lower() == "void" and "isthing" not in entry
         kind = "void" if entry.get("void", nameless) else "thing" if entry.get("isthing") else "stuff"
         rows.append((entry["id"], str(entry["name"]), kind))

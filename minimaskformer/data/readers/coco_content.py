@@ -50,7 +50,7 @@ def upright_size(path):
                         "save it upright (data/README.md, \"Rotated pictures\")")
             return picture.height, picture.width
     except BROKEN as error:
-        return f"{path} can not be read as an image ({error})"
+        return f"{path} cannot be read as an image ({error})"
 
 
 def tidied(content, unused=()):
@@ -62,9 +62,12 @@ def tidied(content, unused=()):
 
 
 def only(content, images):
-    """The content with these of its images, and their annotations."""
-    ids = {image["id"] for image in images}
-    return content | {"images": images, "annotations": [a for a in content["annotations"] if a["image_id"] in ids]}
+    """The content with these of its images, without the others' annotations; those of no image stay, as wrong.
+    """
+    kept = {image.get("id") for image in images}
+    other = {image.get("id") for image in content["images"]} - kept
+    annotations = [a for a in content["annotations"] if a.get("image_id") not in other]
+    return content | {"images": images, "annotations": annotations}
 
 
 def unused_roots(contents):

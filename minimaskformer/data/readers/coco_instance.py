@@ -9,14 +9,16 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ...system.text import check_inside, check_links, printable
 from ..checks import stop_at_bad
 from ..classes import ClassTable
 from ..images import check_same_size, item_names, read_image, stored_file
 from ..tally import Content
 from .boxes import box_of_mask, box_of_polygons, compare_boxes, finite_or_none
-from .coco_json import category_names, images_by_id, not_twice, read_json
+from .coco_json import category_names, image_size, images_by_id, not_twice, read_json, whole
 from .mask_files import read_mask
 from .objects import flatten_objects, objects_target, stacked, union
+from .run_length import check_code
 
 KIND = "COCO instance JSON"
 FARTHEST = 1e6  # pixels
@@ -78,7 +80,8 @@ class CocoInstance(Dataset):
 
     def files(self, index):
         """The image file and the label files (the one JSON, if nothing else is known) of an item."""
-        return stored_file(self.image_dir, self.entries[index]["image"]), self.entries[index]["label_files"]
+        picture = stored_file(self.image_dir, self.entries[index]["image"])
+        return check_links(picture, self.image_dir, self.json_file.parent), self.entries[index]["label_files"]
 
     def decoded(self, index):
         """All annotations of an item: a list of (annotation, mask bool [H, W]); whether it is a crowd is decided here.
@@ -148,7 +151,7 @@ def whole_instances(decoded, size):
 
 def where(path, annotation, image):
     """The place of an annotation, for error messages."""
-    return f"{path}: annotation {annotation} of image {image}"
+    return f"{path}: annotation {printable(annotation)} of image {printable(image)}"
 
 
 def decode_mask(segmentation, height, width, place):
@@ -156,6 +159,11 @@ def decode_mask(segmentation, height, width, place):
     from pycocotools import mask as rle
     if isinstance(segmentation, Path):  # a JSON holds no such thing
         return read_mask(segmentation, (height, width))
+    if isinstance(segmentation, dict):
+        if segmentation.get("size") != [height, width]:
+            raise ValueError(f"{place}: its run-length code is for {printable(segmentation.get('size'))}, the image is "
+                             f"{[height, width]} (height, width)")
+        check_code(segmentation.get("counts"), (height, width), place)
     try:
         if isinstance(segmentation, list):
             codes = rle.merge(rle.frPyObjects(segmentation, height, width)) if segmentation else None
@@ -167,7 +175,7 @@ def decode_mask(segmentation, height, width, place):
             return np.zeros((height, width), dtype=bool)
         mask = rle.decode(codes)
     except Exception as error:  # pycocotools raises bare Exception, and what Cython makes of bad types
-        raise ValueError(f"{place}: pycocotools can not decode the segmentation ({error})") from error
+        raise ValueError(f"{place}: pycocotools cannot decode the segmentation ({error})") from error
     if mask.shape != (height, width):
         raise ValueError(f"{place}: its mask is {mask.shape[1]} x {mask.shape[0]}, the image {width} x {height}")
     return mask.astype(bool)
@@ -176,8 +184,8 @@ def decode_mask(segmentation, height, width, place):
 def read_categories(categories, background, path):
     """(ClassTable, {category id: class index}): the file's categories in its order, all things."""
     try:
-        names, ids = category_names(categories), tuple(int(c["id"]) for c in categories)
-    except (KeyError, TypeError, ValueError) as error:
+        names, ids = category_names(categories), tuple(whole(c, "id", path) for c in categories)
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: a category has no {error}: is it a {KIND}?") from error
     things, index_of = (True,) * len(ids), {category: index for index, category in enumerate(ids)}
     if background:
@@ -195,8 +203,8 @@ def read_instance_entries(content, index_of, path):
     """Per image {name, image, size, annotations}; every annotation is checked, none is decoded yet."""
     bad = []
     try:
-        entries = {number: {"image": str(image["file_name"]), "annotations": [],
-                            "size": (int(image["height"]), int(image["width"]))}
+        entries = {number: {"image": check_inside(str(image["file_name"]), path), "annotations": [],
+                            "size": image_size(image, path)}
                    for number, image in images_by_id(content["images"], path).items()}
         for a in content["annotations"]:
             if a["image_id"] not in entries:
@@ -211,8 +219,8 @@ def read_instance_entries(content, index_of, path):
                                  f"known ids: {str(sorted(index_of))[:200]}")
             try:
                 entry["annotations"].append({"id": a.get("id"), "category": index_of[a["category_id"]],
-                                             "iscrowd": int(a.get("iscrowd") or 0), "bbox": a.get("bbox"),
-                                             "area": finite_or_none(a.get("area")),
+                                             "iscrowd": whole(a, "iscrowd", place) if a.get("iscrowd") else 0,
+                                             "area": finite_or_none(a.get("area")), "bbox": a.get("bbox"),
                                              "segmentation": checked_segmentation(a, entry["size"], place)})
             except ValueError as error:
                 bad.append(str(error))
@@ -238,9 +246,9 @@ def checked_segmentation(annotation, size, place):
     if not segmentation:
         raise ValueError(f"{place} has no \"segmentation\": is it only a box?")
     if isinstance(segmentation, dict):
-        if "counts" not in segmentation or list(segmentation.get("size", [])) != list(size):
+        if "counts" not in segmentation or segmentation.get("size") != list(size):
             raise ValueError(f"{place}: a run-length code has \"counts\" and a \"size\" equal to the image's [height, "
-                             f"width] {list(size)}, got size {segmentation.get('size')}")
+                             f"width] {list(size)}, got size {printable(segmentation.get('size'))}")
         return segmentation
     for polygon in segmentation:
         if not isinstance(polygon, list) or len(polygon) % 2 or not all(isinstance(x, (int, float)) for x in polygon):

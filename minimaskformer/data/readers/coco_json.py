@@ -1,6 +1,8 @@
 """What the JSONs of COCO, panoptic and instance, have in common: three lists, images with ids, and folders of files."""
-import json
 from collections import Counter
+
+from ...system.text import parse_json, printable
+from ..images import check_pixels
 
 
 def read_json(path, kind="COCO panoptic JSON", may_be_empty=()):
@@ -8,9 +10,10 @@ def read_json(path, kind="COCO panoptic JSON", may_be_empty=()):
     if not path.is_file():
         raise FileNotFoundError(f"no such annotation file: {path}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))  # some programs put a BOM in front
+        # some programs put a BOM in front; a number that is none is refused where it stands, with its annotation
+        content = parse_json(path.read_text(encoding="utf-8-sig"), path, finite=False)
     except ValueError as error:
-        raise ValueError(f"{path} is no valid JSON ({error}): is it truncated? Copy or download it again") from error
+        raise ValueError(f"{error}: is it truncated? Copy or download it again") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise ValueError(f"{path} has no list \"{key}\": is it a {kind}?")
@@ -24,12 +27,31 @@ def images_by_id(images, path):
     count = Counter(image["id"] for image in images)
     twice = [number for number, times in count.items() if times > 1]
     if twice:
-        files = [str(image["file_name"]) for image in images if image["id"] == twice[0]]
+        files = [printable(image["file_name"]) for image in images if image["id"] == twice[0]]
+        ids = list(map(printable, twice))
         raise ValueError(f"{path}: {len(twice)} image ids occur more than once in the list \"images\": "
-                         f"{str(twice[:10])[1:-1]}{' ...' * (len(twice) > 10)}. Id {twice[0]} is that of "
+                         f"{', '.join(ids[:10])}{' ...' * (len(twice) > 10)}. Id {ids[0]} is that of "
                          f"{', '.join(files[:5])}, so nobody can say whose its annotations are. Were files merged? "
                          "Give each image an id of its own, and its annotations the same image_id")
     return {image["id"]: image for image in images}
+
+
+def image_size(image, path):
+    """(height, width) of an entry of the list "images"; ValueError for no size of a picture, or one too large."""
+    size = height, width = whole(image, "height", path), whole(image, "width", path)
+    if height < 1 or width < 1:
+        raise ValueError(f"{path}: image {printable(image['file_name'])} is {width} x {height}")
+    check_pixels(width, height, f"{path}: image {printable(image['file_name'])}")
+    return size
+
+
+def whole(entry, key, path):
+    """The whole number under a key of an entry; ValueError for what is none."""
+    try:
+        return int(entry[key])
+    except (ValueError, OverflowError):
+        raise ValueError(f"{path}: {key} is {printable(entry[key])}, which is no whole number, in "
+                         f"{printable(entry)}") from None
 
 
 def category_names(categories):
@@ -44,4 +66,5 @@ def not_twice(file_names, path, what):
     """ValueError if two entries of a file have one image."""
     twice = [name for name, count in Counter(file_names).items() if count > 1]
     if twice:
-        raise ValueError(f"{path}: more than one {what} {', '.join(map(str, twice[:5]))}{' ...' * (len(twice) > 5)}")
+        told = ", ".join(map(printable, twice[:5])) + " ..." * (len(twice) > 5)
+        raise ValueError(f"{path}: more than one {what} {told}")

@@ -4,6 +4,7 @@ A pixel's segment id is R + 256 G + 65536 B, and 0 is void. The JSON lists `imag
 `annotations`: per image the PNG's name and its `segments_info` (id, category_id, iscrowd, area, bbox).
 """
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ...system.files import write_text
+from ...system.text import check_inside, check_links, printable
 from ...targets import check_segments, panoptic_to_target
 from ..classes import ClassTable
 from ..images import check_same_size, item_names, open_image, read_image, safe_name, stored_file
-from .coco_json import category_names, images_by_id, not_twice, read_json
+from .coco_json import category_names, image_size, images_by_id, not_twice, read_json, whole
 
 MAX_ID = 256 ** 3 - 1
 
@@ -48,8 +50,9 @@ class CocoPanoptic(Dataset):
 
     def files(self, index):
         """The image file and the label files (here one PNG) of an item."""
-        entry = self.entries[index]
-        return stored_file(self.image_dir, entry["image"]), (stored_file(self.png_dir, entry["png"]),)
+        entry, home = self.entries[index], self.json_file.parent
+        return (check_links(stored_file(self.image_dir, entry["image"]), self.image_dir, home),
+                (check_links(stored_file(self.png_dir, entry["png"]), self.png_dir, home),))
 
     def read_map(self, index):
         """(segment_map, segments_info) of an item: its PNG read and checked, without its image."""
@@ -107,7 +110,7 @@ def read_classes(categories, path):
     try:
         return ClassTable(names=category_names(categories),
                           isthing=tuple(bool(c["isthing"]) for c in categories),
-                          ids=tuple(int(c["id"]) for c in categories))
+                          ids=tuple(whole(c, "id", path) for c in categories))
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: a category has no {error}: is it a COCO panoptic JSON? (instance and stuff "
                          "annotations have no \"isthing\")") from error
@@ -123,7 +126,7 @@ def read_panoptic_entries(content, classes, path):
         entries = []
         for annotation in content["annotations"]:
             image = images.get(annotation["image_id"])
-            where = f"{path}: annotation of image {annotation['image_id']}"
+            where = f"{path}: annotation of image {printable(annotation['image_id'])}"
             if image is None:
                 raise ValueError(f"{where}: the list \"images\" has no such id")
             if "segments_info" not in annotation:
@@ -131,13 +134,15 @@ def read_panoptic_entries(content, classes, path):
             segments = []
             for s in annotation["segments_info"]:
                 if s["category_id"] not in index_of:
-                    raise ValueError(f"{where}: segment {s['id']} has category id {s['category_id']}, which the list "
-                                     f"\"categories\" lacks; known ids: {str(sorted(index_of))[:200]}")
-                segments.append({"id": int(s["id"]), "category_id": index_of[s["category_id"]],
-                                 "iscrowd": int(s.get("iscrowd") or 0)})
+                    raise ValueError(f"{where}: segment {printable(s['id'])} has category id "
+                                     f"{printable(s['category_id'])}, which the list \"categories\" lacks; known ids: "
+                                     f"{str(sorted(index_of))[:200]}")
+                segments.append({"id": whole(s, "id", where), "category_id": index_of[s["category_id"]],
+                                 "iscrowd": whole(s, "iscrowd", where) if s.get("iscrowd") else 0})
             check_segments(torch.zeros(0, dtype=torch.int32), segments, len(classes), where)
-            entries.append({"image": str(image["file_name"]), "png": str(annotation["file_name"]),
-                            "segments": segments, "size": (int(image["height"]), int(image["width"]))})
+            entries.append({"image": check_inside(str(image["file_name"]), path),
+                            "png": check_inside(str(annotation["file_name"]), path),
+                            "segments": segments, "size": image_size(image, path)})
         not_twice([entry["image"] for entry in entries], path, "annotation for the image")
         names = item_names([entry["image"] for entry in entries])
     except KeyError as error:
@@ -171,11 +176,13 @@ def find_folder(given, json_file, folders, what, argument):
                             f"Put them into one of these (in Python: {argument}=...)")
 
 
-def write_panoptic(folder, items, classes, split, names=None, image_format="png", overwrite=False):
+def write_panoptic(folder, items, classes, split, names=None, image_format="png", overwrite=False,
+                   pictures=None):
     """Write (image, target) items as a COCO panoptic data set that `CocoPanoptic` reads back; returns the JSON's path.
 
     items: an iterable, for example a data set. names: the items' file names without suffix, by default 000000000001,
-    000000000002, ... image_format: "png" (exact) or "jpg" (small). Writes images/SPLIT/, panoptic/SPLIT/ and, last and
+    000000000002, ... image_format: "png" (exact) or "jpg" (small). pictures: the items' picture
+    files, to be copied as they are in place of being written anew. Writes images/SPLIT/, panoptic/SPLIT/ and, last and
     in one step, panoptic_SPLIT.json, so an interrupted run leaves no JSON. Segments without pixels are left out.
     Raises FileExistsError if the JSON is there already (unless `overwrite`), and ValueError for bad items or names.
     """
@@ -200,10 +207,14 @@ def write_panoptic(folder, items, classes, split, names=None, image_format="png"
         if tuple(image.shape[1:]) != tuple(target["segment_map"].shape):
             raise ValueError(f"item {number} ({name}): image {tuple(image.shape)} and segment map "
                              f"{tuple(target['segment_map'].shape)} differ in size")
-        rgb = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())  # [H, W, 3]
-        rgb.save(images_dir / f"{name}.{image_format}", **({"quality": 95} if image_format == "jpg" else {}))
+        file_name = f"{name}{pictures[number].suffix if pictures else '.' + image_format}"
+        if pictures:
+            shutil.copyfile(pictures[number], images_dir / file_name)
+        else:
+            rgb = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())  # [H, W, 3]
+            rgb.save(images_dir / file_name, **({"quality": 95} if image_format == "jpg" else {}))
         Image.fromarray(encode_ids(target["segment_map"])).save(png_dir / f"{name}.png")
-        images.append({"id": number + 1, "file_name": f"{name}.{image_format}",
+        images.append({"id": number + 1, "file_name": file_name,
                        "height": image.shape[1], "width": image.shape[2]})
         annotations.append({"image_id": number + 1, "file_name": f"{name}.png", "segments_info": segments})
     if not images:

@@ -63,7 +63,7 @@ def read_labelme(path, folder):
             if label in NO_OBJECT:
                 continue
             if label == "__ignore__":
-                raise ValueError("a region to ignore can not be read: label what is there")
+                raise ValueError("a region to ignore cannot be read: label what is there")
             parts, group = segmentation_of(shape, size), (label, shape.get("group_id"))
             if group[1] is not None and group in groups and isinstance(parts, list) and isinstance(groups[group], list):
                 groups[group] += parts
@@ -102,7 +102,7 @@ def brushed(text, points, size):
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as picture:
             mask = np.asarray(picture.convert("L")) > 0  # [h, w]
     except (*BROKEN, binascii.Error) as error:
-        raise ValueError(f"a mask in it can not be read ({error})") from error
+        raise ValueError(f"a mask in it cannot be read ({error})") from error
     whole = np.zeros(size, dtype=np.uint8, order="F")
     left, top = round(points[0][0]), round(points[0][1])
     if left < 0 or top < 0 or top + mask.shape[0] > size[0] or left + mask.shape[1] > size[1]:

@@ -61,11 +61,16 @@ def from_file(path):
 
 
 def from_names(text):
-    """The table of names parted by commas, for the label values 0, 1, 2 ..."""
+    """The table of names parted by commas, for the label values 0, 1, 2 ...; what is called void is void."""
     names = tuple(name.strip() for name in text.split(","))
     if not all(names) or "/" in text or re.search(r"\.(txt|json|csv)$", text):
         raise FileNotFoundError(f"--classes {text!r}: no such file, and no names parted by commas")
-    return Table(ClassTable(names, (False,) * len(names), tuple(range(len(names)))), None, None, "--classes")
+    known = [k for k, name in enumerate(names) if name.lower() != "void"]
+    if not known or len(set(names)) < len(names):
+        raise ValueError(f"--classes {text!r}: the names of the label values 0, 1, 2 ..., each once, parted by commas")
+    void = tuple(sorted(set(range(len(names))) - set(known))) or None
+    table = ClassTable(tuple(names[k] for k in known), (False,) * len(known), tuple(known))
+    return Table(table, void, None, "--classes")
 
 
 def from_colors(rows, path):

@@ -59,16 +59,14 @@ def with_stem(pattern):
     head, star, tail = pattern.rpartition("*")
     if "{stem}" in pattern or not star:
         return pattern
-    if Path(tail).suffix or not head.endswith("/"):  # PNGImages/*.png
-        return f"{head}{{stem}}{tail}"
-    return f"{head}{{stem}}.*{tail}"  # photos/*
+    return f"{head}{{stem}}{tail or '.*'}"  # PNGImages/*.png; photos/* is photos/{stem}.*
 
 
 def matching(folder, pattern):
     """[(split or "", stem, path)] of the files in a folder that a pattern fits, sorted; hidden ones are passed over."""
-    expression = regular(pattern)
-    found = []
-    for path in sorted(Path(folder).glob(re.sub(r"\{\w+\}", "*", pattern))):
+    expression, found = regular(pattern), []
+    parts = [part if part == "**" else re.sub(r"(\{\w+\}|\*)+", "*", part) for part in pattern.split("/")]
+    for path in sorted(Path(folder).glob("/".join(parts))):
         inside = normalize("NFC", path.relative_to(folder).as_posix())
         match = expression.fullmatch(inside)
         if not match or not path.is_file() or any(part.startswith(".") for part in inside.split("/")):

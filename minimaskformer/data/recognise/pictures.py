@@ -75,14 +75,12 @@ def by_lists(folder, items, layout):
 
 
 def listed_items(path, of_stem):
-    """The items of a text file of names, one a line: stems, or file names with or without folders."""
-    lines = [line.split()[0] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    stems = [line if line in of_stem else Path(line).name for line in lines]
-    stems = [stem if stem in of_stem else Path(stem).stem for stem in stems]
-    lonely = [stem for stem in stems if stem not in of_stem]
+    """The items of a text file of names, one a line: stems or file names; more columns may follow."""
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    found = [next((name for text in (line, line.split()[0]) for name in (text, Path(text).name, Path(text).stem)
+                   if name in of_stem), None) for line in lines]
+    lonely = [line for line, name in zip(lines, found) if name is None]
     if lonely:
-        raise FileNotFoundError(f"{path} lists {len(lonely)} of {len(stems)} names without a picture, such as "
+        raise FileNotFoundError(f"{path} lists {len(lonely)} of {len(lines)} names without a picture, such as "
                                 f"{', '.join(lonely[:5])}")
-    return [of_stem[stem] for stem in dict.fromkeys(stems)]
-
-
+    return [of_stem[name] for name in dict.fromkeys(found)]

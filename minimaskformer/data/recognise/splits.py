@@ -9,6 +9,11 @@ from math import ceil
 
 WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 SHARE = 0.2
+NO_VAL = ". --val-share 0.2 takes every fifth training picture for validation"
+
+
+class NoSplit(FileNotFoundError):
+    """The data set is there, and has no such split."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +47,19 @@ def choose_split(parts, split, share=None, name=str):
     if share is not None and "val" in parts:
         raise ValueError(f"--val-share {share}, but the data has a validation split of its own ({told}): leave it out")
     if split not in parts:
-        hint = ". --val-share 0.2 takes every fifth training picture for validation" * (set(parts) == {"train"})
-        raise FileNotFoundError(f"no split {split!r}: there are {told}{hint}")
+        hint = NO_VAL * (set(parts) == {"train"})
+        raise NoSplit(f"no split {split!r}: there are {told}{hint}")
     return parts[split], f"{told} pictures"
 
 
 def choose_by_name(items, split, share):
     """`choose_split` for sorted items that nobody has parted."""
     if split not in ("train", "val"):
-        raise FileNotFoundError(f"no split {split!r}: the {len(items)} pictures are not parted in folders or lists, "
-                                "and the rule by name gives train and val")
+        raise NoSplit(f"no split {split!r}: nothing parts the {len(items)} pictures in folders or lists, and the rule "
+                      "by name gives train and val")
     val = [i for i in range(len(items)) if in_val(i, share)]
     if len(val) in (0, len(items)):
-        raise ValueError(f"{len(items)} pictures can not be parted in train and val")
+        raise ValueError(f"{len(items)} pictures cannot be parted in train and val")
     chosen = set(val) if split == "val" else set(range(len(items))) - set(val)
     told = f"{len(items)} pictures, parted in the order of their names: {rule(share)} is val ({len(val)} of them)"
     return [items[i] for i in sorted(chosen)], told

@@ -1,5 +1,6 @@
 """What annotation tools write, recognised: COCO JSON, YOLO, LabelMe, mask files. None where a folder is not that."""
 from ...system.distributed import say_once
+from ...system.text import plain
 from ..readers.coco_content import BACKGROUND, only, tidied, unused_roots
 from ..readers.coco_instance import KIND, CocoInstance
 from ..readers.coco_json import read_json
@@ -17,8 +18,8 @@ def coco_of_split(json_file, folder):
     content = read_json(json_file, KIND, may_be_empty=("annotations",))
     roots = root_categories(json_file, folder, content)
     names = [c["name"] for c in content["categories"] if isinstance(c, dict) and c.get("id") in roots]
-    say_once(f"{json_file}: COCO instance JSON, {len(content['images'])} pictures"
-             + f"; the unused root category {', '.join(map(repr, names))} is dropped" * bool(names))
+    say_once(plain(f"{json_file}: COCO instance JSON, {len(content['images'])} pictures"
+                   + f"; the unused root category {', '.join(map(repr, names))} is dropped" * bool(names)))
     return CocoInstance.from_content(tidied(content, roots), json_file, None, BACKGROUND)
 
 
@@ -33,18 +34,21 @@ def root_categories(json_file, folder, content):
         return set()  # CocoInstance says what is wrong with it
 
 
-def coco_of_all(folder, layout):
-    """One COCO JSON of all pictures: CVAT's instances_default.json, Label Studio's result.json."""
-    files = [path for place in (folder / "annotations", folder) for path in sorted(place.glob("*.json"))]
+def coco_of_all(folder, layout, json_file=None):
+    """One COCO JSON of all pictures: CVAT's instances_default.json, Label Studio's result.json, or the given one."""
+    files = [json_file] if json_file else [
+        path for place in (folder / "annotations", folder) for path in sorted(place.glob("*.json"))]
     files = [path for path in files if path.name.startswith("instances_")] or files
     if not 0 < len(files) <= MANY:
         return None
-    jsons = []
+    jsons, error = [], None
     for path in files:
         try:
             jsons.append((path, read_json(path, KIND, may_be_empty=("annotations",))))
-        except ValueError:
-            continue
+        except ValueError as problem:
+            error = error or problem
+    if not jsons and files[0].name.startswith("instances_"):
+        raise error  # it is called so, and is not whole
     if not jsons:
         return None
     if len(jsons) > 1:
@@ -54,8 +58,7 @@ def coco_of_all(folder, layout):
     content = tidied(content, root_categories(path, folder, content))
     return Found(f"one COCO JSON of all pictures, {path.name}", {"": content["images"]},
                  lambda images: CocoInstance.from_content(only(content, images), path, None, BACKGROUND),
-                 lambda image: str(image["file_name"]))
-
+                 lambda image: str(image.get("file_name")))
 
 def yolo(folder, layout):
     """YOLO's text files."""

@@ -294,5 +294,5 @@ def test_bad_images_and_codes_are_named(coco):
     data = content()
     data["annotations"][3]["segmentation"]["counts"] = [5, "x"]
     write(coco, data)
-    with pytest.raises(ValueError, match=r"annotation 4 .*a\.jpg.*decode"):
+    with pytest.raises(ValueError, match=r"annotation 4 .*a\.jpg.*counts"):
         opened(coco)[0]

@@ -1,0 +1,69 @@
+"""`convert`: a data set of any form as COCO panoptic or COCO instance files."""
+import shutil
+import sys
+from pathlib import Path
+
+from .options import data_options, open_data
+
+SPLITS = ("train", "val", "test")
+FORMATS = ("coco_instance", "coco_panoptic")
+
+
+def convert_options(parser):
+    """The options of `convert`."""
+    data_options(parser, required=True)
+    parser.add_argument("--out", required=True, type=Path, help="a new folder")
+    parser.add_argument("--format", choices=FORMATS, help="coco_instance: objects with masks that may overlap; "
+                        "coco_panoptic: every pixel has one class (default: the first, if all that is no object is "
+                        "background)")
+    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="such as train val (default: those of train, val "
+                        "and test that there are)")
+
+
+def run_convert(options):
+    """Write each split into a folder that gets its name when everything is in it: whole, or not there at all."""
+    from tqdm.auto import tqdm
+
+    from ..data.writers.instances import write_instances
+    from ..data.writers.panoptic import write_panoptic_files
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        raise FileExistsError(f"{options.out} is there already and not empty: choose another --out")
+    datasets = open_splits(options)
+    first = next(iter(datasets.values())).classes
+    only_objects = first.things and all(first.names[k] == "background" for k in first.stuff)
+    kind = options.format or ("coco_instance" if only_objects else "coco_panoptic")
+    half = options.out.with_name(options.out.name + ".half")
+    if half.exists():
+        raise FileExistsError(f"{half} is left over from a conversion that was stopped: remove it")
+    half.mkdir(parents=True)
+    try:
+        for split, dataset in datasets.items():
+            progress = tqdm(range(len(dataset)), desc=split, disable=None)
+            (write_instances if kind == "coco_instance" else write_panoptic_files)(half, dataset, split, progress)
+        if options.out.exists():
+            options.out.rmdir()  # empty
+        half.rename(options.out)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+    told = ", ".join(f"{split} {len(dataset)}" for split, dataset in datasets.items())
+    name = "own" if kind == "coco_instance" else kind
+    print(f"{kind}, {told} pictures, {len(first)} classes: --data {name}:{options.out}")
+
+
+def open_splits(options):
+    """{split: data set} of the splits that are wanted; of the usual ones, those that there are."""
+    from ..data.recognise.splits import NoSplit
+    datasets, missing = {}, None
+    for split in options.splits or SPLITS:
+        try:
+            datasets[split] = open_data(options, split)
+        except NoSplit as error:
+            if options.splits:
+                raise
+            missing = error
+    if not datasets:
+        raise missing
+    tables = {dataset.classes for dataset in datasets.values()}
+    if len(tables) > 1:
+        print("note: the splits have different class tables, each is written with its own", file=sys.stderr)
+    return datasets
