@@ -171,7 +171,7 @@ def check_segments(segment_map, segments_info, num_classes, where="segments_info
     missing = [key for s in segments_info for key in ("id", "category_id") if not isinstance(s, dict) or key not in s]
     if missing:
         raise ValueError(f"{where}: a segment is a dict with id and category_id, and one has no {missing[0]}")
-    ids = plain(s["id"] for s in segments_info)
+    ids = python_numbers(s["id"] for s in segments_info)
     if len(set(ids)) != len(ids):
         raise ValueError(f"{where}: repeated segment ids {sorted(i for i in set(ids) if ids.count(i) > 1)}")
     if 0 in ids:
@@ -188,7 +188,7 @@ def check_segments(segment_map, segments_info, num_classes, where="segments_info
 
 def check_labels(labels, num_classes, where="labels"):
     """Raise ValueError if a label is not a class index in [0, K); K itself is 'no object' and never a target."""
-    bad = sorted({c for c in plain(labels) if not is_whole(c) or not 0 <= c < num_classes},
+    bad = sorted({c for c in python_numbers(labels) if not is_whole(c) or not 0 <= c < num_classes},
                  key=lambda c: c if is_whole(c) else math.inf)
     if bad:
         raise ValueError(f"{where}: labels {bad[:10]} are outside [0, {num_classes}): classes are 0 ... "
@@ -204,7 +204,7 @@ def check_things(things, num_classes=None):
     known = f"[0, {num_classes})" if num_classes is not None else "0, 1, 2 ..."
     if not hasattr(things, "__iter__") or isinstance(things, str):
         raise ValueError(f"things is a list of class indices in {known}, got {things!r}")
-    things = plain(things)
+    things = python_numbers(things)
     if any(isinstance(c, bool) for c in things):
         raise ValueError(f"things are class indices in {known}, got a list of True and False, {things[:5]}: of "
                          f"flags take [k for k, flag in enumerate(flags) if flag] (a ClassTable has them as `.things`)")
@@ -231,7 +231,7 @@ def check_classes(classes):
     return classes
 
 
-def plain(values):
+def python_numbers(values):
     """The values of a list, array or tensor as a list of Python's numbers."""
     return values.tolist() if hasattr(values, "tolist") else [c.item() if hasattr(c, "item") else c for c in values]
 

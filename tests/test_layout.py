@@ -88,4 +88,5 @@ def test_every_name_has_one_meaning():
             for node in tree.body:
                 if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
                     homes[node.name].append(name)
-    assert {name: files for name, files in homes.items() if len(files) > 1} == {}
+    twice = [f"{name}: {' '.join(files)}" for name, files in homes.items() if len(files) > 1]
+    assert not twice, "\n".join(twice)

@@ -10,7 +10,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from .images import BROKEN, check_one_page, check_same_size, page_numbers, unreadable
-from .tally import content_of, tally
+from .tally import content_of, tallied
 
 FILES_NAMED = 20  # files listed in an error
 LONG = 1000  # from so many files on, a progress bar
@@ -39,7 +39,8 @@ def count_labels(dataset, limit=None, workers=None):
     stop_at_bad([problem for problem, _ in found if problem], len(indices),
                 "Mend or remove these files, or the class table; `python -m minimaskformer inspect` shows the whole "
                 "data set")
-    return tally(dataset.classes, len(dataset), ((content, dataset.name(i)) for i, (_, content) in zip(indices, found)))
+    named = ((content, dataset.name(i)) for i, (_, content) in zip(indices, found))
+    return tallied(dataset.classes, len(dataset), named)
 
 
 def files_of(dataset):
@@ -80,14 +81,14 @@ def check_files(dataset, index):
     try:
         content = content_of(dataset, index)
         image_file, label_files = dataset.files(index)
-        check_same_size({str(image_file): image_size(image_file), str(label_files[0]): content.size},
+        check_same_size({str(image_file): stored_size(image_file), str(label_files[0]): content.size},
                         dataset.name(index))
     except (ValueError, OSError) as error:
         return str(error), None
     return None, content
 
 
-def image_size(path):
+def stored_size(path):
     """(height, width) from an image file's header, no pixel decoded."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no such image file: {path}")

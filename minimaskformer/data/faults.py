@@ -71,7 +71,7 @@ def a_mask_for_numbers(counted, dataset):
             f"Python: connected=True)")
 
 
-def one_class(counted, dataset):
+def one_class_alone(counted, dataset):
     """Only one class has targets: every figure of such a training would be fine, and mean nothing.
 
     Where all classes are things, pixels in no mask are negatives, and one class is enough.
@@ -86,7 +86,7 @@ def one_class(counted, dataset):
 def no_thing(counted, dataset):
     """The class table has things, and none of them has a target."""
     things = counted.classes.things
-    if not things or any(counted.targets[k] for k in things) or one_class(counted, dataset):
+    if not things or any(counted.targets[k] for k in things) or one_class_alone(counted, dataset):
         return None
     return f"no thing has a target{because(counted, dataset)}"
 
@@ -112,7 +112,7 @@ def void_hint(counted, dataset):
 
 
 CAUSES = crowds, nothing_enclosed, scaled_boxes, a_mask_for_numbers
-EFFECTS = one_class, no_thing  # said where none of the causes is known
+EFFECTS = one_class_alone, no_thing  # said where none of the causes is known
 
 
 def reasons(counted, dataset, effects=EFFECTS):
@@ -126,7 +126,7 @@ def check_targets(counted, dataset, split):
 
     A validation split may lack all things, which the notes say: its other figures still mean something.
     """
-    found = reasons(counted, dataset, EFFECTS if split == "training" else (one_class,))
+    found = reasons(counted, dataset, EFFECTS if split == "training" else (one_class_alone,))
     if found and counted.whole:
         raise ValueError("\n".join([f"there is no training on these labels ({split} split, {counted.items} pictures):",
                                     *(f"  {text}" for text in found), "--scan 0 trains all the same"]))

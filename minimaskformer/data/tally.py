@@ -70,7 +70,7 @@ class Tally:
         return self.items == self.of
 
 
-def tally(classes, of, contents):
+def tallied(classes, of, contents):
     """The sum of (Content, name) pairs."""
     total = Tally(classes, of)
     for content, name in contents:

@@ -7,7 +7,7 @@ from ..system.text import plain
 from .recognise.pairs import label_files_of
 from .recognise.patterns import FolderLayout
 from .recognise.pictures import label_patterns, label_pictures
-from .recognise.splits import NO_VAL, WORDS, Found, NoSplit, choose
+from .recognise.splits import NO_VAL, WORDS, Found, NoSplit, choose_split
 from .recognise.tools import LABELME, coco_of_all, coco_of_split, labelme, masks, yolo
 
 FORMS = """images/SPLIT/ and labels/SPLIT/ (label pictures: semantic), with instances/SPLIT/ beside them (pictures that
@@ -69,7 +69,7 @@ def open_found(folder, split, layout, recognisers, forms):
                          "away, or say --kind semantic, instances or panoptic for the pictures")
     check_options(found, layout)
     try:
-        items, told = choose(found.parts, split, layout.val_share, found.name)
+        items, told = choose_split(found.parts, split, layout.val_share, found.name)
     except (ValueError, NoSplit) as error:
         raise type(error)(f"{folder}, {found.what}: {error}") from error
     dataset = found.open(items)

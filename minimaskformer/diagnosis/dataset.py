@@ -17,7 +17,7 @@ from ..data.checks import even_indices, files_of, map_threads
 from ..data.faults import reasons as faults
 from ..data.faults import void_hint
 from ..data.readers.label_maps import looks_lossy
-from ..data.tally import Content, content_of, map_content, tally
+from ..data.tally import Content, content_of, map_content, tallied
 from ..system.text import plain
 
 DRAWN = 200  # how many scenes of a data set without files are looked at, unless a limit says otherwise
@@ -59,11 +59,11 @@ def look(dataset, index):
             result.segments[segment["category_id"]] += 1
             result.pixels[segment["category_id"]] += segment["area"]
     result.void = int((~target["valid"]).sum())
-    result.reasons = reasons(dataset, index, image, target, result)
+    result.reasons = odd_reasons(dataset, index, image, target, result)
     return result
 
 
-def reasons(dataset, index, image, target, result):
+def odd_reasons(dataset, index, image, target, result):
     """What looks wrong with an item that can be read, one line each."""
     found = []
     if not target["valid"].any():
@@ -157,7 +157,7 @@ def signs(looks, dataset):
     """What looks wrong with the data set as a whole, one sentence each: what `train` would not begin with, first."""
     if not looks:
         return []
-    counted = tally(dataset.classes, len(looks), ((found.content, found.file) for found in looks))
+    counted = tallied(dataset.classes, len(looks), ((found.content, found.file) for found in looks))
     source = files_of(dataset)
     return faults(counted, source) or void_hint(counted, source)
 

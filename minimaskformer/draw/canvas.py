@@ -86,7 +86,7 @@ def small_png(figure, dpi=100, colors=256):
     return small.getvalue()
 
 
-def plain(text):
+def no_math(text):
     """A name as matplotlib draws it letter by letter: without this, what stands between two $ is a formula."""
     return str(text).replace("$", r"\$")
 

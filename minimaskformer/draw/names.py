@@ -8,7 +8,7 @@ from matplotlib.artist import Artist
 from matplotlib.collections import LineCollection
 from scipy.ndimage import distance_transform_edt
 
-from .canvas import find_letters, plain
+from .canvas import find_letters, no_math
 
 CELLS = 128  # the picture as the placing sees it: at most this many cells a side
 PAD = 0.2  # around the text, in font sizes
@@ -44,8 +44,8 @@ class Labels(Artist):
     def text(self, ax, text, color, anchor):
         dark = np.dot(color, [0.299, 0.587, 0.114]) < 0.5
         box = dict(boxstyle=f"round,pad={PAD},rounding_size=0.25", facecolor=color, edgecolor="0.12", linewidth=0.4)
-        text = ax.text(*self.to_data(*anchor), plain(text), fontsize=self.fontsize, ha="center", va="center", zorder=6,
-                       color="white" if dark else "black", bbox=box)
+        text = ax.text(*self.to_data(*anchor), no_math(text), fontsize=self.fontsize, ha="center", va="center",
+                       zorder=6, color="white" if dark else "black", bbox=box)
         text.set_in_layout(False)
         find_letters([text])
         return text

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from ..system.tensors import to_numpy
 from ..targets import check_labels, check_segments
-from .canvas import as_image, grey, image_of_size, in_notebook, new_figure, outline, plain, save_figure, show, tint
+from .canvas import as_image, grey, image_of_size, in_notebook, new_figure, no_math, outline, save_figure, show, tint
 from .curves import draw_curves
 from .matching import draw_cost, draw_matching
 from .names import Labels
@@ -48,7 +48,7 @@ def draw_panoptic(ax, image, segment_map, segments_info, classes, alpha=0.65, la
     Raises ValueError if map and list do not describe each other, or the picture has another size.
     """
     ax, segment_map = own_axes(ax), to_numpy(segment_map)
-    check_map(segment_map, "segment map")
+    check_drawable(segment_map, "segment map")
     check_segments(torch.as_tensor(segment_map), segments_info, len(classes))
     image = image_of_size(image, segment_map.shape, "segment map")
     colors = dict(zip((s["id"] for s in segments_info),
@@ -87,7 +87,7 @@ def draw_semantic(ax, image, label_map, classes, ignore=255, alpha=0.65, labels=
     label_map: integer [H, W]. Raises ValueError for a value that is neither a class index nor `ignore`.
     """
     ax, label_map = own_axes(ax), to_numpy(label_map)
-    check_map(label_map, "label map")
+    check_drawable(label_map, "label map")
     void = label_map == ignore
     present = [c for c in np.unique(label_map).tolist() if c != ignore]
     check_labels(present, len(classes), "label map")
@@ -147,7 +147,7 @@ def draw_mask(ax, mask, image=None, color=None, level=0.5, title=None):
     Raises ValueError for a picture of another size or floats outside 0 ... 1.
     """
     ax, mask = own_axes(ax), to_numpy(mask)
-    check_map(mask, "mask", kinds="biuf")
+    check_drawable(mask, "mask", kinds="biuf")
     image = image_of_size(image, mask.shape, "mask")
     if mask.dtype.kind == "f":
         if not (mask.min() >= 0 and mask.max() <= 1):
@@ -185,7 +185,7 @@ def legend(ax, classes, only=None, columns=None, void=True, fontsize=7):
 
 def swatches(classes, only, void=True):
     colors = class_colors(classes)
-    handles = [Patch(facecolor=colors[k], edgecolor="0.12", linewidth=0.5, label=plain(classes.names[k]))
+    handles = [Patch(facecolor=colors[k], edgecolor="0.12", linewidth=0.5, label=no_math(classes.names[k]))
                for k in only]
     striped = Patch(facecolor=0.6 * VOID_COLOR + 0.4, edgecolor=0.55 * VOID_COLOR, hatch="/////", linewidth=0.5,
                     label="void")
@@ -225,7 +225,7 @@ def contact_sheet(items, classes, path=None, columns=None):
         draw_panoptic(panels[1], image, *truth, classes, labels=False)
         draw_panoptic(panels[2], image, *prediction, classes, labels=False)
         for ax, text in zip(panels, (title, "truth", "prediction")):
-            ax.set_title(plain(text), fontsize=7, loc="left", pad=2)
+            ax.set_title(no_math(text), fontsize=7, loc="left", pad=2)
         used |= {s["category_id"] for s in [*truth[1], *prediction[1]]}
     for ax in axes[len(items):].flat:
         ax.set_axis_off()
@@ -239,7 +239,7 @@ def contact_sheet(items, classes, path=None, columns=None):
     return figure
 
 
-def check_map(values, what, kinds="biu"):
+def check_drawable(values, what, kinds="biu"):
     if values.ndim != 2 or values.dtype.kind not in kinds:
         raise ValueError(f"a {what} is {'an integer' if kinds == 'biu' else 'a bool or float'} array [H, W], got "
                          f"{values.dtype} of shape {list(values.shape)}")

@@ -6,7 +6,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from .. import draw
-from .canvas import find_letters, plain
+from .canvas import find_letters, no_math
 from .names import Labels
 from .palette import instance_colors
 
@@ -60,7 +60,7 @@ def count_text(found):
 
 def caption(ax, lines):
     """Write two lines above a panel; without a second one it stays free, so that the first lines of a row agree."""
-    return ax.set_title(plain("\n".join([*lines, " "][:2])), fontsize=7, loc="left", pad=2)
+    return ax.set_title(no_math("\n".join([*lines, " "][:2])), fontsize=7, loc="left", pad=2)
 
 
 def fit_captions(figure, axes, titles):

@@ -30,11 +30,11 @@ def picture_settings(folder):
     if not isinstance(settings, dict):
         raise ValueError(f"{path} is no JSON object")
     flags = {name: flag(settings, name, path) for name in ("do_resize", "do_rescale", "do_normalize")}
-    rescale = numbers(settings, "rescale_factor", 1 / 255, path, positive=True)[0] if flags["do_rescale"] else 1.0
+    rescale = numbers_of(settings, "rescale_factor", 1 / 255, path, positive=True)[0] if flags["do_rescale"] else 1.0
     mean, std = [0.0] * 3, [1.0] * 3
     if flags["do_normalize"]:
-        mean = numbers(settings, "image_mean", IMAGENET["image_mean"], path, count=3)
-        std = numbers(settings, "image_std", IMAGENET["image_std"], path, count=3, positive=True)
+        mean = numbers_of(settings, "image_mean", IMAGENET["image_mean"], path, count=3)
+        std = numbers_of(settings, "image_std", IMAGENET["image_std"], path, count=3, positive=True)
     sides, undone = picture_size(settings, path)
     changes = {"pixel_mean": tuple(round(m / rescale, 6) for m in mean),
                "pixel_std": tuple(round(s / rescale, 6) for s in std)} | sides
@@ -77,7 +77,7 @@ def flag(settings, name, path):
     return value
 
 
-def numbers(settings, name, default, path, count=1, positive=False):
+def numbers_of(settings, name, default, path, count=1, positive=False):
     """`count` finite numbers as a list; one number may stand for all of them."""
     given = settings.get(name)
     given = default if given is None else given

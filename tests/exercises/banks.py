@@ -1,4 +1,6 @@
 """What every bank of right and wrong solutions must show; RIGHT and WRONG stand in test_lessonNN.py, which imports this."""
+import pytest
+
 from minimaskformer.exercises import core
 
 __all__ = ["test_every_exercise_has_both_banks", "test_right_solutions_written_differently_pass",
@@ -18,6 +20,7 @@ def test_right_solutions_written_differently_pass(exercise_id, request):
         assert outcome.kind == "passed", (solution, outcome.text)
 
 
+@pytest.mark.usefixtures("answers_kept")
 def test_other_wrong_solutions_are_not_accused(exercise_id, request):
     """Wrong solutions that are no known mistake are told where they differ, and nothing is guessed."""
     for solution in request.module.WRONG[exercise_id]:

@@ -62,7 +62,8 @@ def test_solution_source_defines_the_stub_and_passes(exercise, capsys):
 
 
 @each
-def test_every_mistake_gets_its_own_hint(exercise, capsys):
+@pytest.mark.usefixtures("answers_kept")
+def test_every_mistake_gets_its_own_hint(exercise):
     for mistake in exercise.mistakes:
         outcome = core.judge(exercise, mistake.fn)
         assert outcome.kind == "mistake" and outcome.mistake is mistake, mistake.name

@@ -13,7 +13,7 @@ def run_cells(cells, folder, starting, timeout=300):
     `starting` is a lock to hold until the kernel answers; `timeout` the seconds from one message to the next.
     """
     with starting:
-        kernel = RunningKernel(CURRENT_ENV_KERNEL_NAME, cwd=str(folder))
+        kernel = RunningKernel(CURRENT_ENV_KERNEL_NAME, cwd=str(folder), startup_timeout=timeout)
     try:
         for cell in cells:
             cell.outputs = run_source(kernel, cell.source, timeout)

@@ -8,7 +8,7 @@ SLACK = 2.0  # pixels that boxes may differ by, because tools round in different
 SHARE = 0.1  # of the side: and masks are drawn a little wide or narrow
 
 
-def number(value):
+def finite_or_none(value):
     """A finite number of a JSON as float, None for anything else."""
     good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if good else None
@@ -36,7 +36,7 @@ def compare_boxes(pairs, size):
     compared, misfits, scales = 0, [], []
     for annotation, mine in pairs:
         written = annotation["bbox"]
-        if not isinstance(written, list) or len(written) != 4 or None in [number(x) for x in written]:
+        if not isinstance(written, list) or len(written) != 4 or None in [finite_or_none(x) for x in written]:
             continue
         if mine is None or min(written[2:]) <= 0 or min(mine[2:]) <= 0:
             continue

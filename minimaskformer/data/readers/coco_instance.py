@@ -14,7 +14,7 @@ from ..checks import stop_at_bad
 from ..classes import ClassTable
 from ..images import check_same_size, item_names, read_image, stored_file
 from ..tally import Content
-from .boxes import box_of_mask, box_of_polygons, compare_boxes, number
+from .boxes import box_of_mask, box_of_polygons, compare_boxes, finite_or_none
 from .coco_json import category_names, image_size, images_by_id, not_twice, read_json, whole
 from .mask_files import read_mask
 from .objects import flatten_objects, objects_target, stacked, union
@@ -220,7 +220,7 @@ def read_instance_entries(content, index_of, path):
             try:
                 entry["annotations"].append({"id": a.get("id"), "category": index_of[a["category_id"]],
                                              "iscrowd": whole(a, "iscrowd", place) if a.get("iscrowd") else 0,
-                                             "area": number(a.get("area")), "bbox": a.get("bbox"),
+                                             "area": finite_or_none(a.get("area")), "bbox": a.get("bbox"),
                                              "segmentation": checked_segmentation(a, entry["size"], place)})
             except ValueError as error:
                 bad.append(str(error))

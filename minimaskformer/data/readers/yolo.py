@@ -27,10 +27,10 @@ def find_yolo(folder):
     files = sorted(path for suffix in ("yaml", "yml") for path in folder.glob(f"*.{suffix}"))
     if not parts or not (files or (folder / "classes.txt").is_file()):
         return None
-    return (names_of(files, folder) if files else lines_of(folder / "classes.txt")), parts
+    return (yaml_names(files, folder) if files else lines_of(folder / "classes.txt")), parts
 
 
-def names_of(files, folder):
+def yaml_names(files, folder):
     """The class names in the one YAML file that has them, in the order of their numbers."""
     import yaml
     found = {}

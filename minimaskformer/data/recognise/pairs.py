@@ -131,13 +131,13 @@ def pair(images, labels, where):
 def pair_patterns(folder, layout):
     """{split or "": [(image, [label files], instance file or None)]} of the patterns that a FolderLayout has."""
     images = one_each(matching(folder, with_stem(layout.images)), IMAGE_SUFFIXES, f"--images {layout.images!r}", folder)
-    labels = several(matching(folder, with_stem(layout.labels)), images, layout.labels)
+    labels = shortened_stems(matching(folder, with_stem(layout.labels)), images, layout.labels)
     numbers = layout.instances and one_each(matching(folder, with_stem(layout.instances)), LABEL_SUFFIXES,
                                             f"--instances {layout.instances!r}", folder)
     for have, lack, missing in ((images, labels, "labels"), (labels, images, "picture")):
         lonely = sorted(have.keys() - lack.keys())
         if lonely:
-            near = nearest(folder, layout, images) if not labels.keys() & images.keys() else ""
+            near = nearest_pattern(folder, layout, images) if not labels.keys() & images.keys() else ""
             told = ", ".join(stem for _, stem in lonely[:5]) + " ..." * (len(lonely) > 5)
             option = "images" if have is images else "labels"
             raise FileNotFoundError(f"{len(lonely)} of {len(have)} names of --{option} have no {missing}: {told}; "
@@ -168,7 +168,7 @@ def one_each(found, suffixes, option, folder):
     return files
 
 
-def several(found, images, pattern):
+def shortened_stems(found, images, pattern):
     """{(split, stem): [paths]} of label files; a stem that is no picture's is shortened until it is one."""
     files = {}
     for split, stem, path in found:
@@ -184,7 +184,7 @@ def several(found, images, pattern):
     return files
 
 
-def nearest(folder, layout, images):
+def nearest_pattern(folder, layout, images):
     """The pattern that would have paired, as a sentence; empty if none is seen."""
     labels = {path.stem: path for _, _, path in matching(folder, with_stem(layout.labels))}
     stems = {path.stem: path for path in images.values()}

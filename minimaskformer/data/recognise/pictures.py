@@ -68,7 +68,7 @@ def by_lists(folder, items, layout):
         if found:
             parts = {}
             for split, path in found:
-                add_part(parts, split, listed(path, of_stem), path)
+                add_part(parts, split, listed_items(path, of_stem), path)
             return parts
     if layout.lists:
         raise FileNotFoundError(f"--lists {layout.lists!r} finds no file in {folder} for train, val or test; in place "
@@ -76,7 +76,7 @@ def by_lists(folder, items, layout):
     return None
 
 
-def listed(path, of_stem):
+def listed_items(path, of_stem):
     """The items of a text file of names, one a line: stems or file names; more columns may follow."""
     lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     found = [next((name for text in (line, line.split()[0]) for name in (text, Path(text).name, Path(text).stem)

@@ -40,7 +40,7 @@ def add_part(parts, split, items, place):
     parts[split] = items
 
 
-def choose(parts, split, share=None, name=str):
+def choose_split(parts, split, share=None, name=str):
     """(the items of a split, a text that says how the items are parted).
 
     parts: {split: items}, or {"": items} for items that nobody has parted: every n-th in the order of name(item) is
@@ -63,7 +63,7 @@ def choose(parts, split, share=None, name=str):
 
 
 def choose_by_name(items, split, share):
-    """`choose` for sorted items that nobody has parted."""
+    """`choose_split` for sorted items that nobody has parted."""
     if split not in ("train", "val"):
         raise NoSplit(f"no split {split!r}: nothing parts the {len(items)} pictures in folders or lists, and the rule "
                       "by name gives train and val")
