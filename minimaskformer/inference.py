@@ -9,7 +9,7 @@ gives each pixel to the query with the largest p_i(c_i) * m_i[h, w]; the others 
     panoptic   drops unsure queries, and segments of which too little is left
 
 With `resize`, mask_logits may be coarse, [N, h, w]: resize(mask_logits[some]) must give those at the answer's size.
-Only masks that take part are enlarged then, a few at a time (system/large_maps.py).
+Only masks that take part are enlarged then, a few at a time (fast/large_maps.py).
 
 On a GPU the host waits for the device only where it must know a number to go on: never in semantic, once per picture
 in general (which queries are left?), twice in panoptic and instance (which are left, and how large are they?). In those
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .system.large_maps import (
+from .fast.large_maps import (
     Largest,
     answer_size,
     at_once,
@@ -30,7 +30,7 @@ from .system.large_maps import (
     to_device,
     weighted_masks,
 )
-from .targets import check_things
+from .system.arguments import check_fraction, check_numbers, check_predictions, check_things
 
 
 @torch.no_grad()
@@ -227,26 +227,3 @@ def compete(scores, mask_logits, kept, resize=None):
     *areas, nan = torch.cat([won_areas, mask_areas, largest.value.sum().isnan()[None]]).tolist()
     check_numbers([math.nan] if nan else [])
     return winner, dict(zip(kept, areas)), dict(zip(kept, areas[len(kept):]))
-
-
-def check_predictions(class_logits, mask_logits):
-    """Return K; raise ValueError unless the two are [N, K+1] and [N, H, W] of one image, with K at least 1."""
-    if class_logits.ndim != 2 or mask_logits.ndim != 3 or len(class_logits) != len(mask_logits):
-        raise ValueError(f"class_logits [N, K+1] and mask_logits [N, H, W] are of one image and the same N, "
-                         f"got {list(class_logits.shape)} and {list(mask_logits.shape)}; of a batch, pass one image")
-    if class_logits.shape[1] < 2:
-        raise ValueError(f"class_logits {list(class_logits.shape)} need at least one class before 'no object'")
-    return class_logits.shape[1] - 1
-
-
-def check_fraction(name, value):
-    """Raise ValueError unless a threshold is a number in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be in [0, 1], got {value}")
-
-
-def check_numbers(values):
-    """Raise FloatingPointError if one of a list is NaN."""
-    if any(value != value for value in values):
-        raise FloatingPointError("class_logits or mask_logits hold NaN, so there is no answer: are the model's weights "
-                                 "finite? Take an earlier checkpoint")

@@ -9,8 +9,8 @@ import math
 import numpy as np
 import torch
 
+from .system.arguments import check_classes, check_labels, check_pair, check_segments
 from .system.tensors import to_numpy
-from .targets import check_classes, check_labels, check_pair, check_segments
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 SIZES = {"": (0, 1e10), "_small": (0, 32**2), "_medium": (32**2, 96**2), "_large": (96**2, 1e10)}  # areas in pixels

@@ -18,8 +18,10 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 
-from .inference import check_predictions
-from .targets import check_labels, check_target, on_one_canvas
+from .fast.pair_costs import columns, mask_cost
+from .fast.points import sample_points
+from .system.arguments import check_batch, check_costs, check_labels, check_predictions, check_target
+from .targets import on_one_canvas
 
 
 class Truth(NamedTuple):
@@ -44,13 +46,6 @@ def join_targets(targets, num_classes, device):
         everywhere = torch.ones(masks[0].shape[1:], dtype=torch.bool)
         valid = [target.get("valid", everywhere).to(device, torch.bool, non_blocking=True) for target in targets]
     return Truth(labels.to(device, non_blocking=True), masks, valid, sizes)
-
-
-def check_batch(targets, size):
-    """Raise ValueError unless targets is a list of as many targets as the batch has images."""
-    if isinstance(targets, dict) or len(targets) != size or not size:
-        told = "one target" if isinstance(targets, dict) else f"{len(targets)} targets"
-        raise ValueError(f"{told} for a batch of {size} images: targets is a list with one of each image")
 
 
 def pairwise_cost(class_logits, mask_logits, target, class_weight=1.0, focal_weight=20.0, dice_weight=1.0):
@@ -158,27 +153,6 @@ def batched_cost(class_logits, mask_logits, truth, class_weight=1.0, focal_weigh
         return torch.cat(costs, dim=2)
 
 
-def mask_cost(mask_logits, masks, valid, focal_weight, dice_weight, alpha=0.25):
-    """focal_weight * focal_cost + dice_weight * dice_cost, quickly: [N, P], [P, T], [P, 1] to [N, T].
-
-    The pixels come in slices that fit the cache, and all is done in place. As positive @ Y + negative @ (1 - Y) is
-    (positive - negative) @ Y + the sum of negative, one matrix product does for focal, one for dice. gamma is 2.
-    """
-    step = 2048 if mask_logits.device.type == "cpu" else 2 ** 25 // len(mask_logits)
-    focal = overlap = area = 0
-    for x, y, v in zip(mask_logits.split(step, dim=1), masks.split(step), valid.split(step)):
-        x = x.to(torch.float32, copy=True)
-        prob = x.sigmoid().clamp_(min=1e-37)
-        log_prob = prob.log()
-        torch.minimum(log_prob, x, out=log_prob)  # where p is too small for float32, log(p) is x
-        negative = x.sub_(log_prob).mul_(prob).mul_(prob)  # p^2 * -log(1 - p), as log(1 - p) = log(p) - x
-        focal, overlap, area = focal + negative @ v, overlap + prob @ y, area + prob @ v  # [N, 1], [N, T], [N, 1]
-        miss = prob.sub_(1)  # p - 1; its sign goes in the square
-        focal = focal - negative.addcmul_(log_prob.mul_(miss), miss, value=alpha / (1 - alpha)) @ y  # [N, T]
-    dice = 1 - (2 * overlap + 1) / (area + masks.sum(0) + 1)
-    return focal_weight * (1 - alpha) / valid.sum().clamp(min=1) * focal + dice_weight * dice
-
-
 def focal_cost(mask_logits, masks, valid, alpha=0.25, gamma=2.0):
     """Mean focal loss of each pair: mask_logits [..., N, P], masks [..., T, P], valid [..., 1, P] to [..., N, T].
 
@@ -196,43 +170,3 @@ def dice_cost(mask_logits, masks, valid):
     prob, masks = mask_logits.sigmoid() * valid, masks * valid
     overlap = prob @ masks.mT  # [..., N, T]
     return 1 - (2 * overlap + 1) / (prob.sum(-1)[..., :, None] + masks.sum(-1)[..., None, :] + 1)
-
-
-def columns(maps, points, size):
-    """Binary maps [T, H, W] as float32 columns [P, T]: at `size`, or at points [P, 2] the pixel that each lies in."""
-    if points is None:
-        small = F.interpolate(maps[:, None].to(torch.uint8), size=size).flatten(1)  # [T, h*w], top left of each block
-    else:
-        small = maps[:, *pixels_of(points, maps.shape[1:])]  # [T, P]
-    return small.mT.to(torch.float32, memory_format=torch.contiguous_format)  # [P, T]
-
-
-def pixels_of(points, size):
-    """Rows and columns of the pixels of a picture of `size` (H, W) that points [..., 2], (x, y) in 0 ... 1, lie in."""
-    (columns, rows), (H, W) = points.unbind(-1), size
-    return (rows * H).long().clamp(max=H - 1), (columns * W).long().clamp(max=W - 1)
-
-
-def sample_points(maps, points):
-    """Values [M, P] of maps [M, H, W] at points [M, P, 2], (x, y) in 0 ... 1 over the picture, bilinear between pixels.
-
-    Points [P, 2] are the same for all maps. Pixel centres lie at (j + 0.5) / W; outside the outermost centres the
-    nearest pixel counts. (The reference code mixes in zeros there, which makes the border of every picture look
-    uncertain.)
-    """
-    points = points.expand(len(maps), -1, -1)
-    grid = 2 * points[:, None] - 1  # [M, 1, P, 2] in -1 ... 1, as grid_sample wants it
-    return F.grid_sample(maps[:, None], grid, padding_mode="border", align_corners=False)[:, 0, 0]
-
-
-def check_costs(costs, sizes):
-    """Raise ValueError naming layer, image, query and target of the first cost [L, N, S] that is not finite."""
-    if costs.isfinite().all():
-        return
-    for layer, layer_costs in enumerate(costs):
-        for image, own in enumerate(layer_costs.split(sizes, dim=1)):
-            for query, target in (~own.isfinite()).nonzero().tolist():
-                raise ValueError(
-                    f"the matching cost of decoder layer {layer}, image {image} of the batch, query {query}, target "
-                    f"{target} is {own[query, target]:.3g}: the prediction is not finite. Usual causes: a learning "
-                    f"rate too large, half precision overflowing, or bad input pixels")

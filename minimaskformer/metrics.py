@@ -11,8 +11,8 @@ import warnings
 import numpy as np
 import torch
 
+from .system.arguments import check_classes, check_pair, check_segments
 from .system.tensors import to_numpy
-from .targets import check_classes, check_pair, check_segments
 
 
 def confusion_matrix(pred, truth, num_classes, ignore=255):

@@ -14,16 +14,9 @@ from PIL import Image
 from torchvision.transforms.v2.functional import resize
 
 from .data.images import upright_array
-from .inference import (
-    check_predictions,
-    general_inference,
-    instance_inference,
-    panoptic_inference,
-    semantic_inference,
-    semantic_scores,
-)
-from .system.large_maps import Largest, at_once, bands, bilinear, weighted_masks
-from .targets import check_things
+from .fast.large_maps import Largest, at_once, bands, bilinear, weighted_masks
+from .inference import general_inference, instance_inference, panoptic_inference, semantic_inference, semantic_scores
+from .system.arguments import check_predictions, check_things
 
 TASKS = ("semantic", "instance", "panoptic", "general")
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of the short side, in test-time augmentation; of 512: 256 ... 896 pixels

@@ -8,6 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from minimaskformer import inference
+from minimaskformer.fast import large_maps as maps
 from minimaskformer.inference import (
     general_inference,
     instance_inference,
@@ -16,7 +17,6 @@ from minimaskformer.inference import (
     semantic_inference,
     semantic_scores,
 )
-from minimaskformer.system import large_maps as maps
 
 GOLDEN = Path(__file__).parent / "golden" / "inference"
 META = json.loads((GOLDEN / "cases.json").read_text())

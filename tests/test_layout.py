@@ -9,7 +9,7 @@ import pytest
 import minimaskformer
 
 PACKAGE = Path(minimaskformer.__file__).parent
-FLOORS = """system | targets | config swin transformer pixel_decoder inference | data | predict mask_ap matching backbone |
+FLOORS = """system | fast | targets | config swin transformer pixel_decoder inference | data | predict mask_ap matching backbone |
     metrics model losses | evaluation weights | training | studies train | draw | diagnosis | exercises | commands"""
 FLOOR = {room: i for i, floor in enumerate(FLOORS.split("|")) for room in floor.split()}  # lowest first
 LESSONS = """targets matching losses backbone swin pixel_decoder transformer model config inference predict metrics mask_ap

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss as torchvision_focal_loss
 
 from minimaskformer import losses as losses_module
-from minimaskformer.losses import MatchedMaskLosses, SetCriterion, classification_loss, dice_loss, sigmoid_focal_loss
+from minimaskformer.fast.mask_losses import MatchedMaskLosses
+from minimaskformer.losses import SetCriterion, classification_loss, dice_loss, sigmoid_focal_loss
 from minimaskformer.matching import fixed_match, hungarian_match, match_layers, pairwise_cost
 
 GOLDEN = Path(__file__).parent / "golden" / "criterion"

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from minimaskformer import matching
+from minimaskformer.fast.pair_costs import mask_cost
+from minimaskformer.fast.points import pixels_of
 from minimaskformer.matching import (
     assign,
     batched_cost,
@@ -15,10 +17,8 @@ from minimaskformer.matching import (
     focal_cost,
     hungarian_match,
     join_targets,
-    mask_cost,
     match_layers,
     pairwise_cost,
-    pixels_of,
 )
 
 FIVE_BY_THREE = [[.88, .09, .71], [.79, .80, .32], [.80, .23, .36], [.42, .54, .11], [.41, 0, .74]]

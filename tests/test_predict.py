@@ -9,6 +9,7 @@ from PIL import Image
 
 from minimaskformer import build_model, inference
 from minimaskformer.data.images import open_picture
+from minimaskformer.fast import large_maps as maps
 from minimaskformer.predict import (
     Sizes,
     bilinear,
@@ -19,7 +20,6 @@ from minimaskformer.predict import (
     semantic_map,
     to_input_size,
 )
-from minimaskformer.system import large_maps as maps
 
 predict_module = sys.modules["minimaskformer.predict"]
 

@@ -6,7 +6,7 @@ import torch
 from public_calls import CALLS, CLASS, MASK, outcome, target
 
 from minimaskformer import SetCriterion, pairwise_cost, target_to_panoptic
-from minimaskformer.targets import check_mask, check_target, check_things
+from minimaskformer.system.arguments import check_mask, check_target, check_things
 
 # Doors whose functions do not call the checks yet: take a name out when its call is in.
 WAITING = {"MaskFormerConfig", "build_model"}

@@ -70,7 +70,7 @@ def wanted_pictures(options):
         raise ValueError("name pictures, folders or patterns, or a data set with --data: one of the two")
     if options.data:
         return Split(open_data(options, options.split))
-    return Files(files_of(options.images))
+    return Files(picture_files(options.images))
 
 
 class Files:
@@ -135,7 +135,7 @@ class Split:
         return replace(own, ids=tuple(self.dataset.classes.ids[names.index(name)] for name in own.names))
 
 
-def files_of(arguments):
+def picture_files(arguments):
     """The picture files that files, folders and patterns stand for, in their order; each once."""
     from ..data.readers.label_maps import IMAGE_SUFFIXES
     files = []

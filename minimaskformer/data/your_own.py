@@ -16,7 +16,6 @@ FORMS = """images/SPLIT/ and labels/SPLIT/ (label pictures: semantic), with inst
   labelmap.txt or class_dict.csv; labels called NAME_mask.png; a folder of masks for each picture"""
 
 
-
 def own(folder, split, layout=FolderLayout()):  # noqa: B008 frozen
     """Open a split of your own data set, in one of the FORMS or as `layout` says; one line says what was recognised.
 
@@ -113,5 +112,3 @@ def instance_json(folder, split):
         if (folder / part / "_annotations.coco.json").is_file():
             return folder / part / "_annotations.coco.json"
     return None
-
-

@@ -4,8 +4,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from ..system.arguments import check_labels
 from ..system.tensors import to_numpy
-from ..targets import check_labels
 from .canvas import INK, as_image, new_figure, outline, show, tint
 from .names import Labels
 from .palette import instance_colors

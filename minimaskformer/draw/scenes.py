@@ -11,8 +11,8 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from scipy import ndimage
 
+from ..system.arguments import check_labels, check_segments
 from ..system.tensors import to_numpy
-from ..targets import check_labels, check_segments
 from .canvas import as_image, grey, image_of_size, in_notebook, new_figure, no_math, outline, save_figure, show, tint
 from .curves import draw_curves
 from .matching import draw_cost, draw_matching

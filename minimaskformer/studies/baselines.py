@@ -19,7 +19,8 @@ from torch import nn
 from ..config import MaskFormerConfig
 from ..model import MaskFormer, Pixels
 from ..predict import bilinear, resize_short_side, to_input_size, to_tensor
-from ..targets import VOID, check_labels, on_one_canvas
+from ..system.arguments import check_labels
+from ..targets import VOID, on_one_canvas
 
 
 class PixelOutput(NamedTuple):

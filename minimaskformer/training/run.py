@@ -63,7 +63,7 @@ class Run:
         self.order = BatchOrder(len(dataset), config.batch_size, config.seed)
         self.views = TrainingViews(dataset, config.size, config.scale, config.seed, color=config.color,
                                    category_limit=config.category_limit)
-        check_batch(model, config)
+        check_batch_size(model, config)
         seed_everything(config.seed)
         self.progress, self.facts = Progress(), run_facts(model, dataset, config)
         seed_everything(config.seed)  # looking at the data may have drawn numbers
@@ -190,7 +190,7 @@ def wrap_model(model, device, config):
     return torch.compile(runner) if config.compile else runner
 
 
-def check_batch(model, config):
+def check_batch_size(model, config):
     """ValueError for pieces of a batch that a trained BatchNorm cannot work on: one picture whose last map is one cell.
     """
     if any(isinstance(module, _BatchNorm) for module in model.modules()) and config.size <= COARSEST and \

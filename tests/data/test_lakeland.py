@@ -13,7 +13,8 @@ import torch
 from minimaskformer.data import lakeland, lakeland_land
 from minimaskformer.data.lakeland import LAKELAND_CLASSES, NAMES, SPLITS, Lakeland
 from minimaskformer.data.lakeland_sprites import Canvas, sprite
-from minimaskformer.targets import check_segments, panoptic_to_semantic
+from minimaskformer.system.arguments import check_segments
+from minimaskformer.targets import panoptic_to_semantic
 
 SKY, MOUNTAIN, WATER, GRASS, PATH, HOUSE, TREE, SHEEP, BOAT, BALLOON, DUCK = range(len(NAMES))
 

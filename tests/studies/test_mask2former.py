@@ -3,8 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from minimaskformer.losses import choose_points, most_uncertain
-from minimaskformer.matching import sample_points
+from minimaskformer.fast.points import choose_points, most_uncertain, sample_points
 from minimaskformer.studies.mask2former import (
     MaskedDecoder,
     attention_mask,

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from ...system.arguments import check_segments
 from ...system.files import write_text
 from ...system.text import check_inside, check_links, printable
-from ...targets import check_segments, panoptic_to_target
+from ...targets import panoptic_to_target
 from ..classes import ClassTable
 from ..images import check_same_size, item_names, open_image, read_image, safe_name, stored_file
 from .coco_json import category_names, image_size, images_by_id, not_twice, read_json, whole

@@ -102,5 +102,3 @@ def read_yolo(path, names, size):
         polygon = [x * size[1 - k % 2] for k, x in enumerate(corners)]
         objects.append((names[int(cells[0])], [polygon], f"of line {number} ({path.name})"))
     return objects
-
-

@@ -39,14 +39,14 @@ def open_label_pictures(items, every_item, table, layout, folder):
     if classes is None:
         every = [(image, labels[0], *([numbers] if panoptic else ())) for image, labels, numbers in every_item]
         found = SemanticFolder.from_files(every, read=read)
-        check_classes(found)
+        check_class_option(found)
         classes = found.classes
     elif panoptic and not classes.things:  # a table that does not say it: all but the background can be counted
         classes = replace(classes, isthing=tuple(name.lower() != "background" for name in classes.names))
     return SemanticFolder.from_files(rows, classes, void, read=read)
 
 
-def check_classes(dataset):
+def check_class_option(dataset):
     """ValueError where the values look like numbers of objects: in each picture 0 ... n, and n differs."""
     if len(dataset.classes) < MANY or dataset.classes.things:
         return
@@ -71,5 +71,3 @@ def thing_and_background(layout):
     if len(names) > 2 or not all(names):
         raise ValueError(f"--kind instances has one class: --classes NAME or NAME,BACKGROUND, got {layout.classes!r}")
     return (*names, "background")[:2]
-
-

@@ -61,5 +61,3 @@ def box(mask):
     """The bounding box [x, y, width, height] of a mask bool [H, W]."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
-
-

@@ -3,8 +3,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ...losses import most_uncertain
-from ...matching import sample_points
+from ...fast.points import most_uncertain, sample_points
 from ...studies.mask2former import attention_mask
 from ..core import Exercise, Fixture, Mistake
 

@@ -4,9 +4,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from minimaskformer import build_model
+from minimaskformer.fast import large_maps as maps
+from minimaskformer.fast.large_maps import Largest, bands, bilinear, put_in_order
 from minimaskformer.predict import Sizes, read_out
-from minimaskformer.system import large_maps as maps
-from minimaskformer.system.large_maps import Largest, bands, bilinear, put_in_order
 
 
 def noise(*shape, seed=0):

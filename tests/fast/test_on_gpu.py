@@ -6,7 +6,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from minimaskformer import losses
-from minimaskformer.losses import MatchedMaskLosses, SetCriterion
+from minimaskformer.fast.mask_losses import MatchedMaskLosses
+from minimaskformer.losses import SetCriterion
 from minimaskformer.matching import Truth, batched_cost, join_targets
 from minimaskformer.model import Output
 
