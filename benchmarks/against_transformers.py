@@ -137,8 +137,8 @@ def training_step(tiny, mask_points=0):
 
 
 def training_step_points(tiny):
-    """The same with the losses at a quarter of the pixels (ours only; theirs has no such option)."""
-    return training_step(tiny, 64 if tiny else 4096)
+    """The same with the losses at 1024 points (ours only): Mask2Former takes 12,544 of 1024 x 1024, 784 of 256 x 256."""
+    return training_step(tiny, 64 if tiny else 1024)
 
 
 def blobs(queries=100, classes=133, sure=20, size=(480, 640), seed=0):

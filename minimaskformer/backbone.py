@@ -8,6 +8,7 @@ the whole image (and MobileNetV2's last 1 x 1) have no place here and are left o
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models, mobilenet_v2, resnet
 from torchvision.models.regnet import BlockParams, RegNet
@@ -37,7 +38,7 @@ class Backbone(nn.Module):
         super().__init__()
         if name not in BACKBONES:
             raise ValueError(f"unknown backbone {name!r}; known: {', '.join(BACKBONES)}")
-        norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
+        norm = FrozenNorm if frozen_norm else nn.BatchNorm2d
         if name == "mini":
             self.stem, self.stages, self.channels = _mini(norm)
         elif name in MOBILENETS:
@@ -52,6 +53,13 @@ class Backbone(nn.Module):
             x = stage(x)
             features.append(x)
         return features  # strides 4, 8, 16, 32
+
+
+class FrozenNorm(FrozenBatchNorm2d):
+    """BatchNorm as a constant: torchvision's, with the same values from one operation in place of two."""
+
+    def forward(self, x):
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
 def _resnet(name, norm):

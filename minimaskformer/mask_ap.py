@@ -15,6 +15,7 @@ from .targets import check_classes, check_labels, check_pair, check_segments
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 SIZES = {"": (0, 1e10), "_small": (0, 32**2), "_medium": (32**2, 96**2), "_large": (96**2, 1e10)}  # areas in pixels
 PER_IMAGE = 100  # predictions that count, per image and class
+NOTHING = ((),) * 5  # of a class that is in neither truth nor prediction: one for all images, of which there are many
 
 
 def average_precision(scores, right, total):
@@ -172,6 +173,8 @@ def one_class(scores, areas, overlaps, pixels, crowd, true_areas):
     the true instances; overlaps [M'][T], in pixels. Returns (scores [M'], areas [M'], candidates [M'], crowd [T], areas
     [T]), candidates as `claim` takes them. IoU with a crowd is overlap / area of the prediction.
     """
+    if not areas and not len(pixels):
+        return NOTHING
     candidates = []
     for area, overlap in zip(areas, overlaps):
         options = []
@@ -179,7 +182,7 @@ def one_class(scores, areas, overlaps, pixels, crowd, true_areas):
             either = area if crowd[t] else area + int(pixels[t]) - both
             if both and both / either >= THRESHOLDS[0]:
                 options.append((both / either, t))
-        candidates.append(sorted(options, reverse=True))
+        candidates.append(tuple(sorted(options, reverse=True)))  # often (), which takes no memory
     true_areas = [int(n) if area is None else area for area, n in zip(true_areas, pixels)]
     return scores.tolist(), areas, candidates, crowd, true_areas
 

@@ -1,12 +1,15 @@
 """Evaluation in parts: how the pictures are shared out, and that merged parts are the whole."""
 import json
+import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from minimaskformer import Lakeland, build_model
+from minimaskformer import Lakeland, PanopticQuality, build_model, panoptic_inference
 from minimaskformer.evaluation import deciding_figure, evaluate, share
+from minimaskformer.predict import Sizes, bilinear
 
 LAKELAND = Lakeland.classes
 evaluate_module = sys.modules["minimaskformer.evaluation"]  # the package's attribute of that name is the function
@@ -44,6 +47,43 @@ def test_merged_parts_are_the_whole_to_the_last_digit(monkeypatch):
     monkeypatch.setattr(evaluate_module, "gather", lambda metrics: [metrics, *parts])
     assert json.dumps(evaluate(model, data, progress=False)) == json.dumps(whole) and whole["images"] == 50
     assert whole["miou"] > 0 and whole["panoptic"]["per_class"]
+
+
+def test_thresholds_reach_panoptic_inference_and_nothing_else(monkeypatch):
+    """With predictions made up, so that each threshold decides something."""
+    generator = torch.Generator().manual_seed(0)
+    config = build_model("mini", short_side=64).config
+    found = [(2 * torch.randn(12, 12, generator=generator), 3 * torch.randn(12, 16, 16, generator=generator),
+              Sizes((64, 64), (64, 64))) for _ in range(3)]
+    monkeypatch.setattr(evaluate_module, "run", lambda model, images: found)
+    data, panoptic, others = Lakeland("val", 64, 0.5, 3), [], []
+    for options in ({}, {"overlap_threshold": 0.05}, {"score_threshold": 0.3, "overlap_threshold": 0.05}):
+        results = evaluate(SimpleNamespace(config=config), data, progress=False, **options)
+        quality, thresholds = PanopticQuality(LAKELAND), {"score_threshold": 0.8, "overlap_threshold": 0.8} | options
+        for (class_logits, mask_logits, size), (_, target) in zip(found, data):
+            large = bilinear(mask_logits, size.picture)
+            quality.update(panoptic_inference(class_logits, large, LAKELAND.things, **thresholds),
+                           (target["segment_map"], target["segments_info"]))
+        assert json.dumps(results["panoptic"]) == json.dumps(quality.compute())
+        panoptic.append(json.dumps(results["panoptic"]))
+        others.append(json.dumps([results["semantic"], results["instance"]]))
+    assert len(set(panoptic)) == 3 and len(set(others)) == 1
+
+
+def test_a_prediction_that_is_not_finite_names_its_picture():
+    model = build_model("mini", short_side=64)
+    data = Lakeland("val", 64, 0.5, 3)
+    plain, seen = model.forward, []
+
+    def second_is_nan(images):
+        output = plain(images)
+        output.class_logits[1] = float("nan")
+        seen.append(len(images))
+        return output
+    model.forward = second_is_nan
+    with pytest.raises(FloatingPointError, match=re.escape(f"prediction for {data.name(1)} is not finite")):
+        evaluate(model, data, progress=False)
+    assert seen == [3]
 
 
 def test_the_score_of_the_best_checkpoint():

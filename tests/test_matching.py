@@ -18,6 +18,7 @@ from minimaskformer.matching import (
     mask_cost,
     match_layers,
     pairwise_cost,
+    pixels_of,
 )
 
 FIVE_BY_THREE = [[.88, .09, .71], [.79, .80, .32], [.80, .23, .36], [.42, .54, .11], [.41, 0, .74]]
@@ -261,3 +262,10 @@ def test_every_image_is_compared_at_points_of_its_own():
     assert not torch.allclose(first, second)
     first, second = batched_cost(*twice, truth, points=200_000)[0].split(3, dim=1)
     torch.testing.assert_close(first, second, rtol=0.03, atol=0.1)
+
+
+def test_a_point_lies_in_the_pixel_that_covers_it():
+    """x is a share of the width, y of the height, also at the very edge of a picture that is not square."""
+    points = torch.tensor([[0.0, 0.0], [0.34, 0.49], [0.66, 0.51], [0.67, 0.5], [1.0, 1.0]])
+    rows, columns = pixels_of(points, (2, 3))
+    assert rows.tolist() == [0, 0, 1, 1, 1] and columns.tolist() == [0, 1, 1, 2, 2]

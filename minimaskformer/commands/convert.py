@@ -29,6 +29,7 @@ def run_convert(options):
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise FileExistsError(f"{options.out} is there already and not empty: choose another --out")
     datasets = open_splits(options)
+    check_labels_of(datasets)
     first = next(iter(datasets.values())).classes
     only_objects = first.things and all(first.names[k] == "background" for k in first.stuff)
     kind = options.format or ("coco_instance" if only_objects else "coco_panoptic")
@@ -48,6 +49,16 @@ def run_convert(options):
     told = ", ".join(f"{split} {len(dataset)}" for split, dataset in datasets.items())
     name = "own" if kind == "coco_instance" else kind
     print(f"{kind}, {told} pictures, {len(first)} classes: --data {name}:{options.out}")
+
+
+def check_labels_of(datasets):
+    """ValueError naming every bad label file before anything is written; what looks wrong is a note."""
+    from ..data.checks import count_labels, files_of
+    from ..data.faults import reasons
+    for split, dataset in datasets.items():
+        counted = count_labels(dataset)
+        for text in reasons(counted, files_of(dataset)) if counted else ():
+            print(f"note: {split} split: {text}", file=sys.stderr)
 
 
 def open_splits(options):

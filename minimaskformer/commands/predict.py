@@ -1,48 +1,167 @@
 """`predict`: segment pictures; of each a picture of the answer, and the answer itself for other programs."""
 import json
+from glob import glob
 from pathlib import Path
 
-from .options import CHECKPOINT, DEVICE
+from .options import CHECKPOINT, DEVICE, data_options, open_data
+
+TOLD = 10  # pictures whose files are named
+NAMED = 20  # pictures that could not be read, in the error
 
 
 def predict_options(parser):
     """The options of `predict`."""
     parser.add_argument("checkpoint", help=CHECKPOINT)
-    parser.add_argument("images", nargs="+", type=Path)
+    parser.add_argument("images", nargs="*", type=Path, metavar="PICTURE", help="files, folders, or patterns in "
+                        "quotes, such as 'photos/**/*.jpg'; or none, with --data")
+    data_options(parser)
+    parser.add_argument("--split", default="test", help="with --data: which pictures of the data set")
     parser.add_argument("--task", default="panoptic", choices=("semantic", "instance", "panoptic"))
+    parser.add_argument("--labelme", action="store_true", help="also a folder labelme/ of the pictures with LabelMe "
+                        "JSONs, to be corrected by hand and read as own:")
     parser.add_argument("--out", default="predictions", type=Path)
     parser.add_argument("--device", default="auto", help=DEVICE)
 
 
 def run_predict(options):
     """Segment each picture; NAME_TASK.png is for looking, NAME_TASK_ids.png / .json / .npz for working on."""
-    from ..data.images import open_picture
+    from tqdm.auto import tqdm
+
+    from ..data.writers.coco_results import CocoResults
+    from ..data.writers.labelme import write_labelme
     from ..system.distributed import choose_device
     from ..system.files import check_writable
     from ..weights.checkpoint import load_checkpoint
-    stems = [path.stem for path in options.images]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
-        raise ValueError(f"several pictures are called {', '.join(twice[:5])}, and results are named after them: one "
-                         f"would overwrite the other; predict them with different --out folders")
+    wanted = wanted_pictures(options)
     model = load_checkpoint(options.checkpoint).to(choose_device(options.device))
     if options.task == "instance" and not model.config.things:
         raise ValueError(f"no class of {options.checkpoint} is a thing, so there are no instances to find: choose "
                          f"--task semantic or panoptic")
     if not all(weight.isfinite().all() for weight in model.state_dict().values()):
         raise ValueError(f"{options.checkpoint} holds weights that are not finite: take an earlier checkpoint")
-    check_writable(options.out)
-    failed = []
-    for path in options.images:
+    check_writable(options.out / "labelme" if options.labelme else options.out)
+    results, failed = CocoResults(options.task, wanted.classes(model)), []
+    for number in tqdm(range(len(wanted)), desc="predict", disable=None if len(wanted) > 1 else True):
         try:
-            image = open_picture(path)
+            image, file, name = wanted.picture(number)
         except (ValueError, OSError) as error:  # the others are done all the same
             failed.append(str(error))
             continue
-        result = model.predict(image, options.task)
-        write_prediction(model, image, result, options.task, options.out / f"{path.stem}_{options.task}")
+        result, stem = model.predict(image, options.task), options.out / f"{name}_{options.task}"
+        write_prediction(model, image, result, options.task, stem)
+        results.add(wanted.image_id(number), Path(file or f"{name}.png").name, image.size[::-1], result,
+                    f"{stem.name}_ids.png")
+        if options.labelme:
+            write_labelme(options.out / "labelme", file, name, image, objects_of(model, result, options.task))
+        if len(wanted) <= TOLD:
+            print(f"{stem}.png")
+    if results.images:
+        told = ", ".join([f"{len(results.images)} pictures", *results.write(options.out)])
+        print(f"{told}{', labelme/' * options.labelme} in {options.out}")
     if failed:
-        raise ValueError("\n".join([f"{len(failed)} of {len(options.images)} pictures could not be read:", *failed]))
+        more = [f"... and {len(failed) - NAMED} more"] * (len(failed) > NAMED)
+        raise ValueError("\n".join([f"{len(failed)} of {len(wanted)} pictures could not be read:", *failed[:NAMED],
+                                    *more]))
+
+
+def wanted_pictures(options):
+    """The pictures that the command names: files, or a split of a data set."""
+    if bool(options.images) == bool(options.data):
+        raise ValueError("name pictures, folders or patterns, or a data set with --data: one of the two")
+    if options.data:
+        return Split(open_data(options, options.split))
+    return Files(files_of(options.images))
+
+
+class Files:
+    """Picture files: turned upright, as a viewer shows them, and numbered from 1 in COCO's files."""
+
+    def __init__(self, files):
+        self.files = files
+        stems = [path.stem for path in files]
+        twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+        if twice:
+            raise ValueError(f"several pictures are called {', '.join(twice[:5])}, and results are named after them: "
+                             f"one would overwrite the other; predict them with different --out folders")
+
+    def __len__(self):
+        return len(self.files)
+
+    def picture(self, number):
+        """(Pillow picture, its file, its name)."""
+        from ..data.images import open_picture
+        return open_picture(self.files[number]), self.files[number], self.files[number].stem
+
+    def image_id(self, number):
+        """Its number in COCO's files."""
+        return number + 1
+
+    def classes(self, model):
+        """The class table whose ids are the category ids."""
+        from ..data.classes import classes_of
+        return classes_of(model)
+
+
+class Split:
+    """The pictures of a data set: as they are stored, like its labels; ids of pictures and categories are its own."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def picture(self, number):
+        """(Pillow picture, its file or None, its name)."""
+        from PIL import Image
+        image = self.dataset[number][0]  # [3, H, W]
+        file = self.dataset.files(number)[0] if hasattr(self.dataset, "files") else None
+        return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()), file, self.dataset.name(number)
+
+    def image_id(self, number):
+        """The id that the data set's JSON gives it, if it has one."""
+        return getattr(self.dataset, "entries", {number: {}})[number].get("image_id", number + 1)
+
+    def classes(self, model):
+        """The model's classes with the data set's ids, matched by name."""
+        from dataclasses import replace
+
+        from ..data.classes import classes_of
+        own, names = classes_of(model), self.dataset.classes.names
+        missing = [name for name in own.names if name not in names]
+        if missing:
+            raise ValueError(f"the data set has no classes {', '.join(missing[:5])}, which the model finds: is it the "
+                             "data set that the model was trained for?")
+        return replace(own, ids=tuple(self.dataset.classes.ids[names.index(name)] for name in own.names))
+
+
+def files_of(arguments):
+    """The picture files that files, folders and patterns stand for, in their order; each once."""
+    from ..data.readers.label_maps import IMAGE_SUFFIXES
+    files = []
+    for path in arguments:
+        if path.is_dir():
+            found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != ".")
+        elif not path.exists() and any(c in str(path) for c in "*?["):
+            found = sorted(Path(p) for p in glob(str(path), recursive=True) if Path(p).suffix.lower() in IMAGE_SUFFIXES)
+        else:
+            found = [path]
+        if not found:
+            raise FileNotFoundError(f"no pictures in {path}: they end in {', '.join(IMAGE_SUFFIXES)}")
+        files += found
+    return list(dict.fromkeys(files))
+
+
+def objects_of(model, result, task):
+    """[(class name, mask bool [H, W])] of an answer of any task."""
+    names = model.config.class_names or tuple(f"class {k}" for k in range(model.config.num_classes))
+    if task == "semantic":
+        labels = result.cpu().numpy()
+        return [(names[k], labels == k) for k in sorted(set(labels.ravel().tolist()))]
+    if task == "instance":
+        return [(names[int(k)], mask) for k, mask in zip(result["labels"], result["masks"].cpu().numpy()) if mask.any()]
+    segment_map = result[0].cpu().numpy()
+    return [(names[s["category_id"]], segment_map == s["id"]) for s in result[1]]
 
 
 def write_prediction(model, image, result, task, stem):
@@ -72,4 +191,3 @@ def write_prediction(model, image, result, task, stem):
             [dict(s, category=classes.names[s["category_id"]]) for s in segments_info], indent=1, ensure_ascii=False),
             encoding="utf-8")
     draw.save_figure(figure, f"{stem}.png")
-    print(f"{stem}.png")

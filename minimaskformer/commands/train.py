@@ -45,13 +45,14 @@ def run_train(options):
 
     from ..data.combine import match_classes
     from ..draw.runs import draw_run
-    from ..evaluation import table, write_table
+    from ..evaluation import evaluate, table, write_table
     from ..model import build_model
     from ..system.distributed import choose_device, rank
     from ..system.files import check_writable
+    from ..system.lock import only_run_in
     from ..train import train
     from ..training.recipes import RECIPES, learning_rate_note, train_config
-    from ..weights.checkpoint import load_checkpoint
+    from ..weights.checkpoint import load_checkpoint, load_tensors
     given = {field.name: getattr(options, field.name) for field in fields(TrainConfig) if hasattr(options, field.name)}
     given |= {"scale": tuple(given["scale"])} if "scale" in given else {}
     config = train_config(options.preset, **given)
@@ -81,12 +82,24 @@ def run_train(options):
         if options.scan != 0 and not options.resume:
             scan_splits({"training": training, "validation": validation}, options.scan, model.config.num_queries)
         check_writable(options.out)
-    results = train(model, training, validation, config, options.out, resume=options.resume)
-    if rank() == 0:
-        write_table(results, classes, options.out)
-        draw_run(model, validation, options.out)
-        print(table(results, classes))
-        print(f"checkpoint, log, metrics and pictures are in {options.out}")
+    with only_run_in(options.out):
+        if options.resume and lacks_only_pictures(options.out):
+            load_tensors(model, load_checkpoint(options.out / "model.safetensors").state_dict())
+            results = evaluate(model, validation, config.evaluate_images)
+        else:
+            results = train(model, training, validation, config, options.out, resume=options.resume)
+        if rank() == 0:
+            write_table(results, classes, options.out)
+            draw_run(model, validation, options.out)
+            print(table(results, classes))
+            print(f"checkpoint, log, metrics and pictures are in {options.out}")
+
+
+def lacks_only_pictures(folder):
+    """Whether a run was ended after its last step and its checkpoints' removal, but before its last picture."""
+    from ..training.resume import state_files
+    finished = (folder / "model.safetensors").is_file() and not state_files(folder)
+    return finished and not (folder / "scenes.png").is_file()
 
 
 def scan_splits(splits, limit, queries):

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from ..system.distributed import say_once
 from ..system.text import plain
+from .recognise.pairs import label_files_of
 from .recognise.patterns import FolderLayout
 from .recognise.pictures import label_patterns, label_pictures
-from .recognise.splits import NO_VAL, WORDS, NoSplit, choose_split
-from .recognise.tools import coco_of_all, coco_of_split, labelme, masks, yolo
+from .recognise.splits import NO_VAL, WORDS, Found, NoSplit, choose_split
+from .recognise.tools import LABELME, coco_of_all, coco_of_split, labelme, masks, yolo
 
 FORMS = """images/SPLIT/ and labels/SPLIT/ (label pictures: semantic), with instances/SPLIT/ beside them (pictures that
   number the instances: panoptic); a COCO instance JSON: SPLIT.json, instances_SPLIT*.json (also in annotations/),
@@ -24,8 +25,8 @@ def own(folder, split, layout=FolderLayout()):  # noqa: B008 frozen
     Raises FileNotFoundError with what was looked for, ValueError if the folder holds two forms at once.
     """
     folder = Path(folder)
-    dataset = None if layout.images else named_coco(folder, split, layout)
-    return dataset or open_found(folder, split, layout, RECOGNISERS, FORMS)
+    dataset = None if layout.images or layout.kind or layout.colors else named_coco(folder, split, layout)
+    return open_found(folder, split, layout, RECOGNISERS, FORMS) if dataset is None else dataset
 
 
 def named_coco(folder, split, layout):
@@ -34,6 +35,8 @@ def named_coco(folder, split, layout):
     if json_file and labels_dir.is_dir():
         raise ValueError(f"{folder} holds both {json_file} and {labels_dir}: which is it? Move one away, or open the "
                          f"JSON with coco_instance:{folder}")
+    if json_file:
+        check_options(Found("a COCO JSON", {}, None), layout)
     if json_file and layout.val_share is None:
         return coco_of_split(json_file, folder)
     found = {part: path for part in WORDS if (path := instance_json(folder, part))}
@@ -54,12 +57,17 @@ def label_files(folder, split, layout):
 
 def open_found(folder, split, layout, recognisers, forms):
     """The data set of the first of several functions that recognises a folder, or of the patterns that are given."""
-    recognisers = (label_patterns,) if layout.images else recognisers
+    if layout.images or layout.kind or layout.colors or layout.instances:  # these are said of label pictures
+        recognisers = (label_patterns,) if layout.images else (masks, label_pictures)
     found = next(filter(None, (recognise(folder, layout) for recognise in recognisers)), None)
     if found is None:
         raise FileNotFoundError(f"no split {split!r} in {folder}, which holds {contents(folder)}; looked for\n  "
                                 f"{forms}.\nOr say how the folder lies: --images 'PLACE/*.jpg' --labels "
                                 "'PLACE/{stem}_mask.png' (data/README.md, \"Your own\")")
+    if found.what == LABELME and label_files_of(folder):
+        raise ValueError(f"{folder} holds {LABELME}s, and label pictures in {label_files_of(folder)}: move one kind "
+                         "away, or say --kind semantic, instances or panoptic for the pictures")
+    check_options(found, layout)
     try:
         items, told = choose_split(found.parts, split, layout.val_share, found.name)
     except (ValueError, NoSplit) as error:
@@ -67,6 +75,14 @@ def open_found(folder, split, layout, recognisers, forms):
     dataset = found.open(items)
     say_once(plain(f"{folder}: {found.what}; {told}"))
     return dataset
+
+
+def check_options(found, layout):
+    """ValueError for an option that says nothing about what was recognised."""
+    idle = [name for name, value in vars(layout).items() if value is not None and name not in found.uses]
+    if idle:
+        raise ValueError(f"{found.what}: --{', --'.join(name.replace('_', '-') for name in idle)} has no effect on it; "
+                         "leave it out, or say where label pictures are with --images and --labels")
 
 
 RECOGNISERS = (yolo, labelme, masks, label_pictures, coco_of_all)

@@ -6,11 +6,12 @@
 Every cause is one small function that looks at the log, the evidence or the settings, and returns a sentence with its
 number, or None. A cause that is named is a place to look, not a verdict; a run without findings may still be poor.
 """
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..system.text import parse_json
+from ..training.log import read_log
 from .measurements import SCORE_THRESHOLDS
 
 
@@ -191,20 +192,17 @@ def diagnose(rows, evidence=None, config=None):
 
 
 def read_run(folder):
-    """(rows, evidence or None, config or {}) of a run's folder; FileNotFoundError or ValueError name what is amiss."""
+    """(rows, evidence or None, config or {}) of a run's folder; FileNotFoundError or ValueError name what is amiss.
+
+    Rows of the log that are damaged are left out with a warning; a run that has lost its log has no rows.
+    """
     folder = Path(folder)
     log = folder / "log.jsonl"
-    if not log.is_file():
+    if not log.is_file() and not (folder / "config.json").is_file():
         raise FileNotFoundError(f"no log.jsonl in {folder}: is it the folder of a training run?")
-    rows = []
-    for number, line in enumerate(log.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            raise ValueError(f"{log}, line {number}: not JSON") from None
-    read = [json.loads((folder / name).read_text(encoding="utf-8")) if (folder / name).is_file() else None
-            for name in ("evidence.json", "config.json")]
-    return rows, read[0], read[1] or {}
+    read = [parse_json(path.read_text(encoding="utf-8"), path, finite=False) if path.is_file() else None
+            for path in (folder / "evidence.json", folder / "config.json")]
+    return read_log(log), read[0], read[1] or {}
 
 
 def report(findings, evidence=None):

@@ -1,15 +1,24 @@
 """What a finished run leaves to look at: its curves, and scenes beside their truth."""
-import json
+import os
 
+from ..training.log import read_log
 from .curves import draw_curves
 from .scenes import contact_sheet
 
 
 def draw_run(model, validation, folder):
-    """curves.png and scenes.png of a finished run."""
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    draw_curves(rows, folder / "curves.png")
-    draw_scenes(model, validation, folder / "scenes.png")
+    """curves.png and scenes.png of a finished run; curves of those rows of its log that are whole, if there are any."""
+    rows = read_log(folder / "log.jsonl")
+    if rows:
+        draw_whole(folder / "curves.png", lambda path: draw_curves(rows, path))
+    draw_whole(folder / "scenes.png", lambda path: draw_scenes(model, validation, path))
+
+
+def draw_whole(path, draw_to):
+    """Draw to another name, which becomes the file's when it is whole: a kill leaves no half picture."""
+    half = path.with_name(f"{path.stem}.half{path.suffix}")
+    draw_to(half)
+    os.replace(half, path)
 
 
 def draw_scenes(model, dataset, path, count=8):

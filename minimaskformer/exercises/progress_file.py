@@ -1,27 +1,36 @@
 """The learner's progress: one small JSON file, by default ~/.minimaskformer/progress.json.
 
 The folder is MINIMASKFORMER_HOME where that is set. Losing the file must never stop a lesson: a disk that cannot be
-written is reported and forgotten, a damaged file is kept aside and a new one begun.
+written is reported and forgotten, a damaged file is kept aside and a new one begun. Two notebooks at once lose nothing:
+who adds an entry holds a lock while the file is read and written.
 """
+import contextlib
 import json
 import os
 import tempfile
 from pathlib import Path
 
+from ..system.lock import taking_turns
+from ..system.text import parse_json
+
+LARGEST = 1_000_000  # bytes; the file of somebody who has done everything has ten thousand
+
 
 def path():
     home = os.environ.get("MINIMASKFORMER_HOME")
-    return (Path(home) if home else Path.home() / ".minimaskformer") / "progress.json"
+    return (Path(home).expanduser() if home else Path.home() / ".minimaskformer") / "progress.json"
 
 
 def load():
     """{exercise id: {"passed": bool, "tries": int}}; {} where there is no file or it cannot be read."""
     try:
+        if path().stat().st_size > LARGEST:
+            return _put_aside()
         text = path().read_text(encoding="utf-8")
     except (OSError, RuntimeError, UnicodeDecodeError) as e:  # RuntimeError: this user has no home folder
         return _put_aside() if isinstance(e, UnicodeDecodeError) else {}
     try:
-        entries = json.loads(text)
+        entries = parse_json(text, path())
         return {str(k): {"passed": bool(v["passed"]), "tries": int(v["tries"])} for k, v in entries.items()}
     except (ValueError, TypeError, KeyError, AttributeError):
         return _put_aside()
@@ -29,31 +38,36 @@ def load():
 
 def add(exercise_id, passed):
     """Count one try; what has been passed stays passed. Returns "" or a sentence about what went wrong."""
-    entries = load()
-    old = entries.get(exercise_id, {"passed": False, "tries": 0})
-    entries[exercise_id] = {"passed": old["passed"] or passed, "tries": old["tries"] + 1}
-    return _save(entries)
+    def count(entries):
+        old = entries.get(exercise_id, {"passed": False, "tries": 0})
+        return entries | {exercise_id: {"passed": old["passed"] or passed, "tries": old["tries"] + 1}}
+    return _change(count)
 
 
 def clear():
     """Forget everything. Returns "" or a sentence about what went wrong."""
-    return _save({})
+    return _change(lambda entries: {})
 
 
-def _save(entries):
+def _change(change):
+    """Read the entries, change them and write them, while nobody else does."""
     temporary = None
     try:
         target = path()
         target.parent.mkdir(parents=True, exist_ok=True)
-        # written beside and moved over, so that two notebooks or a full disk never leave half a file
-        with tempfile.NamedTemporaryFile("w", dir=target.parent, suffix=".tmp", delete=False, encoding="utf-8") as f:
-            temporary = f.name
-            json.dump(entries, f, indent=1, sort_keys=True)
-        os.replace(temporary, target)
+        with taking_turns(target.with_suffix(".lock")):
+            entries = change(load())
+            # written beside and moved over, so that a full disk never leaves half a file
+            with tempfile.NamedTemporaryFile("w", dir=target.parent, suffix=".tmp", delete=False,
+                                             encoding="utf-8") as f:
+                temporary = f.name
+                json.dump(entries, f, indent=1, sort_keys=True)
+            os.replace(temporary, target)
         return ""
     except (OSError, RuntimeError) as e:
-        if temporary and os.path.exists(temporary):
-            os.remove(temporary)
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.remove(temporary)
         return f"(your progress could not be saved: {e})"
 
 

@@ -1,6 +1,8 @@
 """Files written whole or not at all, and folders that can be written to."""
 import contextlib
+import errno
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -24,8 +26,11 @@ def replacing(path):
         os.chmod(temporary, 0o666 & ~UMASK)  # safetensors makes files that only their owner can read
         os.replace(temporary, path)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
+        if "DataLoader worker" in str(error):  # raised by a signal, wherever we are
+            raise
         kept = "; the file of that name from before is whole" if path.exists() else ""
-        raise OSError(f"could not write {path}: {error}{kept}") from error
+        full = "the disk is full, " * disk_is_full(path.parent, error)
+        raise OSError(f"could not write {path}: {full}{error}{kept}") from error
     finally:
         temporary.unlink(missing_ok=True)
     if hasattr(os, "O_DIRECTORY"):  # the name itself must be on the disk too; Windows does that by itself
@@ -34,6 +39,13 @@ def replacing(path):
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def disk_is_full(folder, error):
+    """Whether an error in writing to a folder comes from a full disk (or a full quota): torch does not say."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        return True
+    return isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < 2**20
 
 
 def without_nan(results):
@@ -52,10 +64,10 @@ def write_text(path, text):
 
 
 def check_writable(folder):
-    """Make a folder for results before the work begins; OSError with a remedy where that can not be done."""
+    """Make a folder for results before the work begins; OSError with a remedy where that cannot be done."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OSError(f"can not write to the folder {folder} ({error.strerror}): choose another with --out") from error
+        raise OSError(f"cannot write to the folder {folder} ({error.strerror}): choose another with --out") from error

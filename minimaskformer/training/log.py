@@ -2,39 +2,75 @@
 import json
 import sys
 import time
+import warnings
 
 import torch
 
-from ..system.files import replacing, without_nan
+from ..system.files import disk_is_full, replacing, without_nan
+from ..system.text import parse_json, printable
+
+
+def read_log(path, warn=True):
+    """The whole rows of a log.jsonl, a list of dicts of numbers, in order; a warning says which lines are none.
+
+    A row is whole if it has a step and all else in it is a number, or None (Infinity and NaN too: they are news). A
+    missing file is an empty one.
+    """
+    rows, broken = [], []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = parse_json(line, path, finite=False)
+            whole = isinstance(row, dict) and isinstance(row.get("step"), int) and all(
+                value is None or isinstance(value, (int, float)) for value in row.values())
+        except ValueError:
+            whole = False
+        if whole:
+            rows.append(row)
+        else:
+            broken.append(f"line {number} ({printable(line)[:30]} ...)")
+    if broken and warn:
+        warnings.warn(f"{path}: {len(broken)} of {len(lines)} lines are damaged and left out: "
+                      f"{', '.join(broken[:5])}{' ...' * (len(broken) > 5)}", stacklevel=2)
+    return rows
 
 
 class RunLog:
     """log.jsonl of a folder, one dict per line; `rows` lines of an earlier part of the run are kept, later ones cut.
 
-    folder None: a log that writes nothing, for all processes but the first. Raises ValueError if TensorBoard is asked
-    for and not installed.
+    What is damaged among them is left out with a warning; `kept` says how many there are. folder None: a log that
+    writes nothing, for all processes but the first. Raises ValueError if TensorBoard is asked for and not installed.
     """
 
     def __init__(self, folder, rows=0, tensorboard=False, step=0):
-        self.file = self.board = None
+        self.file, self.board, self.kept = None, None, rows
         if folder is None:
             return
-        path = folder / "log.jsonl"
-        kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:rows] if path.exists() else []
-        with replacing(path) as temporary:
-            temporary.write_text("".join(kept), encoding="utf-8")
+        self.path = folder / "log.jsonl"
+        # after a loss the count alone would let in rows that the run will write again
+        kept = [row for row in read_log(self.path, warn=False) if row["step"] <= step][:rows] if rows else []
+        if len(kept) < rows:
+            warnings.warn(f"{self.path} has lost {rows - len(kept)} of the {rows} rows that were written before the "
+                          f"checkpoint: they will be missing in the curves; the run itself goes on", stacklevel=3)
+        self.kept = len(kept)
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         if tensorboard:
             # what an interrupted run wrote after `step` is hidden
             self.board = writer_class()(folder / "tensorboard", purge_step=step + 1)
-        self.file = open(path, "a", encoding="utf-8")
+        self.file = open(self.path, "a", encoding="utf-8")
 
     def write(self, row):
         """One line of JSON, out of our hands at once (a kill loses nothing, a power cut may)."""
         if self.file is None:
             return
         row = {name: float(f"{value:.7g}") if isinstance(value, float) else value for name, value in row.items()}
-        self.file.write(json.dumps(without_nan(row)) + "\n")
-        self.file.flush()
+        try:
+            self.file.write(json.dumps(without_nan(row)) + "\n")
+            self.file.flush()
+        except OSError as error:
+            full = "the disk is full, " * disk_is_full(self.path.parent, error)
+            raise OSError(f"could not write {self.path}: {full}{error}") from error
         if self.board is not None:
             for name, value in row.items():
                 if name != "step" and value is not None:

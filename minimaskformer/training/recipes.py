@@ -14,7 +14,7 @@ def option(default, help, free=False):
 class TrainConfig:
     """How to train. Defaults are the mini model's; the paper's values for R50 on ADE20K are in brackets.
 
-    Raises ValueError for values that can not be meant.
+    Raises ValueError for values that cannot be meant.
     """
     steps: int = option(1000, "optimizer steps [160000]")
     batch_size: int = option(16, "images per step, of all processes together [16]")
@@ -55,6 +55,8 @@ class TrainConfig:
                      "mask_points", "workers", "evaluate_every"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is a number from 0 on, got {getattr(self, name)}")
+        if not abs(self.seed) <= 2**40:
+            raise ValueError(f"seed is a whole number from -2**40 to 2**40, got {self.seed}")
         if not 0 <= self.beta2 < 1:
             raise ValueError(f"beta2 is at least 0 and below 1, got {self.beta2}")
         if not 0 < self.scale[0] <= self.scale[1] < float("inf"):

@@ -5,12 +5,13 @@ every random number generator, how far the run is, and the sums of the log row i
 the pictures and the learning rate are functions of the step, so nothing of them needs keeping. On a CPU a resumed run
 ends with the same bits as an uninterrupted one.
 """
+import contextlib
 import json
 import os
-import pickle
 import random
 import shutil
 import warnings
+import zipfile
 import zlib
 from dataclasses import asdict, dataclass, field
 
@@ -24,7 +25,6 @@ from .recipes import free_fields
 KEPT = 2  # if the newest is damaged there is one before it
 RESULTS = ("model.safetensors", "best.safetensors", "log.jsonl", "config.json", "metrics.md", "metrics.json",
            "curves.png", "scenes.png", "evidence.json")  # what a finished run leaves
-DAMAGED = (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError)
 
 
 @dataclass
@@ -62,34 +62,81 @@ def load_state(folder, parts, progress, facts):
     """Put model, optimizer and all else back where the newest whole checkpoint of a folder was; False if there is none.
 
     A damaged file gives a warning, and the one before it is taken. Raises ValueError if the run was started with other
-    settings, listing them.
+    settings, listing them, and for a file that is whole but no checkpoint of this run.
     """
     for path in reversed(state_files(folder)):
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = read_whole(path)
             break
-        except DAMAGED as error:
-            warnings.warn(f"{path} can not be read ({str(error).splitlines()[0]}); trying the checkpoint before it",
-                          stacklevel=3)
+        except Exception as error:  # zipfile and torch raise many kinds for damaged files
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            warnings.warn(f"{path} cannot be read ({reason}); trying the checkpoint before it", stacklevel=3)
     else:
         if state_files(folder):
             raise ValueError(f"none of the training checkpoints in {state_folder(folder)} can be read; start again in "
                              f"another folder, with --start-from {folder}/model.safetensors if that file is whole")
         return False
-    check_facts(folder, json.loads(state["facts"]), facts)
-    for name, part in parts.items():
-        part.load_state_dict(state["parts"][name])
-    device = next(parts["model"].parameters()).device
-    for name, value in state["progress"].items():
-        setattr(progress, name, value)
-    progress.averages = {name: value.to(device) for name, value in progress.averages.items()}
-    if len(state["generators"]) == world_size():
-        set_generator_states(state["generators"][rank()])
-    elif rank() == 0:
+    with naming_file(path):
+        then = {group: dict(values) for group, values in json.loads(state["facts"]).items()}
+    check_facts(folder, then, facts)
+    with naming_file(path):
+        check_form(state, parts["optimizer"])
+        for name, part in parts.items():
+            part.load_state_dict(state["parts"][name])
+        for name, value in state["progress"].items():
+            setattr(progress, name, value)
+        device = next(parts["model"].parameters()).device
+        progress.averages = {name: value.to(device) for name, value in progress.averages.items()}
+        if len(state["generators"]) == world_size():
+            set_generator_states(state["generators"][rank()])
+    if len(state["generators"]) != world_size() and rank() == 0:
         warnings.warn(f"the run was interrupted with {len(state['generators'])} processes and goes on with "
                       f"{world_size()}: pictures, learning rate and optimizer continue, but dropout draws other "
                       f"numbers", stacklevel=3)
     return True
+
+
+@contextlib.contextmanager
+def naming_file(path):
+    """Turn whatever happens with the content of a file of another form into a ValueError that names the file."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{path} is no training checkpoint of this run ({type(error).__name__}: {error})") from None
+
+
+def read_whole(path):
+    """The content of a training checkpoint whose every byte is as it was written: torch does not look at the checksums.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise ValueError(f"the checksum of its part {damaged} is wrong")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def check_form(state, optimizer):
+    """ValueError unless a checkpoint's content has the form that `save_state` gives it, and fits the optimizer: AdamW
+    works on its own state without a look at the shapes."""
+    kinds = {"step": int, "seconds": float, "rows": int, "best": (float, type(None)), "averages": dict}
+    progress = state["progress"]
+    wrong = [name for name, kind in kinds.items() if not isinstance(progress.get(name), kind)]
+    if wrong or progress.keys() - kinds.keys() or progress["step"] < 0 or progress["rows"] < 0:
+        raise ValueError(f"it does not say how far the run was: {', '.join(wrong)}")
+    if not all(isinstance(value, torch.Tensor) and value.ndim == 0 for value in progress["averages"].values()):
+        raise ValueError("its averages are no numbers")
+    saved, own = state["parts"]["optimizer"], optimizer.state_dict()
+    settings = [[{name: group[name] for name in group if name != "lr"} for group in groups]
+                for groups in (saved["param_groups"], own["param_groups"])]
+    if settings[0] != settings[1]:
+        raise ValueError("its optimizer has other groups or settings")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for i, entry in saved["state"].items():
+        shapes = {name: tuple(entry[name].shape) for name in entry}
+        shape = tuple(parameters[i].shape)
+        if shapes != {"step": (), "exp_avg": shape, "exp_avg_sq": shape}:
+            raise ValueError(f"the optimizer's state of parameter {i} has the shapes {shapes}, expected {shape}")
+        if not all(value.dtype == torch.float32 and value.layout == torch.strided for value in entry.values()):
+            raise ValueError(f"the optimizer's state of parameter {i} is not of float32 numbers")
 
 
 def run_facts(model, dataset, config):

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -33,6 +34,7 @@ from .resume import (
 )
 from .stopping import leave_signals_to_the_loop
 
+COARSEST = 32  # pixels that are one cell of the coarsest map, res5
 BOTH = "the validation data set", "the training data set"
 SMALLEST_SCALE = 1.0  # an fp16 gradient that overflows even at this loss scale is no overflow but a fault
 
@@ -61,6 +63,7 @@ class Run:
         self.order = BatchOrder(len(dataset), config.batch_size, config.seed)
         self.views = TrainingViews(dataset, config.size, config.scale, config.seed, color=config.color,
                                    category_limit=config.category_limit)
+        check_batch(model, config)
         seed_everything(config.seed)
         self.progress, self.facts = Progress(), run_facts(model, dataset, config)
         seed_everything(config.seed)  # looking at the data may have drawn numbers
@@ -139,7 +142,9 @@ class Run:
 
     def open_log(self):
         """log.jsonl, cut where the run goes on; process 0 writes."""
-        return RunLog(self.folder if rank() == 0 else None, self.progress.rows, self.config.tensorboard, self.step)
+        log = RunLog(self.folder if rank() == 0 else None, self.progress.rows, self.config.tensorboard, self.step)
+        self.progress.rows = log.kept
+        return log
 
     def stamped(self, row):
         """A row of the log with step and seconds in front, counted."""
@@ -183,6 +188,16 @@ def wrap_model(model, device, config):
             nn.SyncBatchNorm.convert_sync_batchnorm(model)  # a trained BatchNorm sees the whole batch; not on a CPU
         runner = DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
     return torch.compile(runner) if config.compile else runner
+
+
+def check_batch(model, config):
+    """ValueError for pieces of a batch that a trained BatchNorm cannot work on: one picture whose last map is one cell.
+    """
+    if any(isinstance(module, _BatchNorm) for module in model.modules()) and config.size <= COARSEST and \
+            config.batch_size == config.accumulate * world_size():
+        raise ValueError(f"BatchNorm takes the mean over a batch, and one picture of {config.size} x {config.size} has "
+                         f"a single cell in the coarsest map: choose a size above {COARSEST}, or more than one picture "
+                         f"for each process and micro-batch")
 
 
 def check_data(model, dataset, validation):

@@ -1,7 +1,9 @@
 """Stopping cleanly: signals wait for the end of the step, and no process of a loader is left behind (lesson 10)."""
+import multiprocessing
 import os
 import signal
 import threading
+import time
 from contextlib import contextmanager
 
 from ..system.distributed import rank, world_size
@@ -36,9 +38,22 @@ class StopSignals:
 
 
 def leave_signals_to_the_loop(worker):
-    """For processes that load data: a Ctrl-C reaches them too, and their death would end the run before its step."""
+    """For processes that load data: a Ctrl-C reaches them too, and their death would end the run before its step.
+
+    Nobody tells them to end if the run is killed: they see it themselves, by a parent that is another, in a second.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=end_with, args=(parent.pid,), daemon=True).start()
+
+
+def end_with(parent):
+    """End this process when its parent has ended (on Windows the number stays: there torch's own check ends it)."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 @contextmanager
@@ -50,6 +65,12 @@ def ending_workers(batches):
     """
     try:
         yield batches
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise ChildProcessError(f"a process that loads data has ended ({str(error).splitlines()[0]}). Most often the "
+                                f"memory was full: use fewer --workers or a smaller --batch-size; --resume goes on "
+                                f"from the last checkpoint") from error
     finally:
         if hasattr(batches, "_shutdown_workers"):  # not public, but there is no other way; without workers not there
             batches._shutdown_workers()

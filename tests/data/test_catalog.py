@@ -103,3 +103,25 @@ def test_joined_parts_are_scanned_too(tmp_path):
     png.write_bytes(png.read_bytes()[:40])
     with pytest.raises(ValueError, match=str(png)):
         scan_labels(TrainingViews(dataset, 8))
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/secret.png", "a/../../secret.png", "..\\secret.png", "C:\\secret.png", "\\secret.png"])
+def test_names_in_a_json_do_not_lead_out_of_the_folder(tmp_path, name):
+    from minimaskformer.data.images import stored_file
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
+    with pytest.raises(ValueError, match="leads out of the folder"):
+        stored_file(tmp_path / "images", name)
+
+
+def test_links_do_not_lead_out_of_the_folder_unless_they_are_the_folder(tmp_path):
+    from minimaskformer.data.images import stored_file
+    (tmp_path / "far").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "far" / "a.png")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").symlink_to(tmp_path / "far" / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png is a link that leads out of the folder"):
+        stored_file(tmp_path / "images", "a.png")
+    (tmp_path / "linked").symlink_to(tmp_path / "far")
+    assert stored_file(tmp_path / "linked", "a.png").is_file()
+    assert stored_file(tmp_path / "far", "gone..png") == tmp_path / "far" / "gone..png"  # not there, and harmless

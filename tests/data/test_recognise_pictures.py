@@ -223,6 +223,18 @@ def test_numbered_pedestrians(tmp_path):
     assert len(dataset) == 2 and dataset.classes.names == ("person", "street") and dataset[0][1]["labels"].tolist() == [0, 0, 1]
 
 
+def test_numbers_of_objects_are_not_taken_for_classes(tmp_path):
+    blocks = np.kron(np.arange(12).reshape(3, 4), np.ones((4, 4), int))
+    for i in range(4):
+        save(np.zeros((H, W, 3)), tmp_path / "images" / "train" / f"{i}.png")
+        save(blocks % (6 + i), tmp_path / "labels" / "train" / f"{i}.png")
+    with pytest.raises(ValueError, match=r"5 \.\.\. 8: do they number objects\?.*--kind instances"):
+        open_dataset(f"own:{tmp_path}", "train")
+    assert len(open_dataset(f"own:{tmp_path}", "train", FolderLayout(kind="instances"))[3][1]["labels"]) == 9
+    save(blocks % 9 + (blocks % 9 > 2), tmp_path / "labels" / "train" / "0.png")
+    assert len(open_dataset(f"own:{tmp_path}", "train").classes) == 10  # a gap: classes
+
+
 def test_patterns_with_splits_lists_and_names(tmp_path):
     for split, names in (("training", "ab"), ("validation", "c")):
         for name in names:

@@ -218,6 +218,30 @@ def test_labelme_pictures_are_found_and_never_outside(tmp_path):
         open_dataset(f"own:{home}", "train")
 
 
+def test_two_folders_of_one_split_and_two_forms_are_refused(tmp_path):
+    yolo(tmp_path, "{part}/{split}")
+    for part in ("images", "labels"):
+        (tmp_path / part / "val").rename(tmp_path / part / "train2017")
+    with pytest.raises(ValueError, match="train2017 is a second"):
+        open_dataset(f"own:{tmp_path}", "train")
+    for split in ("train", "val"):
+        picture(tmp_path / "b" / "images" / split / "x.png")
+        labelme(tmp_path / "b" / "images" / split / "x.json", [shape("cat", corners(BOXES["a"]))])
+        Image.fromarray(area(BOXES["a"]).astype(np.uint8)).save(tmp_path / "x.png")
+        (tmp_path / "b" / "labels" / split).mkdir(parents=True)
+        (tmp_path / "b" / "labels" / split / "x.png").write_bytes((tmp_path / "x.png").read_bytes())
+    with pytest.raises(ValueError, match="LabelMe JSONs, and label pictures"):
+        open_dataset(f"own:{tmp_path}/b", "train")
+    assert open_dataset(f"own:{tmp_path}/b", "train", FolderLayout(kind="semantic")).classes.names == ("label 0", "label 1")
+
+
+@pytest.mark.parametrize("layout, option", [(FolderLayout(lists="x/{split}.txt"), "--lists"), (FolderLayout(classes="a,b"), "--classes")])
+def test_options_that_say_nothing_are_refused(tmp_path, layout, option):
+    yolo(tmp_path, "{part}/{split}")
+    with pytest.raises(ValueError, match=option):
+        open_dataset(f"own:{tmp_path}", "train", layout)
+
+
 @pytest.mark.parametrize("tool", ["labelme", "yolo"])
 def test_labels_drawn_on_a_turned_picture_are_refused(tmp_path, tool):
     exif = Image.Exif()

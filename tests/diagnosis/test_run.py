@@ -1,6 +1,7 @@
 """Diagnosis: the shipped model broken on purpose, one way at a time, must be named; whole, it must not."""
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -107,6 +108,25 @@ def test_no_object_weight():
         assert [finding.cause for finding in found] == ["no-object weight too high"] * named
 
 
+def test_more_segments_than_queries_are_no_missing_objects():
+    """When every query sees an object and there are still more segments, training longer would not help."""
+    model = load_checkpoint("mini").eval()
+    with torch.no_grad():
+        keep = model.decoder.query_positions.weight[:2].clone()
+        model.decoder.query_positions.weight = torch.nn.Parameter(keep)
+        model.class_head.bias[-1] -= 12  # whatever they see, they see something
+    model.config = replace(model.config, num_queries=2)
+    evidence = measure(model, DATA, 8)
+    assert evidence["objects_per_image"] == 2 and evidence["queries"] == 2 and evidence["targets_per_image"] > 2 / 0.35
+    assert evidence["segments_left_over"] == 8 * (evidence["targets_per_image"] - 2)
+    found = {finding.cause: finding for finding in diagnose(healthy_rows(), evidence)}
+    assert "more segments than queries" in found and "nearly everything is predicted as no object" not in found
+    assert "2 queries" in found["more segments than queries"].shown_by
+    assert "--queries" in found["more segments than queries"].remedy
+    evidence["objects_per_image"] = 0.5  # and if they see nothing, that is said too
+    assert "nearly everything is predicted as no object" in causes(evidence, healthy_rows())
+
+
 def test_mirrored_masks_need_both_signs():
     evidence = broken(after=mirrored)
     assert causes(evidence, healthy_rows()) == []  # its own training data would be as hard
@@ -167,11 +187,13 @@ def test_reading_a_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="no log.jsonl"):
         read_run(tmp_path)
     (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2,')
-    with pytest.raises(ValueError, match="line 2: not JSON"):
-        read_run(tmp_path)
+    with pytest.warns(UserWarning, match="1 of 2 lines are damaged and left out: line 2"):
+        assert read_run(tmp_path)[0] == [{"step": 1, "loss": 2.0}]
     (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
     (tmp_path / "config.json").write_text('{"train": {"steps": 5}}')
     assert read_run(tmp_path) == ([{"step": 1, "loss": 2.0}], None, {"train": {"steps": 5}})
+    (tmp_path / "log.jsonl").unlink()
+    assert read_run(tmp_path) == ([], None, {"train": {"steps": 5}}) and diagnose([]) == []
     with pytest.raises(ValueError, match="nothing to diagnose on: 0 pictures"):
         measure(load_checkpoint("mini"), Lakeland("val", 64, 0.5, 1), 0)
 

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from training_runs import CONFIG, start_run
 
 import minimaskformer.train as train_module
+import minimaskformer.training.run as run_module
 from minimaskformer import load_checkpoint
 from minimaskformer.system.files import replacing
 from minimaskformer.training.resume import state_files
@@ -95,7 +96,7 @@ def test_rows_after_the_checkpoint_and_half_a_row_are_dropped(whole, interrupted
 def test_a_truncated_newest_checkpoint_falls_back_to_the_one_before(whole, interrupted):
     newest = state_files(interrupted)[-1]
     os.truncate(newest, newest.stat().st_size - 100)
-    with pytest.warns(UserWarning, match="step_00000004.pt can not be read .*trying the checkpoint before it"):
+    with pytest.warns(UserWarning, match="step_00000004.pt cannot be read .*trying the checkpoint before it"):
         model = start_run(interrupted, resume=True)
     assert_same_run(interrupted, model, whole)
 
@@ -118,6 +119,7 @@ def test_other_settings_are_listed(interrupted):
 
 
 def test_starting_again_does_not_overwrite_an_interrupted_run(interrupted):
+    (interrupted / "run.lock").unlink()  # what the kill left
     before = {path: path.stat().st_mtime_ns for path in interrupted.rglob("*")}
     with pytest.raises(ValueError, match="interrupted: go on with --resume, or choose another folder"):
         start_run(interrupted)
@@ -182,7 +184,7 @@ def fail_at_3(function, optimizer, config, step):
 def test_killed_in_the_last_evaluation(whole, interrupted, monkeypatch):
     def gone(*arguments, **options):
         raise RuntimeError("the machine is gone")
-    monkeypatch.setattr(train_module, "evaluate", gone)
+    monkeypatch.setattr(run_module, "evaluate", gone)
     with pytest.raises(RuntimeError):
         start_run(interrupted, resume=True)
     monkeypatch.undo()

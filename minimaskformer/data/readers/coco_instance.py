@@ -68,7 +68,7 @@ class CocoInstance(Dataset):
         self.classes, index_of = read_categories(content["categories"], background, source)
         self.entries = read_instance_entries(content, index_of, source)
         for entry, image in zip(self.entries, content["images"]):
-            entry["label_files"] = tuple(image.get("label_files") or (source,))
+            entry |= {"label_files": tuple(image.get("label_files") or (source,)), "image_id": image["id"]}
         self.image_dir = find_images(image_dir, source, self.entries)
 
     def __len__(self):

@@ -142,7 +142,8 @@ def read_panoptic_entries(content, classes, path):
             check_segments(torch.zeros(0, dtype=torch.int32), segments, len(classes), where)
             entries.append({"image": check_inside(str(image["file_name"]), path),
                             "png": check_inside(str(annotation["file_name"]), path),
-                            "segments": segments, "size": image_size(image, path)})
+                            "image_id": annotation["image_id"], "segments": segments,
+                            "size": image_size(image, path)})
         not_twice([entry["image"] for entry in entries], path, "annotation for the image")
         names = item_names([entry["image"] for entry in entries])
     except KeyError as error:

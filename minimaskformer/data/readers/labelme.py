@@ -109,4 +109,5 @@ def brushed(text, points, size):
         raise ValueError(f"a mask of {mask.shape[1]} x {mask.shape[0]} at {left}, {top} is not inside its picture")
     whole[top:top + mask.shape[0], left:left + mask.shape[1]] = mask
     from pycocotools import mask as rle
-    return rle.encode(whole)
+    code = rle.encode(whole)
+    return {"size": [int(n) for n in code["size"]], "counts": code["counts"].decode()}

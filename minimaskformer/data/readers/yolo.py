@@ -3,7 +3,7 @@ import re
 from pathlib import Path
 
 from ..checks import map_threads, stop_at_bad
-from ..recognise.splits import split_of
+from ..recognise.splits import add_part, split_of
 from .coco_content import open_objects, upright_sizes
 from .label_maps import IMAGE_SUFFIXES, by_stem
 
@@ -21,7 +21,7 @@ def find_yolo(folder):
         split = split_of(labels.name if labels.parent.name == "labels" else labels.parent.name)
         images = folder / "images" / labels.name if labels.parent.name == "labels" else labels.parent / "images"
         if split and images.is_dir() and labels.is_dir() and any(labels.glob("*.txt")):
-            parts[split] = (images, labels)
+            add_part(parts, split, (images, labels), labels)
     if not parts and (folder / "images").is_dir() and any((folder / "labels").glob("*.txt")):
         parts = {"": (folder / "images", folder / "labels")}
     files = sorted(path for suffix in ("yaml", "yml") for path in folder.glob(f"*.{suffix}"))

@@ -2,11 +2,14 @@
 from dataclasses import replace
 from functools import partial
 
+from ..checks import map_threads
 from ..readers.coco_content import open_objects, upright_sizes
 from ..readers.colors import color_numbers, read_colors
 from ..readers.instances import InstanceFolder
 from ..readers.label_maps import read_labels
 from ..readers.semantic import SemanticFolder
+
+MANY = 8  # classes from which on label values may be numbers of objects
 
 
 def open_label_pictures(items, every_item, table, layout, folder):
@@ -35,10 +38,23 @@ def open_label_pictures(items, every_item, table, layout, folder):
     classes, void = table.classes, table.void
     if classes is None:
         every = [(image, labels[0], *([numbers] if panoptic else ())) for image, labels, numbers in every_item]
-        classes = SemanticFolder.from_files(every, read=read).classes
+        found = SemanticFolder.from_files(every, read=read)
+        check_classes(found)
+        classes = found.classes
     elif panoptic and not classes.things:  # a table that does not say it: all but the background can be counted
         classes = replace(classes, isthing=tuple(name.lower() != "background" for name in classes.names))
     return SemanticFolder.from_files(rows, classes, void, read=read)
+
+
+def check_classes(dataset):
+    """ValueError where the values look like numbers of objects: in each picture 0 ... n, and n differs."""
+    if len(dataset.classes) < MANY or dataset.classes.things:
+        return
+    values = [sorted(found[0] - set(dataset.void)) for found in map_threads(dataset.values_of, range(len(dataset)))]
+    if all(of == list(range(len(of))) for of in values) and len(set(map(len, values))) > 2:
+        raise ValueError(f"{dataset.items[0][1].parent}: each label file holds the numbers 0 ... n without a gap, n "
+                         f"being {min(map(len, values)) - 1} ... {max(map(len, values)) - 1}: do they number objects? "
+                         "Then say --kind instances. If they are classes, name them: --classes, or a classes.txt")
 
 
 def open_masks(items, names, folder):

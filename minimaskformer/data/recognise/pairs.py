@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..readers.label_maps import IMAGE_SUFFIXES, LABEL_SUFFIXES, by_stem
 from .patterns import matching, with_stem
-from .splits import split_of
+from .splits import add_part, split_of
 
 PLACES = (("images/{split}", "labels/{split}"), ("images/{split}", "masks/{split}"),
           ("images/{split}", "annotations/{split}"), ("{split}/images", "{split}/labels"),
@@ -26,10 +26,16 @@ def find_places(folder):
             word = match.group(1) if "{split}" in images else ""
             place = Path(folder) / labels.format(split=word)
             if path.is_dir() and place.is_dir() and (split_of(word) or word == "" or images == "images/{split}"):
-                found[split_of(word) or word] = (path, place)
+                add_part(found, split_of(word) or word, (path, place), path)
         if found and (images == PLACES[0][0] or any(has_files(place, LABEL_SUFFIXES) for _, place in found.values())):
             return (images, labels), found
     return None
+
+
+def label_files_of(folder):
+    """A folder that holds label pictures, as far as its place tells, or None."""
+    found = find_places(folder)
+    return next((place for _, place in found[1].values() if has_files(place, LABEL_SUFFIXES)), None) if found else None
 
 
 def has_files(folder, suffixes):
@@ -39,8 +45,11 @@ def has_files(folder, suffixes):
 
 def find_beside(folder):
     """(ending, {split: [(image, label)]}) of labels that lie beside their pictures as NAME_mask.png, or None."""
-    places = {split_of(path.name): path for path in sorted(Path(folder).iterdir()) if path.is_dir()}
-    places = {split: path for split, path in places.items() if split} or {"": Path(folder)}
+    places = {}
+    for path in sorted(Path(folder).iterdir()):
+        if path.is_dir() and split_of(path.name):
+            add_part(places, split_of(path.name), path, path)
+    places = places or {"": Path(folder)}
     files = {split: [path for path in sorted(place.iterdir()) if path.is_file() and not path.name.startswith(".")
                      and path.suffix.lower() in IMAGE_SUFFIXES] for split, place in places.items()}
     for ending in ENDINGS:

@@ -6,7 +6,7 @@ from .class_tables import find_table
 from .label_pictures import open_label_pictures
 from .pairs import find_beside, find_places, pair_folders, pair_patterns
 from .patterns import matching
-from .splits import Found
+from .splits import Found, add_part
 
 
 def label_pictures(folder, layout):
@@ -54,7 +54,8 @@ def of_pairs(what, parts, folder, layout):
     named = f", classes of {table.source}" if table and table.source else ""
     kind = layout.kind or "semantic"
     return Found(f"{what}{named} ({kind})", parts,
-                 lambda items: open_label_pictures(items, every, table, layout, folder), lambda item: str(item[0]))
+                 lambda items: open_label_pictures(items, every, table, layout, folder),
+                 tuple(vars(layout)), lambda item: str(item[0]))
 
 
 def by_lists(folder, items, layout):
@@ -64,10 +65,11 @@ def by_lists(folder, items, layout):
     of_stem = {item[0].stem: item for item in items}
     for place in [layout.lists] if layout.lists else ["ImageSets/Segmentation/{split}.txt", "{split}.txt"]:
         found = [(split, path) for split, _, path in matching(folder, place) if split]
-        if len({split for split, _ in found}) < len(found):
-            raise ValueError(f"several lists are of one split: {', '.join(str(path) for _, path in found)}")
         if found:
-            return {split: listed_items(path, of_stem) for split, path in found}
+            parts = {}
+            for split, path in found:
+                add_part(parts, split, listed_items(path, of_stem), path)
+            return parts
     if layout.lists:
         raise FileNotFoundError(f"--lists {layout.lists!r} finds no file in {folder} for train, val or test; in place "
                                 "of the split's name it has {split}")

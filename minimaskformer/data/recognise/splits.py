@@ -3,6 +3,7 @@
 A rule must give the same answer tomorrow and on another machine, and it must be said: pictures are sorted by name, and
 with `--val-share 0.2` every fifth of them, from the first on, is for validation.
 """
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
@@ -22,12 +23,21 @@ class Found:
     what: str
     parts: dict
     open: object
+    uses: tuple = ("val_share",)  # the fields of a FolderLayout that matter
     name: object = str  # what items are sorted by where nobody has parted them
 
 
 def split_of(word):
-    """The split ("train", "val" or "test") that a folder's or file's name stands for, or None."""
-    return next((split for split, words in WORDS.items() if str(word).lower() in words), None)
+    """The split ("train", "val" or "test") that a folder's or file's name stands for, or None; train2017 is train."""
+    word = re.sub(r"[_-]?\d+$", "", str(word)).lower()
+    return next((split for split, words in WORDS.items() if word in words), None)
+
+
+def add_part(parts, split, items, place):
+    """parts[split] = items; ValueError if that split has some already, such as val/ and valid/."""
+    if split in parts:
+        raise ValueError(f"{place} is a second folder or list of the split {split!r}: move one of the two away")
+    parts[split] = items
 
 
 def choose_split(parts, split, share=None, name=str):

@@ -7,9 +7,10 @@ from ..readers.coco_json import read_json
 from ..readers.labelme import is_labelme, open_labelme
 from ..readers.mask_files import brush_masks, picture_folders
 from ..readers.yolo import find_yolo, open_yolo, picture_and_labels
-from .label_pictures import open_masks
-from .splits import Found, split_of
+from .label_pictures import open_masks, thing_and_background
+from .splits import Found, add_part, split_of
 
+LABELME = "LabelMe JSON"
 MANY = 12  # JSON files from which on they are not looked into to find the one of all pictures
 
 
@@ -58,7 +59,7 @@ def coco_of_all(folder, layout, json_file=None):
     content = tidied(content, root_categories(path, folder, content))
     return Found(f"one COCO JSON of all pictures, {path.name}", {"": content["images"]},
                  lambda images: CocoInstance.from_content(only(content, images), path, None, BACKGROUND),
-                 lambda image: str(image.get("file_name")))
+                 name=lambda image: str(image.get("file_name")))
 
 def yolo(folder, layout):
     """YOLO's text files."""
@@ -69,7 +70,7 @@ def yolo(folder, layout):
     parts = {split: picture_and_labels(*place) for split, place in places.items()}
     empty = sum(text is None for items in parts.values() for _, text in items)
     return Found(f"YOLO segmentation, {len(names)} classes" + f", {empty} pictures without a text file hold no object"
-                 * bool(empty), parts, lambda items: open_yolo(items, names, folder), lambda item: item[0].name)
+                 * bool(empty), parts, lambda items: open_yolo(items, names, folder), name=lambda item: item[0].name)
 
 
 def labelme(folder, layout):
@@ -78,17 +79,23 @@ def labelme(folder, layout):
     for pattern in ("labels/*", "images/*", "annotations/*", "*", "labels", "annotations", "images", "."):
         for place in sorted(folder.glob(pattern)) if pattern != "." else [folder]:
             split = split_of(place.name) if "*" in pattern else ""
-            if split is not None and place.is_dir() and split not in parts:
-                files = [path for path in sorted(place.glob("*.json")) if not path.name.startswith(".")]
-                if files and is_labelme(files[0]):
-                    parts[split] = [path for path in files if is_labelme(path)]
+            files = labelme_files(place) if place.is_dir() and split is not None else []
+            if files:
+                add_part(parts, split, files, place)
         if parts:
             break
     if not parts:
         return None
     every = [path for files in parts.values() for path in files]
     names = [name.strip() for name in layout.classes.split(",")] if layout.classes else None
-    return Found("LabelMe JSON", parts, lambda files: open_labelme(files, every, folder, names), lambda path: path.name)
+    return Found(LABELME, parts, lambda files: open_labelme(files, every, folder, names),
+                 ("val_share", "classes"), lambda path: path.name)
+
+
+def labelme_files(place):
+    """The LabelMe JSONs of a folder; none, if the first JSON there is of another kind."""
+    files = [path for path in sorted(place.glob("*.json")) if not path.name.startswith(".")]
+    return [path for path in files if is_labelme(path)] if files and is_labelme(files[0]) else []
 
 
 def masks(folder, layout):
@@ -96,7 +103,7 @@ def masks(folder, layout):
     parts = {}
     for place in [path for path in sorted(folder.iterdir()) if path.is_dir() and split_of(path.name)] or [folder]:
         if items := picture_folders(place):
-            parts[split_of(place.name) if place != folder else ""] = items
+            add_part(parts, split_of(place.name) if place != folder else "", items, place)
     what = "a folder for each picture, with a mask file for each object"
     if not parts and (items := brush_masks(folder)):
         parts, what = {"": items}, "brush masks of Label Studio"
@@ -104,9 +111,8 @@ def masks(folder, layout):
         return None
     names = sorted({name for items in parts.values() for _, found in items for name, _ in found})
     if names == ["object"] and layout.classes:
-        names = layout.classes.split(",")[:1]
+        names = thing_and_background(layout)[:1]
         parts = {split: [(image, [(names[0], path) for _, path in found]) for image, found in items]
                  for split, items in parts.items()}
-    return Found(what, parts, lambda items: open_masks(items, names, folder), lambda item: str(item[0]))
-
-
+    return Found(what, parts, lambda items: open_masks(items, names, folder),
+                 ("val_share", "kind") + ("classes",) * ("brush" not in what), lambda item: str(item[0]))

@@ -1,0 +1,128 @@
+"""Locks that the operating system frees when their process ends, however it ends.
+
+On Linux and macOS a record lock (fcntl), which belongs to one process: those that it starts to load data do not hold it
+on. Network file systems pass such locks on to other machines where they can lock at all (NFS from version 4 on); where
+a file system cannot, work goes on without, and one line says so.
+"""
+import contextlib
+import functools
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+from .text import printable
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+    import msvcrt
+BYTE = 2**30  # the one that is locked: far behind the text, which others may read
+HELD = set()  # folders that this process holds
+TURN = threading.Lock()  # the lock of a file keeps other processes out, not the threads of one
+
+
+def lock_file(file):
+    """Lock an open file; BlockingIOError if another process holds it, another OSError where there are no locks."""
+    try:
+        if fcntl:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, BYTE)
+        else:
+            file.seek(BYTE)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    except PermissionError as error:  # the other word for it
+        raise BlockingIOError(error.errno, error.strerror) from error
+
+
+def open_locked(path):
+    """The file of that name, locked, with our name in it; BlockingIOError if another process holds it."""
+    while True:
+        file = open(path, "a+", encoding="utf-8")
+        try:
+            lock_file(file)
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
+                file.flush()
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # its owner removed it just now: it is no longer the file of that name
+
+
+def unlock(file, path):
+    """Free a lock and remove its file."""
+    if fcntl:
+        path.unlink(missing_ok=True)  # while we hold it, so that it is ours
+        file.close()
+    else:
+        file.close()
+        with contextlib.suppress(OSError):  # somebody waits for it
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_run_in(folder):
+    """Nobody else trains in this folder for a while; ValueError naming process and host if somebody does.
+
+    Entered again by the same thread's own calls it does nothing. Of several processes of one run the first takes it.
+    """
+    from .distributed import rank, say_once  # not above: the exercises' record needs no torch
+    folder = Path(folder).resolve()
+    key, path = (folder, threading.get_ident()), folder / "run.lock"
+    if rank() != 0 or key in HELD:
+        yield
+        return
+    if any(held == folder for held, _ in HELD):
+        raise ValueError(f"another thread of this process trains in {folder}: choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        file = open_locked(path)
+    except BlockingIOError as error:
+        owner = printable(path.read_text(encoding="utf-8")) if path.exists() else ""
+        raise ValueError(f"{folder} is in use, by {owner or 'another process'} ({error.strerror}): choose another "
+                         f"folder, or end that process first") from None
+    except OSError as error:
+        say_once(f"note: {folder} cannot be locked ({error.strerror}): nothing keeps a second process out of it")
+        file = None
+    HELD.add(key)
+    try:
+        yield
+    finally:
+        HELD.discard(key)
+        if file is not None:
+            unlock(file, path)
+
+
+def alone_in_its_folder(train):
+    """A function (model, dataset, validation, config, folder, ...) that holds the folder's lock while it runs."""
+    @functools.wraps(train)
+    def locked(model, dataset, validation, config, folder, *arguments, **options):
+        with only_run_in(folder):
+            return train(model, dataset, validation, config, folder, *arguments, **options)
+    return locked
+
+
+@contextlib.contextmanager
+def taking_turns(path, seconds=10):
+    """Processes and threads that change one file one after the other; after so long without a turn it goes on anyway.
+
+    path: of the lock, beside the file.
+    """
+    with TURN:
+        file, end = None, time.monotonic() + seconds
+        while file is None and time.monotonic() < end:
+            try:
+                file = open_locked(path)
+            except BlockingIOError:
+                time.sleep(0.01)
+            except OSError:  # a file system without locks
+                break
+        try:
+            yield
+        finally:
+            if file is not None:
+                unlock(file, path)

@@ -1,0 +1,94 @@
+"""Locks: one run in a folder, freed by whatever ends its process; and turns at a file that several write."""
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from minimaskformer.system import lock
+from minimaskformer.system.lock import only_run_in, taking_turns
+
+FORK = multiprocessing.get_context("fork") if hasattr(os, "fork") else None
+pytestmark = pytest.mark.skipif(FORK is None, reason="needs fork")
+
+
+def hold(folder, ready, child=False):
+    """Hold the lock until killed; with a child process that was forked meanwhile, as those that load data are."""
+    with only_run_in(folder):
+        if child and os.fork() == 0:
+            time.sleep(5)
+            os._exit(0)
+        ready.set()
+        time.sleep(60)
+
+
+@pytest.fixture(params=[False, True])
+def owner(request, tmp_path):
+    ready = FORK.Event()
+    process = FORK.Process(target=hold, args=(tmp_path, ready, request.param))
+    process.start()
+    assert ready.wait(30)
+    yield process
+    process.kill()
+    process.join()
+
+
+def test_a_second_process_is_told_who_is_there_and_takes_over_after_a_kill(owner, tmp_path):
+    with pytest.raises(ValueError, match=f"{tmp_path} is in use, by process {owner.pid} on "):
+        with only_run_in(tmp_path):
+            pass
+    os.kill(owner.pid, signal.SIGKILL)
+    owner.join()
+    assert (tmp_path / "run.lock").exists()
+    with only_run_in(tmp_path):
+        assert f"process {os.getpid()} on " in (tmp_path / "run.lock").read_text()
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_may_be_entered_again_by_the_same_thread_and_not_by_another(tmp_path):
+    caught = []
+
+    def other():
+        with pytest.raises(ValueError, match="another thread of this process trains in"):
+            with only_run_in(tmp_path):
+                pass
+        caught.append(True)
+    with only_run_in(tmp_path):
+        with only_run_in(tmp_path / "x" / ".."):
+            pass
+        assert (tmp_path / "run.lock").exists()
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert caught and not (tmp_path / "run.lock").exists()
+
+
+def test_without_locks_work_goes_on_and_one_line_says_so(tmp_path, monkeypatch, capsys):
+    def none(*arguments):
+        raise OSError(37, "No locks available")
+    monkeypatch.setattr(lock, "lock_file", none)
+    with only_run_in(tmp_path):
+        pass
+    assert f"{tmp_path} cannot be locked (No locks available)" in capsys.readouterr().err
+    with taking_turns(tmp_path / "x.lock"):
+        pass
+
+
+def count_up(path, times):
+    for _ in range(times):
+        with taking_turns(path.with_suffix(".lock")):
+            path.write_text(str(int(path.read_text()) + 1))
+
+
+def test_turns_lose_nothing(tmp_path):
+    path = tmp_path / "count"
+    path.write_text("0")
+    processes = [FORK.Process(target=count_up, args=(path, 50)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    count_up(path, 50)
+    for process in processes:
+        process.join()
+    assert path.read_text() == "200" and not path.with_suffix(".lock").exists()

@@ -1,0 +1,55 @@
+"""Every preset's settings against a table written from the paper and the reference's configuration files."""
+import pytest
+import torch
+
+from minimaskformer.config import PRESETS, MaskFormerConfig, get_config
+from minimaskformer.weights.zoo import guess_config
+
+# ADE20K: short side, long side; COCO panoptic: 800, 1333, no padding. Window of Swin; encoder layers on res5.
+TABLE = {  # backbone, classes, things, encoder layers, memory, divisibility, short, long, window
+    "r50": ("resnet50", 150, 0, 0, "res5", 32, 512, 2048, 7), "r101": ("resnet101", 150, 0, 0, "res5", 32, 512, 2048, 7),
+    "r50_panoptic": ("resnet50", 133, 80, 6, "encoder", 1, 800, 1333, 7),
+    "r101_panoptic": ("resnet101", 133, 80, 6, "encoder", 1, 800, 1333, 7),
+    "swin_t": ("swin_t", 150, 0, 0, "res5", 32, 512, 2048, 7), "swin_s": ("swin_s", 150, 0, 0, "res5", 32, 512, 2048, 7),
+    "swin_b": ("swin_b", 150, 0, 0, "res5", 32, 640, 2560, 12), "swin_l": ("swin_l", 150, 0, 0, "res5", 32, 640, 2560, 12),
+    "swin_t_panoptic": ("swin_t", 133, 80, 0, "res5", 1, 800, 1333, 7),
+    "swin_s_panoptic": ("swin_s", 133, 80, 0, "res5", 1, 800, 1333, 7),
+    "swin_b_panoptic": ("swin_b", 133, 80, 0, "res5", 1, 800, 1333, 12),
+    "swin_l_panoptic": ("swin_l", 133, 80, 0, "res5", 1, 800, 1333, 12)}
+
+
+@pytest.mark.parametrize("preset", TABLE)
+def test_the_papers_presets(preset):
+    c = get_config(preset)
+    found = (c.backbone, c.num_classes, len(c.things), c.encoder_layers, c.memory, c.size_divisibility, c.short_side, c.long_side, c.window)
+    assert found == TABLE[preset] and c.things == tuple(range(TABLE[preset][2]))
+    assert (c.dim, c.mask_dim, c.hidden_dim, c.num_heads, c.decoder_layers, c.feedforward, c.num_queries) == (256, 256, 256, 8, 6, 2048, 100)
+    assert (c.dropout, c.stochastic_depth, c.frozen_norm, c.memory_positions, c.pixel_positions) == (0.1, 0.3, True, False, False)
+    assert (c.score_threshold, c.overlap_threshold) == (0.8, 0.8)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_normalises_as_imagenet_does_in_rgb(preset):
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of 0 ... 1, R G B
+    assert get_config(preset).pixel_mean == pytest.approx([255 * m for m in mean])
+    assert get_config(preset).pixel_std == pytest.approx([255 * s for s in std])
+
+
+def test_changes_reach_the_configuration():
+    assert get_config("r50", num_queries=7) == get_config(MaskFormerConfig(num_queries=7))
+
+
+def shapes(classes, encoder):
+    """Tensors of a zoo file of R50, as far as its configuration is read off them."""
+    names = {f"backbone.stages.2.{i}.conv1.weight": 1 for i in range(6)} | {"backbone.stem.0.weight": 64,
+             "class_head.weight": classes + 1, "decoder.query_positions.weight": 30}
+    names |= {f"decoder.layers.{i}.norm1.weight": 1 for i in range(4)}
+    names |= {f"pixel_decoder.encoder.layers.{i}.norm1.weight": 1 for i in range(6)} if encoder else {}
+    return {name: torch.zeros(size) for name, size in names.items()}
+
+
+@pytest.mark.parametrize("classes, encoder, things", [(133, True, 80), (150, False, 0), (7, True, 0), (7, False, 0)])
+def test_things_are_those_of_the_preset_only_where_the_classes_are(classes, encoder, things):
+    config = guess_config(shapes(classes, encoder))
+    assert (config.num_classes, config.num_queries, config.decoder_layers) == (classes, 30, 4)
+    assert config.things == tuple(range(things)) and config.encoder_layers == (6 if encoder else 0)
