@@ -49,14 +49,15 @@ class Pixels(nn.Module):
                              f"use model.normalize on uint8 images, or model.predict on pictures")
         B, _, H, W = images.shape
         d = self.config.size_divisibility
-        padded = F.pad(images, (0, -W % d, 0, -H % d))
+        height, width = (H + d - 1) // d * d, (W + d - 1) // d * d
+        padded = F.pad(images, (0, width - W, 0, height - H))
         if sizes is None:
             return padded, None
         if len(sizes) != B or any(not (0 < h <= H and 0 < w <= W) for h, w in sizes):
             raise ValueError(f"sizes {list(sizes)} do not fit a batch of {B} images of {H} x {W}")
-        if all((h, w) == padded.shape[-2:] for h, w in sizes):
+        if all((h, w) == (height, width) for h, w in sizes):
             return padded, None
-        image_mask = torch.ones(B, *padded.shape[-2:], dtype=torch.bool, device=images.device)
+        image_mask = torch.ones(B, height, width, dtype=torch.bool, device=images.device)
         for mask, (h, w) in zip(image_mask, sizes):
             mask[h:], mask[:, w:] = False, False
         return padded, image_mask

@@ -47,14 +47,13 @@ class Swin(nn.Module):
                 nn.init.zeros_(linear.bias)
 
     def forward(self, images):
-        H, W = images.shape[-2:]
-        x = self.stem(F.pad(images, (0, -W % 4, 0, -H % 4)))  # [B, H/4, W/4, C]: channels last, inside a Swin
+        x = self.stem(pad_to(images, 4, rows=2))  # [B, H/4, W/4, C]: channels last, inside a Swin
         features = []
         for i, (stage, norm) in enumerate(zip(self.stages, self.norms)):
             x = stage(x)  # [B, H/s, W/s, C_s]
             features.append(norm(x).permute(0, 3, 1, 2).contiguous())  # [B, C_s, H/s, W/s]
             if i < 3:
-                x = self.merges[i](x)  # [B, H/2s, W/2s, 2 C_s]: four neighbours become one cell
+                x = self.merges[i](pad_to(x, 2))  # [B, H/2s, W/2s, 2 C_s]: four neighbours become one cell
         return features  # strides 4, 8, 16, 32
 
 
@@ -84,11 +83,10 @@ class WindowAttention(nn.Module):
         self.register_buffer("index", relative_position_index(self.window), persistent=False)
 
     def forward(self, x):
-        B, H, W, C = x.shape
+        _, H, W, _ = x.shape
         w = self.window
-        x = F.pad(x, (0, 0, 0, -W % w, 0, -H % w))
+        x = pad_to(x, w).roll((-self.shift, -self.shift), (1, 2))
         size = x.shape[1:3]
-        x = x.roll((-self.shift, -self.shift), (1, 2))
         x = to_windows(x, w)  # [B, M, P, C]: M windows of P = w * w cells
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(3, 0, 1, 4, 2, 5)  # each [B, M, h, P, d]
         bias = self.relative_position_bias_table[self.index].permute(2, 0, 1)  # [P, P, h] -> [h, P, P]
@@ -97,7 +95,18 @@ class WindowAttention(nn.Module):
             logits = logits + region_mask(size, w, self.shift, x.device)[:, None].to(logits.dtype)  # [M, 1, P, P]
         x = (logits.softmax(-1) @ v).transpose(2, 3).flatten(3)  # [B, M, P, C]
         x = from_windows(self.proj(x), w, size)
-        return x.roll((self.shift, self.shift), (1, 2))[:, :H, :W]
+        return x.roll((self.shift, self.shift), (1, 2)).narrow(1, 0, H).narrow(2, 0, W)
+
+
+def pad_to(x, multiple, rows=1):
+    """Zeros at the right and bottom until rows (dimension `rows`) and columns (the next) are whole multiples.
+
+    Sizes are written as ceil(H / m) * m, not H + (-H % m): torch.export works with them as formulas, which would else
+    grow from map to map until it never ends.
+    """
+    H, W = x.shape[rows:rows + 2]
+    h, w = (H + multiple - 1) // multiple * multiple, (W + multiple - 1) // multiple * multiple
+    return F.pad(x, (0, 0) * (x.ndim - rows - 2) + (0, w - W, 0, h - H))
 
 
 def to_windows(x, w):

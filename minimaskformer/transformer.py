@@ -132,7 +132,7 @@ class TransformerDecoder(nn.Module):
         With need_weights also the L cross-attentions, each [B, heads, N, h*w]: softmax over the cells of the memory.
         """
         memory, positions, padding = cells(memory, image_mask)  # [B, h*w, C]
-        query_positions = self.query_positions.weight.to(memory.dtype).expand(len(memory), -1, -1)  # [B, N, C]
+        query_positions = self.query_positions.weight.to(memory.dtype).expand(memory.shape[0], -1, -1)  # [B, N, C]
         x = torch.zeros_like(query_positions)
         states, attentions = [], []
         for layer in self.layers:
