@@ -136,6 +136,7 @@ class MaskFormer(Pixels):
         A PIL image is turned upright by its EXIF orientation and may have any mode (16-bit, palette, ...). options go
         to the task's inference function (score_threshold, overlap_threshold, top_k); tta=True with task "semantic"
         averages over sizes and mirror images (`predict_semantic_tta`). The model is in eval mode during the call.
+        For many pictures of mixed sizes call model.compile(dynamic=True) before: compiled once, not for each size.
         """
         from .predict import predict
         return predict(self, images, task, **options)

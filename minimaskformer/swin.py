@@ -111,12 +111,15 @@ def pad_to(x, multiple, rows=1):
 
 def to_windows(x, w):
     """[B, H, W, C] to [B, M, w * w, C], windows in reading order."""
-    return x.unflatten(2, (-1, w)).unflatten(1, (-1, w)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    B, H, W, C = x.shape
+    x = x.reshape(B, H // w, w, W // w, w, C).transpose(2, 3)  # [B, rows, columns, w, w, C]
+    return x.reshape(B, (H // w) * (W // w), w * w, C)
 
 
 def from_windows(x, w, size):
     """The inverse of `to_windows`: [B, M, w * w, C] to [B, *size, C]."""
-    return x.unflatten(2, (w, w)).unflatten(1, (size[0] // w, size[1] // w)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    B, H, W, C = x.shape[0], *size, x.shape[-1]
+    return x.reshape(B, H // w, W // w, w, w, C).transpose(2, 3).reshape(B, H, W, C)
 
 
 def relative_position_index(w):

@@ -6,6 +6,7 @@ from pathlib import Path
 from .convert import convert_options, run_convert
 from .diagnose import diagnose_options, run_diagnose
 from .evaluate import evaluate_options, run_evaluate
+from .export import export_options, run_export
 from .inspect import inspect_options, run_inspect
 from .options import any_number, any_whole_number, whole_number
 from .predict import predict_options, run_predict
@@ -116,6 +117,8 @@ COMMANDS = {
                 "segment pictures; writes a picture and the raw result of each: NAME_semantic_ids.png holds class "
                 "indices (NAME_semantic.json names them), NAME_panoptic_ids.png segment ids as COCO does (in colours; "
                 "NAME_panoptic.json), NAME_instance.npz masks, labels and scores"),
+    "export": (export_options, run_export, "write a checkpoint's network as ONNX, for other programs: input `images`, "
+               "normalised and of any size; outputs `class_logits` and `mask_logits`"),
     "diagnose": (diagnose_options, run_diagnose, "what went wrong in a training run? the usual causes, with numbers"),
     "scenes": (scenes_options, run_scenes, "write Lakeland scenes as COCO panoptic images, PNG and JSON"),
     "progress": (progress_options, run_progress, "your progress through the exercises"),

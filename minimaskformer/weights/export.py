@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..checkpoint import replacing
+from ..system.files import replacing
 
 INPUT, OUTPUTS = "images", ("class_logits", "mask_logits")
-EXAMPLE = 2, 3, 64, 96  # the shape that is traced; batch, height and width stay free
+EXAMPLE = 3, 3, 288, 544  # the shape that is traced (several windows of a Swin); batch, height and width stay free
 FACTS = ("pixel_mean", "pixel_std", "short_side", "long_side", "size_divisibility", "class_names", "things",
          "score_threshold", "overlap_threshold")
 
@@ -34,9 +34,10 @@ class Network(nn.Module):
 def export_program(model):
     """The network of a MaskFormer, in eval mode, as a torch.export.ExportedProgram for any batch, height and width.
 
-    Its `module()` takes normalised float images [B, 3, H, W] and gives class logits [B, N, K+1] and mask logits
-    [B, N, H/4, W/4], padded as in `MaskFormer.forward`. H and W are 33 or more: a map of one cell is a case of its own
-    to a compiler. Seconds for a ResNet, up to a minute for a Swin.
+    Its `module(check_guards=False)` takes normalised float images [B, 3, H, W] and gives class logits [B, N, K+1] and
+    mask logits [B, N, H/4, W/4], padded as in `MaskFormer.forward`. H and W are 33 or more: a map of one cell is a case
+    of its own to a compiler. (The guards are what torch.export saw of its example, such as a batch above 1; the graph
+    does not depend on it.) Seconds for a ResNet, up to a minute for a Swin.
     """
     was_training = model.training
     example = torch.zeros(EXAMPLE, device=model.pixel_mean.device)

@@ -5,12 +5,14 @@ import json
 import pytest
 import torch
 
-from minimaskformer import build_model, cli, load_checkpoint
+from minimaskformer import build_model, load_checkpoint
+from minimaskformer.commands import cli
+from minimaskformer.swin import SWINS
 from minimaskformer.weights.export import difference, export_program, write_onnx
 
-SMALL = {"mini": dict(encoder_layers=1, decoder_layers=2), "r50": dict(decoder_layers=2, num_queries=9),
+SMALL = {"mini": dict(encoder_layers=1, decoder_layers=2), "r50": dict(decoder_layers=1, num_queries=9),
          "swin_t": dict(decoder_layers=1, num_queries=9)}
-SIZES = [(1, 3, 64, 64), (3, 3, 100, 45), (2, 3, 128, 259)]  # with and without padding; batches of one and more
+SIZES = [(1, 3, 64, 64), (3, 3, 100, 45), (2, 3, 256, 300)]  # with and without padding; batches of one and more
 onnx = pytest.mark.skipif(not all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")),
                           reason="needs the extra `export`: onnx, onnxscript, onnxruntime")
 
@@ -26,9 +28,11 @@ def largest_difference(a, b):
 
 @pytest.fixture(scope="module", params=SMALL)
 def exported(request):
-    """A model with random weights, and its exported program."""
+    """A model with random weights, and its exported program; the Swin with few blocks."""
     torch.manual_seed(0)
-    model = build_model(request.param, **SMALL[request.param]).train()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SWINS, "swin_t", (96, (2, 1, 1, 1)))
+        model = build_model(request.param, **SMALL[request.param]).train()
     program = export_program(model)
     assert model.training  # as it was
     return model.eval(), program
@@ -56,8 +60,9 @@ def test_padding_that_sizes_tell_of_is_one_graph_too():
 @torch.no_grad()
 def test_exported_program_is_the_model_at_any_size(exported):
     model, program = exported
+    run = program.module(check_guards=False)
     for shape in SIZES:
-        assert largest_difference(model(picture(shape)), program.module()(picture(shape))) < 1e-5
+        assert largest_difference(model(picture(shape)), run(picture(shape))) < 1e-5
 
 
 @onnx
@@ -74,9 +79,11 @@ def test_onnx_is_the_model_at_any_size(exported, tmp_path):
     facts = json.loads(session.get_modelmeta().custom_metadata_map["minimaskformer"])
     assert facts["pixel_mean"] == list(model.config.pixel_mean) and facts["size_divisibility"] == 32
     assert difference(model, tmp_path / "deep" / "model.onnx") < 1e-5
-    model.mask_head[4].weight *= 3  # another model than the file's, until it is put back
-    assert difference(model, tmp_path / "deep" / "model.onnx") == pytest.approx(2 / 3, abs=1e-2)
-    model.mask_head[4].weight /= 3
+    for parameter in model.mask_head[4].parameters():
+        parameter *= 3  # another model than the file's: masks of three times the size
+    assert difference(model, tmp_path / "deep" / "model.onnx") == pytest.approx(2 / 3, abs=1e-3)
+    for parameter in model.mask_head[4].parameters():
+        parameter /= 3
 
 
 @onnx
@@ -99,19 +106,17 @@ def test_mistakes_leave_nothing(tmp_path, capsys, monkeypatch):
     assert "onnx" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
-def test_pictures_of_many_sizes_are_few_compilations():
-    """A compiled model is compiled once for single pictures and once for batches, not once for each size."""
+def test_a_new_size_is_no_new_compilation():
+    """A compiled model takes pictures of any size. (On a CPU, PyTorch also compiles for
+    each way to convolve that it chooses for small maps, so oneDNN is off here.)"""
     torch.manual_seed(0)
-    model, count = build_model("mini", encoder_layers=0, decoder_layers=1, short_side=160).eval(), []
-    model.compile(backend=lambda graph, inputs: count.append(graph) or graph.forward, dynamic=True)
-    sizes = [(160, 160), (170, 200), (300, 210), (160, 333), (161, 162), (400, 170), (320, 320)]
-    pictures = [(picture((3, *size)).abs() * 60).to(torch.uint8) for size in sizes]
-    answers = [model.predict(p, task="semantic") for p in pictures]
-    assert len(count) == 1
-    together = model.predict([*pictures, *pictures], task="semantic")
-    assert len(count) == 2
+    model, count = build_model("mini", encoder_layers=0, decoder_layers=1, short_side=64).eval(), []
     plain = build_model(model.config)
     plain.load_state_dict(model.state_dict())
-    for p, alone, beside in zip(pictures, answers, together):
-        wanted = plain.predict(p, task="semantic")
-        assert (alone == wanted).float().mean() > 0.999 and (beside == wanted).float().mean() > 0.999
+    model.compile(backend=lambda graph, inputs: count.append(graph) or graph.forward, dynamic=True)
+    sizes = (64, 70), (90, 64), (64, 64), (120, 64), (64, 97), (64, 128)
+    pictures = [(picture((3, *size)).abs() * 60).to(torch.uint8) for size in sizes]
+    with torch.backends.mkldnn.flags(enabled=False):
+        for p in pictures:
+            assert (model.predict(p, "semantic") == plain.predict(p, "semantic")).float().mean() > 0.999
+        assert len(count) == 1
