@@ -3,6 +3,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..system.text import plain
 from .diagnose import diagnose_options, run_diagnose
 from .evaluate import evaluate_options, run_evaluate
 from .inspect import inspect_options, run_inspect
@@ -23,7 +24,8 @@ def main(arguments=None):
         print("stopped", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"minimaskformer: {error}", file=sys.stderr)
+        told = "\n".join(map(plain, str(error).split("\n")))  # names of files and classes may hold escape codes
+        print(f"minimaskformer: {told}", file=sys.stderr)
         return 1
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's; its name cannot be imported without torch
