@@ -25,7 +25,7 @@ def test_two_notebooks_lose_no_entry(home):
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a": {"passed": true, "tries": 1e400}}', '{"a": {"passed": true, "tries": ' + "9" * 5000 + "}}",
-                                  '{"a": "' + "x" * 2_000_000 + '"}'])
+                                  '{"a": "' + "x" * 2_000_000 + '"}'], ids=["nested", "infinite", "digits", "large"])
 def test_a_progress_file_of_nonsense_is_put_aside(home, text):
     home.mkdir(exist_ok=True)
     (home / "progress.json").write_text(text)
