@@ -51,7 +51,7 @@ def run_train(options):
     from ..system.files import check_writable
     from ..system.lock import only_run_in
     from ..train import train
-    from ..training.recipes import RECIPES, learning_rate_note, train_config
+    from ..training.recipes import RECIPES, amp_note, learning_rate_note, train_config
     from ..weights.checkpoint import load_checkpoint, load_tensors
     given = {field.name: getattr(options, field.name) for field in fields(TrainConfig) if hasattr(options, field.name)}
     given |= {"scale": tuple(given["scale"])} if "scale" in given else {}
@@ -67,7 +67,7 @@ def run_train(options):
     changes |= {"num_queries": options.queries} if options.queries else {}
     torch.manual_seed(config.seed)
     model = build_model(options.preset, len(classes), backbone_weights=options.backbone_weights, **changes)
-    notes.append(learning_rate_note(options.preset, config))
+    notes += [learning_rate_note(options.preset, config), amp_note(config, device)]
     frozen = any(isinstance(module, FrozenBatchNorm2d) for module in model.modules())
     if frozen and not (options.backbone_weights or options.start_from):
         notes.append(f"note: {options.preset} keeps its BatchNorm frozen, which suits pretrained weights and learns "

@@ -1,4 +1,5 @@
 """How to train: every option of a run with its help text, and the paper's recipes by preset (lessons 10 and 12)."""
+import time
 from dataclasses import dataclass, field, fields, replace
 
 PRECISIONS = ("off", "bf16", "fp16")
@@ -115,6 +116,37 @@ def learning_rate_note(preset, config):
     return (f"note: the learning rate {recipe.learning_rate:g} is that of batches of {recipe.batch_size}. Rule of "
             f"thumb for {config.batch_size}: in proportion, so --learning-rate {ratio * recipe.learning_rate:.2g}, and "
             f"--steps {round(recipe.steps / ratio)} for as many images")
+
+
+def amp_note(config, device):
+    """A note, as text, where mixed precision would slow a run on this CPU, as without hardware for it; else None.
+
+    Tried, not looked up: PyTorch knows such hardware only on some processors, and under names that change.
+    """
+    if device.type != "cpu" or config.amp == "off":
+        return None
+    names = {"bf16": "bfloat16", "fp16": "float16"}
+    plain, mixed = convolution_seconds("float32"), convolution_seconds(names[config.amp])
+    if mixed <= 1.2 * plain:
+        return None
+    return (f"note: a convolution in {config.amp} takes this CPU {mixed / plain:.1f} times as long as in float32, for "
+            f"want of hardware for it: without --amp the run is faster")
+
+
+def convolution_seconds(dtype, tries=7):
+    """Seconds of a convolution like those of mini's pixel decoder, with its gradient: the best of some tries."""
+    import torch
+    convolution = torch.nn.Conv2d(96, 96, 3, padding=1).to(memory_format=torch.channels_last)
+    image, seconds = torch.randn(2, 96, 32, 32).contiguous(memory_format=torch.channels_last), []
+    for _ in range(tries):
+        start = time.perf_counter()
+        with torch.autocast("cpu", getattr(torch, dtype), enabled=dtype != "float32"):
+            output = convolution(image)
+        output.float().sum().backward()
+        seconds.append(time.perf_counter() - start)
+        if seconds[-1] > 0.5:  # some CPUs take seconds in float16: no need to know more
+            break
+    return min(seconds)
 
 
 def free_fields():

@@ -8,8 +8,16 @@ from PIL import Image
 
 import minimaskformer.commands.cli as cli
 import minimaskformer.train as train_module
+import minimaskformer.training.recipes as recipes
 from minimaskformer.config import PRESETS, get_config
-from minimaskformer.training.recipes import RECIPES, TrainConfig, learning_rate_note, train_config
+from minimaskformer.training.recipes import (
+    RECIPES,
+    TrainConfig,
+    amp_note,
+    convolution_seconds,
+    learning_rate_note,
+    train_config,
+)
 
 
 def test_the_papers_recipes():
@@ -37,6 +45,26 @@ def test_the_rule_for_other_batch_sizes():
     assert learning_rate_note("r50", train_config("r50", batch_size=8, learning_rate=5e-5)) is None
     note = learning_rate_note("r50", train_config("r50", batch_size=8))
     assert "--learning-rate 5e-05" in note and "--steps 320000" in note
+
+
+@pytest.mark.parametrize("amp, name", [("bf16", "bfloat16"), ("fp16", "float16")])
+def test_a_cpu_that_is_slower_in_mixed_precision_is_told(amp, name, monkeypatch):
+    cpu, slow = torch.device("cpu"), {"float32": 0.01, "bfloat16": 0.03, "float16": 0.05}
+    monkeypatch.setattr(recipes, "convolution_seconds", slow.get)
+    config = train_config("mini", amp=amp)
+    assert f"{slow[name] / 0.01:.1f} times" in amp_note(config, cpu)
+    assert amp_note(train_config("mini"), cpu) is None and amp_note(config, torch.device("cuda")) is None
+    monkeypatch.setattr(recipes, "convolution_seconds", {"float32": 0.01, name: 0.006}.get)
+    assert amp_note(config, cpu) is None
+
+
+def test_a_convolution_is_tried_in_the_precision_that_is_asked_for(monkeypatch):
+    seen = []
+    forward = torch.nn.functional.conv2d
+    monkeypatch.setattr(torch.nn.functional, "conv2d", lambda *a: seen.append(forward(*a)) or seen[-1])
+    assert convolution_seconds("bfloat16", tries=2) > 0 and convolution_seconds("float32", tries=1) > 0
+    assert [output.dtype for output in seen] == [torch.bfloat16] * 2 + [torch.float32]
+
 
 
 @pytest.mark.parametrize("changes, message", [
