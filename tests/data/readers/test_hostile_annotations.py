@@ -103,7 +103,7 @@ def test_a_link_that_leads_out_is_refused_and_one_inside_is_not(tmp_path):
     assert CocoInstance(path)[0][0].shape == (3, H, W)
     place.unlink()
     os.symlink(outside, place)
-    with pytest.raises(ValueError, match="is a link to .*outside.png"):
+    with pytest.raises(ValueError, match="is a link .*outside.png"):
         CocoInstance(path)[0]
     os.symlink(path.parent, tmp_path / "linked")  # the whole folder may lie anywhere
     place.unlink()
