@@ -88,8 +88,8 @@ def main(runs=25, seed=0):
             found["left"] = [name for name in found["left"] if name != "run.lock"]  # a kill leaves it, and it is free
             differ = [name for name in expected if found[name] != expected[name]]
             same, kills = same + (not differ), kills + times
-            told = f"DIFFERS in {differ}, {found['left']}" if differ else "same"
-            print(f"run {number}: killed {times} times, {told}", flush=True)
+            outcome = f"DIFFERS in {differ}, left {found['left']}" if differ else "same"
+            print(f"run {number}: killed {times} times, {outcome}", flush=True)
     print(f"{same} of {runs} runs, killed {kills} times, ended like the uninterrupted one")
     return same == runs
 

@@ -28,7 +28,6 @@ from .fast.large_maps import (
     put_in_order,
     threshold_into,
     to_device,
-    weighted_masks,
 )
 from .system.arguments import check_fraction, check_numbers, check_predictions, check_things
 
@@ -62,7 +61,10 @@ def semantic_scores(class_logits, mask_logits):
     probability: two sure queries on one pixel give 2. Differentiable. Raises ValueError for shapes that do not fit.
     """
     check_predictions(class_logits, mask_logits)
-    return weighted_masks(class_logits.float().softmax(-1)[:, :-1], mask_logits)  # [N, K+1] -> [N, K] -> [K, H, W]
+    with torch.autocast(class_logits.device.type, enabled=False):  # would round the products to half precision
+        class_probs = class_logits.float().softmax(-1)[:, :-1]  # [N, K+1] -> [N, K]
+        mask_probs = mask_logits.float().sigmoid()  # [N, H, W]
+        return torch.einsum("nk,nhw->khw", class_probs, mask_probs)  # [K, H, W]
 
 
 @torch.no_grad()

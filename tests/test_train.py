@@ -375,6 +375,7 @@ class Oracle(torch.nn.Module):
     def __init__(self, dataset):
         super().__init__()
         self.dataset, self.config, self.seen = dataset, build_model("mini", **TINY).config, 0
+        self.pixel_mean = torch.zeros(3, 1, 1)
 
     def normalize(self, images):
         return images

@@ -3,6 +3,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..system.text import printable
 from .convert import convert_options, run_convert
 from .diagnose import diagnose_options, run_diagnose
 from .evaluate import evaluate_options, run_evaluate
@@ -26,7 +27,7 @@ def main(arguments=None):
         print("stopped", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"minimaskformer: {error}", file=sys.stderr)
+        print(printable(f"minimaskformer: {error}", lines=True), file=sys.stderr)  # it may name what stands in a file
         return 1
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's; its name cannot be imported without torch

@@ -93,7 +93,7 @@ def draw_setting_answers(axes, shipped, index, settings):
     image, target = Lakeland("val", budget.size, budget.difficulty)[index]
     truth = panoptic_to_semantic(target["segment_map"], target["segments_info"], VOID)
     draw_image(axes[0], image, title="the scene")
-    draw_semantic(axes[1], image, truth, classes, labels=False, title="truth")
+    draw_semantic(axes[1], image, truth, classes, ignore=VOID, labels=False, title="truth")
     for ax, name in zip(axes[2:], settings):
         answer = unpack(shipped["pictures"][name][str(index)], budget.size)
         draw_semantic(ax, image, answer, classes, labels=False, title=name)

@@ -12,6 +12,8 @@ from functools import cache
 import torch
 import torch.distributed
 
+from .text import printable
+
 STARTED_BY_TORCHRUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 
 
@@ -95,4 +97,4 @@ def choose_device(name):
 def say_once(text):
     """Print to stderr, each text once, and in one process of several."""
     if os.environ.get("RANK", "0") == "0":
-        print(text, file=sys.stderr)
+        print(printable(text, lines=True), file=sys.stderr)

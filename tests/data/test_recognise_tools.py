@@ -11,7 +11,7 @@ from PIL import Image
 from minimaskformer.data.catalog import open_dataset
 from minimaskformer.data.checks import scan_labels
 from minimaskformer.data.recognise.patterns import FolderLayout
-from minimaskformer.data.recognise.splits import NoSplit, choose
+from minimaskformer.data.recognise.splits import NoSplit, choose_split
 
 H, W = 24, 32
 BOXES = {"a": (2, 3, 12, 9), "b": (15, 10, 30, 20), "c": (4, 12, 9, 22), "d": (0, 0, 7, 5), "e": (20, 2, 28, 8), "f": (1, 1, 3, 3)}
@@ -81,16 +81,16 @@ def test_one_json_of_all_pictures_is_parted_by_name(tmp_path, place, capsys):
 def test_a_rule_that_can_be_repeated():
     items = [f"{i:02d}" for i in range(10)]
     for share, val in ((0.2, [0, 5]), (0.25, [0, 4, 8]), (0.3, [0, 3, 6]), (0.1, [0])):
-        assert choose({"": items[::-1]}, "val", share)[0] == [items[i] for i in val], share
-        assert sorted(choose({"": items}, "train", share)[0] + choose({"": items}, "val", share)[0]) == items
-    assert choose({"train": items[:8], "val": items[8:]}, "val")[0] == items[8:]
+        assert choose_split({"": items[::-1]}, "val", share)[0] == [items[i] for i in val], share
+        assert sorted(choose_split({"": items}, "train", share)[0] + choose_split({"": items}, "val", share)[0]) == items
+    assert choose_split({"train": items[:8], "val": items[8:]}, "val")[0] == items[8:]
     with pytest.raises(ValueError, match="of its own"):
-        choose({"train": items[:8], "val": items[8:]}, "val", 0.2)
+        choose_split({"train": items[:8], "val": items[8:]}, "val", 0.2)
     for share in (0, 1, -0.5):
         with pytest.raises(ValueError, match="val-share"):
-            choose({"": items}, "val", share)
+            choose_split({"": items}, "val", share)
     with pytest.raises(ValueError, match="can"):
-        choose({"": items[:1]}, "train")
+        choose_split({"": items[:1]}, "train")
 
 
 def test_a_training_json_alone_is_never_validation_too(tmp_path):

@@ -126,7 +126,7 @@ def test_label_map_of_a_panoptic_target_and_of_two_sizes():
 
 def test_wrong_input_is_named():
     with pytest.raises(ValueError, match="1 targets for a batch of 2 images"):
-        per_pixel_loss(PixelOutput(torch.zeros(2, 3, 4, 4)), [semantic_to_target(torch.zeros(4, 4), 3)])
+        per_pixel_loss(PixelOutput(torch.zeros(2, 3, 4, 4)), [semantic_to_target(torch.zeros(4, 4, dtype=torch.int64), 3)])
     with pytest.raises(ValueError, match=r"labels \[5\] are outside \[0, 3\)"):
         per_pixel_loss(PixelOutput(torch.zeros(1, 3, 4, 4)), [semantic_to_target(torch.full((4, 4), 5), 9)])
     with pytest.raises(ValueError, match="model.normalize"):

@@ -82,8 +82,8 @@ def test_processes_draw_different_numbers(pair):
 
 
 def test_a_batch_that_can_not_be_shared_out(monkeypatch, tmp_path):
-    import minimaskformer.train as train_module
-    monkeypatch.setattr(train_module, "world_size", lambda: 3)
+    import minimaskformer.training.run as run_module
+    monkeypatch.setattr(run_module, "world_size", lambda: 3)
     with pytest.raises(ValueError, match="batch of 4 cannot be shared by 3 processes in 2 equal micro-batches each: choose a multiple of 6"):
         train(frozen_model(), Lakeland("train", 64, 0.3, 9), None, SHARED, tmp_path, progress=False)
     assert not list(tmp_path.iterdir())

@@ -7,8 +7,11 @@ import time
 
 import pytest
 
+from minimaskformer import Lakeland, build_model
 from minimaskformer.system import lock
 from minimaskformer.system.lock import only_run_in, taking_turns
+from minimaskformer.train import train
+from minimaskformer.training.recipes import TrainConfig
 
 FORK = multiprocessing.get_context("fork") if hasattr(os, "fork") else None
 pytestmark = pytest.mark.skipif(FORK is None, reason="needs fork")
@@ -45,6 +48,12 @@ def test_a_second_process_is_told_who_is_there_and_takes_over_after_a_kill(owner
     with only_run_in(tmp_path):
         assert f"process {os.getpid()} on " in (tmp_path / "run.lock").read_text()
     assert not list(tmp_path.iterdir())
+
+
+def test_training_takes_the_lock(owner, tmp_path):
+    with pytest.raises(ValueError, match=f"is in use, by process {owner.pid} on "):
+        train(build_model("mini"), Lakeland("train", 64, 0.0, 4), None, TrainConfig(size=64), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.lock"]
 
 
 def test_it_may_be_entered_again_by_the_same_thread_and_not_by_another(tmp_path):
