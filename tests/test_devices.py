@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
-from minimaskformer import build_model, inference
-from minimaskformer.predict import TASKS
+from minimaskformer import SetCriterion, build_model, inference, load_checkpoint
+from minimaskformer.data.lakeland import Lakeland
+from minimaskformer.predict import TASKS, Sizes, read_out
 from minimaskformer.studies.baselines import PerPixelBaseline
 
 PRESETS = {"mini": {}, "r50": dict(decoder_layers=2), "r50_panoptic": dict(encoder_layers=1, decoder_layers=1),
@@ -95,3 +96,67 @@ def test_a_picture_is_answered_on_the_gpu(task, largest, monkeypatch):
 def test_two_devices_are_an_error_here():
     with FakeTensorMode(), pytest.raises(RuntimeError, match="device"):
         fake_model("mini")(torch.zeros(1, 3, 64, 64))
+
+
+# --- on a real one ----------------------------------------------------------------------------------------------------
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.fixture
+def exact():
+    """Products in float32, not in TF32."""
+    settings = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [each.allow_tf32 for each in settings]
+    for each in settings:
+        each.allow_tf32 = False
+    yield
+    for each, value in zip(settings, before):
+        each.allow_tf32 = value
+
+
+def on(device, tree):
+    return tree_map(lambda x: x.to(device) if isinstance(x, torch.Tensor) else x, tree)
+
+
+@gpu
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("preset", PRESETS)
+@torch.no_grad()
+def test_logits_are_the_cpus(preset, sizes, exact):
+    torch.manual_seed(0)
+    model = build_model(preset, **PRESETS[preset]).eval()
+    images = torch.randn(2, 3, 64, 96)
+    want, got = model(images, sizes), model.to("cuda")(images.to("cuda"), sizes)
+    for a, b in zip(want[:2], got[:2]):
+        torch.testing.assert_close(b.cpu(), a, rtol=1e-3, atol=1e-3 * a.abs().max().item())
+
+
+@gpu
+@pytest.mark.parametrize("mask_stride", [1, 2])
+def test_losses_and_gradients_are_the_cpus(mask_stride, exact):
+    model, scenes = load_checkpoint("mini"), [Lakeland("train", 64)[i] for i in range(3)]
+    images, targets = torch.stack([image for image, _ in scenes]), [target for _, target in scenes]
+    found = []
+    for device in ("cpu", "cuda"):
+        model.to(device).zero_grad()
+        losses = SetCriterion(11, mask_stride=mask_stride)(model(model.normalize(images)), targets)
+        losses["loss"].backward()
+        found.append((on("cpu", losses), model.mask_head[4].weight.grad.cpu().clone()))
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
+
+
+@gpu
+@pytest.mark.parametrize("task", TASKS)
+@torch.no_grad()
+def test_answers_are_the_cpus(task):
+    """From the same logits; so nothing but the arithmetic of the answer differs."""
+    model, image = load_checkpoint("mini"), Lakeland("val", 128)[3][0]
+    output = model(model.normalize(image[None]))
+    logits, sizes = (output.class_logits[0], output.mask_logits[0]), Sizes((100, 140), (128, 128))
+    want, got = (read_out(model.config, task, *on(device, logits), sizes) for device in ("cpu", "cuda"))
+    for a, b in zip(tree_leaves(want), tree_leaves(on("cpu", got))):
+        if isinstance(a, torch.Tensor) and not a.is_floating_point():
+            assert (a == b).float().mean() > 0.9999
+        else:
+            assert b == pytest.approx(a, rel=1e-4)

@@ -14,6 +14,7 @@ from minimaskformer import losses as losses_module
 from minimaskformer.fast.mask_losses import MatchedMaskLosses
 from minimaskformer.losses import SetCriterion, classification_loss, dice_loss, sigmoid_focal_loss
 from minimaskformer.matching import fixed_match, hungarian_match, match_layers, pairwise_cost
+from minimaskformer.model import Output
 
 GOLDEN = Path(__file__).parent / "golden" / "criterion"
 CASES = json.loads((GOLDEN / "cases.json").read_text())
@@ -402,6 +403,19 @@ def test_losses_at_points_without_targets_are_zero():
     losses = SetCriterion(4, mask_points=20)(out, truth)
     losses["loss"].backward()
     assert losses["focal"] == losses["dice"] == 0 and out.mask_logits.grad.abs().sum() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("points", [0, 40])
+def test_predictions_in_half_precision_are_taken_as_the_numbers_they_are(dtype, points):
+    g = torch.Generator().manual_seed(0)
+    half = Output(torch.randn(2, 6, 5, generator=g).to(dtype), torch.randn(2, 6, 8, 8, generator=g).to(dtype), ())
+    truth = [{"labels": torch.tensor([1, 3]), "masks": torch.rand(2, 16, 16, generator=g) < 0.4} for _ in range(2)]
+    losses = []
+    for output in (half, Output(half.class_logits.float(), half.mask_logits.float(), ())):
+        torch.manual_seed(1)  # the same points
+        losses.append(SetCriterion(4, mask_points=points)(output, truth))
+    torch.testing.assert_close(*losses, rtol=1e-6, atol=1e-6)
 
 
 def test_points_and_stride_exclude_each_other():

@@ -16,7 +16,8 @@ def sample_points(maps, points):
     nearest pixel counts. (The reference code mixes in zeros there, which makes the border of every picture look
     uncertain.)
     """
-    points = points.expand(len(maps), -1, -1)
+    dtype = torch.promote_types(maps.dtype, points.dtype)  # mixed precision gives maps in half precision
+    maps, points = maps.to(dtype), points.to(dtype).expand(len(maps), -1, -1)
     grid = 2 * points[:, None] - 1  # [M, 1, P, 2] in -1 ... 1, as grid_sample wants it
     return F.grid_sample(maps[:, None], grid, padding_mode="border", align_corners=False)[:, 0, 0]
 
