@@ -86,11 +86,11 @@ def mutated(entry, source):
     return source.replace(entry["old"], entry["new"])
 
 
-def first_tests(file):
-    """The test files of a library file that exist."""
+def first_tests(file, folder):
+    """The test files of a library file that the copy has."""
     path = Path(file)
     names = FIRST.get(file, [str(path.parent / f"test_{path.stem}")])
-    return [f"tests/{name}.py" for name in names if (ROOT / "tests" / f"{name}.py").is_file()]
+    return [f"tests/{name}.py" for name in names if (folder / "tests" / f"{name}.py").is_file()]
 
 
 def copy_tree(folder):
@@ -104,7 +104,9 @@ def copy_tree(folder):
 
 
 def run_tests(folder, tests, seconds):
-    """(whether all pass, the first failure or what else ended it) of pytest in a process forked off, inside the copy.
+    """("pass", "fail" or "broken", the first failure or what else ended it) of pytest in a fork, inside the copy.
+
+    Broken is a run that says nothing about the tests: pytest could not start, found none, or was killed from outside.
 
     Some files run in that process, which has imported PyTorch, with no plugin but xdist, for which conftest.py has
     hooks: installed plugins cost each start ten times what it needs. The whole suite (no `tests`) runs as for everyone.
@@ -119,6 +121,7 @@ def run_tests(folder, tests, seconds):
         os.environ["PYTHONPATH"] = str(folder)
         quiet = ["-x", "-q", "-p", "no:cacheprovider", "--no-header"]
         if not tests:
+            quiet += ["--ignore=tests/test_mutants.py"]  # which finds every change: by its text, not by what it does
             os.execv(sys.executable, [sys.executable, "-m", "pytest", *quiet, "tests"])
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         sys.path[:] = [str(folder), *(place for place in sys.path if Path(place or ".").resolve() != ROOT / "tools")]
@@ -136,10 +139,12 @@ def run_tests(folder, tests, seconds):
         os.killpg(child, signal.SIGKILL)  # what it may have left, or itself
     if not ended:
         os.waitpid(child, 0)
-        return False, f"still running after {seconds} s"
+        return "fail", f"still running after {seconds} s"
     text = output.read_text(errors="replace").splitlines()
     told = [line for line in text if line.startswith(("FAILED", "ERROR"))] or text[-1:] or ["no word"]
-    return os.waitstatus_to_exitcode(status) == 0, told[0][:160]
+    code = os.waitstatus_to_exitcode(status)  # 1: a test failed, 2: a test file could not be imported, < 0: a signal
+    verdict = "pass" if code == 0 else "fail" if code in (1, 2) or code < 0 and code != -signal.SIGKILL else "broken"
+    return verdict, told[0][:160]
 
 
 @contextlib.contextmanager
@@ -158,6 +163,27 @@ def changed(path, text):
         write(before)
 
 
+def judge(entry, folder, good, options):
+    """("fail": noticed, "pass": survived, "broken": nobody knows; by which tests; what they said) of one mutant.
+
+    good: how tests end without any change, filled here; where they do not pass, their failing would mean nothing.
+    """
+    path = folder / "minimaskformer" / entry["file"]
+    stages = [(test, [test], options.timeout) for test in first_tests(entry["file"], folder)]
+    if not options.first:
+        stages.append(("the suite", [], 4 * options.timeout))
+    for name, tests, seconds in stages:
+        if name not in good:
+            good[name] = run_tests(folder, tests, seconds)
+        if good[name][0] != "pass":
+            return "broken", name, f"{name} does not pass without any change: {good[name][1]}"
+        with changed(path, mutated(entry, path.read_text(encoding="utf-8"))):
+            verdict, told = run_tests(folder, tests, seconds)
+        if verdict != "pass":
+            return verdict, "the suite" if name == "the suite" else "tests of the file", told
+    return ("pass" if stages else "broken"), "", "no tests to run"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", default="1/1", help="which part of the list, such as 3/8")
@@ -174,27 +200,17 @@ def main():
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "tree"
         copy_tree(folder)
-        good = {}  # test file -> whether it passes without a change, and what fails if not
+        good = {}
         for number, entry in enumerate(chosen, start=1):
-            begun, tests = time.monotonic(), first_tests(entry["file"])
-            good |= {test: run_tests(folder, [test], options.timeout) for test in tests if test not in good}
-            if fail := [good[test][1] for test in tests if not good[test][0]]:
-                print(f"{number:3}/{len(chosen)} not run: the tests of {entry['file']} fail without any change: "
-                      f"{fail[0]}", flush=True)
-                not_run.append(entry)
-                continue
-            path = folder / "minimaskformer" / entry["file"]
-            with changed(path, mutated(entry, path.read_text(encoding="utf-8"))):
-                alive, told = run_tests(folder, tests, options.timeout) if tests else (True, "")
-                stage = "tests of the file"
-                if alive and not options.first:
-                    stage, (alive, told) = "the suite", run_tests(folder, [], 4 * options.timeout)
-            if alive:
-                survivors.append(entry)
-            else:
+            begun = time.monotonic()
+            verdict, stage, told = judge(entry, folder, good, options)
+            if verdict == "fail":
                 killed[stage] += 1
-            print(f"{number:3}/{len(chosen)} {'SURVIVED' if alive else 'killed':8} {time.monotonic() - begun:5.1f} s  "
-                  f"{entry['file']}: {entry['why']}{'' if alive else '  <- ' + told}", flush=True)
+            else:
+                (survivors if verdict == "pass" else not_run).append(entry)
+            word = {"pass": "SURVIVED", "fail": "killed", "broken": "NOT RUN"}[verdict]
+            print(f"{number:3}/{len(chosen)} {word:8} {time.monotonic() - begun:5.1f} s  {entry['file']}: "
+                  f"{entry['why']}{'' if verdict == 'pass' else '  <- ' + told}", flush=True)
     print(f"\n{len(chosen)} mutants: " + ", ".join(f"{count} killed by {stage}" for stage, count in killed.items())
           + f", {len(survivors)} survived, {len(not_run)} not run")
     for entry in survivors:
