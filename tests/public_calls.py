@@ -154,7 +154,7 @@ CALLS = [
     *[Call(door, "mask logits hold nan", run, r"logits hold NaN.*checkpoint")
       for door, run in {
           "instance_inference": lambda: mm.instance_inference(CLASS, MASK * NAN, (1, 2)),
-          "panoptic_inference": lambda: mm.panoptic_inference(CLASS, MASK * NAN, (1, 2), 0.0)}.items()],
+          "panoptic_inference": lambda: mm.panoptic_inference(CLASS.flip(1), MASK * NAN, (1, 2), 0.0)}.items()],
     *[Call("MaskFormer.predict", f"NaN weights, task {task}",
            lambda t=task: nan_model().predict(np.zeros((64, 64, 3), dtype=np.uint8), t), r"not finite")
       for task in predict.TASKS],

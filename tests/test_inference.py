@@ -472,7 +472,7 @@ def test_wrong_shapes_are_named(rule, shapes):
                                     [torch.tensor(True)]))
 def test_things_outside_the_classes_are_named(things):
     for rule in (instance_inference, panoptic_inference):
-        with pytest.raises(ValueError, match=r"things are class indices in \[0, 4\), got .* for k, thing in enumerate"):
+        with pytest.raises(ValueError, match=r"things are class indices in \[0, 4\), got "):
             rule(*random_predictions(0), things)
 
 

@@ -160,7 +160,7 @@ def stored_file(folder, name):
     for part in [name] if name.isascii() else Path(name).parts:
         forms = dict.fromkeys((part, normalize("NFC", part), normalize("NFD", part)))
         place = next((place / form for form in forms if len(forms) > 1 and (place / form).exists()), place / part)
-    if not place.resolve().is_relative_to(Path(folder).resolve().parent):  # split folders may share one store
+    if not place.resolve().is_relative_to(Path(folder).resolve()):
         raise ValueError(f"{place} is a link that leads out of the folder {folder}, to {place.resolve()}: put the file "
                          "itself there, or make the folder of the images the link")
     return place

@@ -107,7 +107,7 @@ def alone_in_its_folder(train):
 
 
 @contextlib.contextmanager
-def taking_turns(path, seconds=10):
+def taking_turns(path, seconds=60):
     """Processes and threads that change one file one after the other; after so long without a turn it goes on anyway.
 
     path: of the lock, beside the file.

@@ -69,6 +69,8 @@ def test_exported_program_is_the_model_at_any_size(exported):
 @torch.no_grad()
 def test_onnx_is_the_model_at_any_size(exported, tmp_path):
     import onnxruntime
+    if exported[0].config.backbone != "mini":
+        pytest.skip("minutes for a large network, and its program is held to the model above")
     model, program = exported
     write_onnx(model, tmp_path / "deep" / "model.onnx", program)
     session = onnxruntime.InferenceSession(str(tmp_path / "deep" / "model.onnx"))

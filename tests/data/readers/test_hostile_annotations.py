@@ -94,7 +94,7 @@ def test_a_name_that_leads_out_is_refused(tmp_path, name):
 
 def test_a_link_that_leads_out_is_refused_and_one_inside_is_not(tmp_path):
     path = instance_json(tmp_path / "data")
-    outside, inside = tmp_path / "outside.png", tmp_path / "data" / "store.png"
+    outside, inside = tmp_path / "outside.png", path.parent / "train" / "store.png"
     for target in (outside, inside):
         Image.new("RGB", (W, H)).save(target)
     place = path.parent / "train" / "a.png"
