@@ -1,4 +1,4 @@
-"""Names from files stay text: on one line, in one cell, without steering a terminal."""
+"""Names from files stay text: on one line, in one cell, without control of a terminal."""
 import pytest
 
 from minimaskformer.data.classes import ClassTable
@@ -9,7 +9,7 @@ from minimaskformer.system.text import markdown, plain
 HOSTILE = "a\nb\r\x1b[31m|<script>x</script>&\u202e"
 
 
-def test_what_is_harmless_stays_and_what_steers_is_written_out():
+def test_what_is_harmless_stays_and_what_controls_is_written_out():
     for name in ("traffic light", "\ud55c\uad6d", "e\u0301te\u0301", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "$x$ | <b>"):
         assert plain(name) == name
     assert plain(HOSTILE) == "a\\nb\\r\\x1b[31m|<script>x</script>&\\u202e"
