@@ -36,7 +36,7 @@ lessons: .venv/ok
 lint: .venv/ok
 	$(PY) -m ruff check .
 
-# uv installs in half of pip's time. Where it can not (it does not read pip's settings), pip does the same work.
+# uv installs in half of pip's time. Where it cannot (it does not read pip's settings), pip does the same work.
 .venv/ok: pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "minimaskformer needs Python 3.11 or newer, and $(or $(PYTHON),python3) is not one that runs here."; \

@@ -269,7 +269,7 @@ def test_pictures_that_can_not_be_read_are_explained(model, tmp_path):
         model.predict(Image.fromarray(np.full((8, 8), 70_000, np.int32)))
     Image.fromarray(picture(90, 90)).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:9000])
-    with pytest.raises(ValueError, match="can not be read .*truncated"):
+    with pytest.raises(ValueError, match="cannot be read .*truncated"):
         model.predict(Image.open(tmp_path / "cut.png"))
 
 

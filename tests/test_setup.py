@@ -1,4 +1,4 @@
-"""The set-up can not drift: pyproject.toml, constraints.txt, environment.yml and the imports agree."""
+"""The set-up cannot drift: pyproject.toml, constraints.txt, environment.yml and the imports agree."""
 import ast
 import importlib.util
 import json

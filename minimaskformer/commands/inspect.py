@@ -14,7 +14,7 @@ def inspect_options(parser):
 
 
 def run_inspect(options):
-    """Look at a data set; print and keep what is found. An error at the end if pictures can not be used."""
+    """Look at a data set; print and keep what is found. An error at the end if pictures cannot be used."""
     from ..diagnosis.dataset import inspect, write_report
     from ..system.files import check_writable
     dataset = open_data(options, options.split)
@@ -29,4 +29,4 @@ def run_inspect(options):
     print(f"report.txt, suspicious.txt and sheets of pictures are in {options.out}")
     broken = sum(bool(found.error) for found in looks)
     if broken:
-        raise ValueError(f"{broken} of the {len(looks)} pictures can not be used: see {options.out / 'report.txt'}")
+        raise ValueError(f"{broken} of the {len(looks)} pictures cannot be used: see {options.out / 'report.txt'}")

@@ -55,7 +55,7 @@ def stop_at_bad(bad, count, remedy="Mend or remove these files"):
     if bad:
         listed = "\n".join(f"  {error}" for error in bad[:FILES_NAMED])
         more = f"\n  ... and {len(bad) - FILES_NAMED} more" if len(bad) > FILES_NAMED else ""
-        raise ValueError(f"{len(bad)} of the {count} items checked can not be used:\n{listed}{more}\n{remedy}")
+        raise ValueError(f"{len(bad)} of the {count} items checked cannot be used:\n{listed}{more}\n{remedy}")
 
 
 def even_indices(count, limit=None):

@@ -70,7 +70,7 @@ class Joined(Dataset):
     def __init__(self, parts):
         self.parts, self.classes = list(parts), parts[0].classes
         if any(part.classes != self.classes for part in self.parts):
-            raise ValueError("data sets of different class tables can not be joined: "
+            raise ValueError("data sets of different class tables cannot be joined: "
                              f"{[part.classes.names[:5] for part in self.parts]} ...")
         self.ends = list(accumulate(len(part) for part in self.parts))
         names = [part.name(i) for part in self.parts for i in range(len(part))]

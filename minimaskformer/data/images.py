@@ -126,7 +126,7 @@ def upright_array(picture, where="the picture"):
     try:
         picture = ImageOps.exif_transpose(picture)
     except BROKEN as error:
-        raise ValueError(f"{where} can not be read ({error}): is the file truncated?") from error
+        raise ValueError(f"{where} cannot be read ({error}): is the file truncated?") from error
     return rgb_array(picture, where)
 
 

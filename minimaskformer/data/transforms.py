@@ -1,7 +1,7 @@
 """Image and labels move together: scale jitter, crop, flip, colour, and the collation of a batch.
 
 The image and everything that lies on its pixels (masks, valid, the panoptic map) are tv_tensors in one dict, and every
-step of torchvision's transforms v2 is applied to the whole dict. So a mask can not move without its image, masks
+step of torchvision's transforms v2 is applied to the whole dict. So a mask cannot move without its image, masks
 emptied by a crop drop out, overlapping masks stay whole, and void stays void.
 """
 import random

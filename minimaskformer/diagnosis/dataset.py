@@ -37,12 +37,12 @@ class Look:
     crowds: int = 0
     void: int = 0  # pixels that are not valid
     reasons: list = field(default_factory=list)  # what looks wrong
-    error: str = ""  # why it can not be used
+    error: str = ""  # why it cannot be used
     content: Content = None  # what the labels hold
 
 
 def look(dataset, index):
-    """Read one item and say what it holds and what looks wrong; an item that can not be used has an `error`."""
+    """Read one item and say what it holds and what looks wrong; an item that cannot be used has an `error`."""
     result = Look(index, file_of(dataset, index))
     try:
         image, target = dataset[index]
@@ -212,9 +212,9 @@ def amounts(looks):
 
 
 def suspects(looks, whole=()):
-    """Files that can not be used, what looks wrong as a whole, and files that look wrong, a few for each reason."""
+    """Files that cannot be used, what looks wrong as a whole, and files that look wrong, a few for each reason."""
     broken = [found for found in looks if found.error]
-    lines = [f"can not be used: {len(broken)}", *(f"  {found.error}" for found in broken[:4 * FILES_PER_REASON])]
+    lines = [f"cannot be used: {len(broken)}", *(f"  {found.error}" for found in broken[:4 * FILES_PER_REASON])]
     lines += [f"  ... and {len(broken) - 4 * FILES_PER_REASON} more"] * (len(broken) > 4 * FILES_PER_REASON)
     by_reason = defaultdict(list)
     for found in looks:

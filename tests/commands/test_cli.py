@@ -291,7 +291,7 @@ def test_a_place_where_nothing_can_be_written(trained, tmp_path, capsys):
                       ["evaluate", str(trained), "--data", "lakeland:64,0"],
                       ["predict", str(trained), str(tmp_path / "photo.png")]):
         assert cli.main([*arguments, *out]) == 1
-        assert f"can not write to the folder {out[1]}" in capsys.readouterr().err.splitlines()[-1]
+        assert f"cannot write to the folder {out[1]}" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_instances_of_a_model_without_things(tmp_path, capsys):

@@ -55,7 +55,7 @@ def test_figures_of_a_clean_data_set(mine):
     rows = [line.split() for line in text.splitlines() if "stuff" in line]
     assert rows[1] == ["1", "2", "cat", "stuff", "12", "12", f"{100 * 100 / (H * W - 4):.2f}", "%"]
     assert rows[2][-1] == "never" and "1 of 3 classes never occur: unicorn" in text
-    assert "can not be used: 0" in text and "suspicious: 0" in text
+    assert "cannot be used: 0" in text and "suspicious: 0" in text
     assert len(looked_at(mine, limit=5)) == 5 and [f.index for f in looked_at(mine, limit=3)] == [0, 4, 8]
 
 
@@ -92,7 +92,7 @@ def test_every_planted_fault_is_found(mine):
     assert str(labels / "10.png") in errors["10.png"] and "4 (15 pixels)" in errors["10.png"]
     assert str(labels / "11.png") in errors["11.png"] and "RGB" in errors["11.png"]
     text = data_report(looks, open_dataset(f"own:{mine}", "train"), "mine")
-    assert "can not be used: 3" in text and "suspicious: 8" in text
+    assert "cannot be used: 3" in text and "suspicious: 8" in text
 
 
 def test_interpolated_labels_are_suspected(mine):
@@ -146,7 +146,7 @@ def test_the_command_leaves_report_and_sheets_and_fails_on_bad_files(mine, tmp_p
     save(np.full((H, W), 1), mine / "labels" / "train" / "04.png")
     assert cli.main(["inspect", "--data", f"own:{mine}", "--out", str(out)]) == 1
     told = capsys.readouterr()
-    assert "1 of the 12 pictures can not be used" in told.err and "labels/train/03.png" in told.out
+    assert "1 of the 12 pictures cannot be used" in told.err and "labels/train/03.png" in told.out
     rows = dict(row.split("\t") for row in (out / "suspicious.txt").read_text().splitlines())
     assert {name.rsplit("/", 1)[1] for name in rows} == {"03.png", "04.png"} and (out / "suspicious.png").is_file()
 

@@ -199,7 +199,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_good_checkpoint(whole, tm
     def full(optimizer, config, step):
         original(optimizer, config, step)
         if step == 4:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # larger files can not be written
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # larger files cannot be written
     monkeypatch.setattr(train_module, "set_learning_rate", full)
     try:
         with pytest.raises(OSError, match="could not write .*step_00000004.pt"):

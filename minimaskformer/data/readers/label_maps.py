@@ -16,7 +16,7 @@ from .class_numbers import spread_hint
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")  # lossless ones
 UNREAD = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".psd")  # pictures too, but not for us
-LOSSY = " Labels saved as JPEG are changed by the saving and can not be used."
+LOSSY = " Labels saved as JPEG are changed by the saving and cannot be used."
 VOID_VALUES = (255, 65535)  # what 8-bit and 16-bit label files write where nobody knows the class
 
 

@@ -241,7 +241,7 @@ query_exercise = Exercise(
                 lambda x, m: _claims(x, m, mask=lambda t: (t > 0).to(t.dtype)),
                 "Two masks may both cover a pixel, one more surely. Compare the probabilities themselves."),
         Mistake("class logits instead of probabilities", lambda x, m: _claims(x, m, lambda t: t.max(-1)),
-                "Logits of different queries can not be compared. Apply the softmax over the K + 1 classes."),
+                "Logits of different queries cannot be compared. Apply the softmax over the K + 1 classes."),
         Mistake("the smallest claim instead of the largest", lambda x, m: _claims(x, m, best=torch.argmin),
                 "The surest query gets the pixel."),
         Mistake("the class of the winner instead of its number", lambda x, m: x.argmax(-1)[query_map(x, m)],

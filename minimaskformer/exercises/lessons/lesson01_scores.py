@@ -47,7 +47,7 @@ SCORE_MISTAKES = (
     Mistake("no sigmoid", lambda x, m: _scores(x, m, mask=lambda t: t),
             "Mask logits may be negative, and then a sure class counts against itself. Apply the sigmoid."),
     Mistake("no softmax", lambda x, m: _scores(x, m, lambda t: t[:, :-1]),
-            "Logits of different queries can not be added up. Apply the softmax over the K + 1 classes."),
+            "Logits of different queries cannot be added up. Apply the softmax over the K + 1 classes."),
     Mistake("a sigmoid instead of the softmax", lambda x, m: _scores(x, m, lambda t: t.sigmoid()[:, :-1]),
             "Classes exclude each other, so they share one softmax; the sigmoid is for the masks."),
     Mistake("no-object kept as a class", lambda x, m: _scores(x, m, lambda t: t.softmax(-1)),
