@@ -204,7 +204,7 @@ def test_unknown_command_and_task_list_what_is_known(capsys):
 def test_ctrl_c_is_a_clean_stop(monkeypatch, capsys):
     def interrupt(options):
         raise KeyboardInterrupt
-    monkeypatch.setattr(cli, "run_train", interrupt)
+    monkeypatch.setitem(cli.COMMANDS, "train", (cli.train_options, interrupt, ""))
     assert cli.main(["train"]) == 130 and "stopped" in capsys.readouterr().err
 
 
@@ -303,7 +303,7 @@ def test_instances_of_a_model_without_things(tmp_path, capsys):
 def test_too_little_gpu_memory_has_a_remedy(monkeypatch, capsys):
     def full(options):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
-    monkeypatch.setattr(cli, "run_progress", full)
+    monkeypatch.setitem(cli.COMMANDS, "progress", (cli.progress_options, full, ""))
     assert cli.main(["progress"]) == 1
     assert "--accumulate" in capsys.readouterr().err
 

@@ -1,5 +1,6 @@
 """How a run is set: the paper's recipes by preset, what the command line changes, and what cannot be meant."""
 import json
+import tempfile
 
 import numpy as np
 import pytest
@@ -95,8 +96,8 @@ def settings(monkeypatch, *arguments):
     def catch(model, training, validation, config, folder, **options):
         raise Caught(model, config, options)
     monkeypatch.setattr(train_module, "train", catch)
-    with pytest.raises(Caught) as caught:
-        cli.main(["train", "--data", "lakeland:64,0", "--device", "cpu", *arguments])
+    with tempfile.TemporaryDirectory() as folder, pytest.raises(Caught) as caught:
+        cli.main(["train", "--data", "lakeland:64,0", "--device", "cpu", "--out", folder, *arguments])
     return caught.value.args
 
 
