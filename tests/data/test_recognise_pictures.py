@@ -76,6 +76,20 @@ def test_palettes_may_differ_in_order_where_colours_are_named(tmp_path):
     assert [learnt(dataset, i) for i in range(3)] == [named(classes_of(i)) for i in range(3)]
 
 
+@pytest.mark.parametrize("files", [["train/a", "train/b", "val/c"], ["train/a", "val/b", "val/c"]])
+def test_palettes_that_differ_in_order_are_no_class_numbers(tmp_path, files):
+    """Within a split, and between splits."""
+    for name, order in zip(files, ([0, 1, 2, 3], [3, 1, 0, 2], [3, 1, 0, 2])):
+        picture = Image.fromarray(np.argsort(order).astype(np.uint8)[classes_of(1)], "P")
+        picture.putpalette([c for k in order for c in list(TABLE.values())[k]] + [0] * (768 - 12))
+        save(np.zeros((H, W, 3)), tmp_path / "images" / f"{name}.png")
+        (tmp_path / "labels" / name).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / "labels" / f"{name}.png")
+    (tmp_path / "classes.txt").write_text("a\nb\nc\nd\n")
+    with pytest.raises(ValueError, match="palettes differ in order"):
+        [scan_labels(open_dataset(f"own:{tmp_path}", split)) for split in ("train", "val")]
+
+
 def test_a_colour_that_no_line_names(tmp_path):
     labels = colored(classes_of(0))
     labels[0, :2] = 1, 2, 3

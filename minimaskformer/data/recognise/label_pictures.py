@@ -1,4 +1,5 @@
 """Pairs of a picture and its label files, opened as what the numbers in them are: classes, instances, or both."""
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -32,8 +33,7 @@ def open_label_pictures(items, every_item, table, layout, folder):
     panoptic = layout.kind == "panoptic"
     if panoptic and not items[0][2]:
         raise ValueError("--kind panoptic needs files that number the instances: --instances 'instances/{stem}.png'")
-    read = (partial(read_colors, colors=table.colors) if table.colors else read_labels,
-            color_numbers if table.colors else read_labels)
+    read = (partial(read_colors, colors=table.colors), color_numbers) if table.colors else (None, None)
     rows = [(image, labels[0], *([numbers] if panoptic else ())) for image, labels, numbers in items]
     classes, void = table.classes, table.void
     if classes is None:
@@ -43,7 +43,12 @@ def open_label_pictures(items, every_item, table, layout, folder):
         classes = found.classes
     elif panoptic and not classes.things:  # a table that does not say it: all but the background can be counted
         classes = replace(classes, isthing=tuple(name.lower() != "background" for name in classes.names))
-    return SemanticFolder.from_files(rows, classes, void, read=read)
+    dataset = SemanticFolder.from_files(rows, classes, void, read=read)
+    others = {labels[0] for _, labels, _ in every_item} - {labels[0] for _, labels, _ in items}
+    if others and not table.colors:
+        with suppress(ValueError, OSError):  # what is wrong with a file of another split is said there
+            read_labels(min(others), dataset.palettes)  # so that palettes agree between splits too
+    return dataset
 
 
 def check_class_option(dataset):
