@@ -1,7 +1,7 @@
 """minimaskformer: MaskFormer (Cheng et al. 2021, arXiv 2107.06278) in code short enough to read in an evening.
 
-The files beside this one are the paper, in the order of the lessons; this list is their table of contents. All else is
-in rooms: data, training, weights, studies, draw, diagnosis, exercises, commands, system, fast.
+The files beside this one are the paper, in the order of the lessons; this list is their table of contents. Everything
+else is in rooms: data, training, weights, studies, draw, diagnosis, exercises, commands, system, fast.
 """
 from importlib import import_module
 

@@ -2,8 +2,8 @@
 
 Everything is torchvision's own network; we only cut it at the four places where the resolution halves. The maps are
 named as in the paper's code: res2 (stride 4), res3 (8), res4 (16), res5 (32). ImageNet weights come from torchvision's
-download or from a file; as the networks are torchvision's, they need new names and nothing else. Heads that classify
-the whole image (and MobileNetV2's last 1 x 1) have no place here and are left out.
+download or from a file; since the networks are torchvision's, only the tensor names change. Heads that classify the
+whole image (and MobileNetV2's last 1 x 1 convolution) are left out.
 """
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class Backbone(nn.Module):
 
 
 class FrozenNorm(FrozenBatchNorm2d):
-    """BatchNorm as a constant: torchvision's, with the same values from one operation in place of two."""
+    """Frozen BatchNorm: torchvision's, with the same values from one operation instead of two."""
 
     def forward(self, x):
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
@@ -86,7 +86,7 @@ HEADS = ("fc.", "classifier.", "head.")
 
 
 def prefixes(name):
-    """Beginnings of our tensor names and of torchvision's for a backbone, as a dict ours -> theirs."""
+    """Prefixes of a backbone's tensor names, as a dict: our prefix -> torchvision's."""
     if name in RESNETS:
         return {"stem.0.": "conv1.", "stem.1.": "bn1."} | {f"stages.{i}.": f"layer{i + 1}." for i in range(4)}
     if name in MOBILENETS:  # slices of one sequence, which keep their numbers
@@ -102,9 +102,9 @@ def load_backbone_weights(backbone, name, weights="DEFAULT"):
     """Copy ImageNet weights into a backbone (`MaskFormer.backbone`) of that torchvision name ("resnet50", ...).
 
     weights: "DEFAULT" or another name of torchvision's (downloaded and cached by torchvision), or a file with a state
-    dict of the whole network or of its `features`. Names are paired; where they do not fit but the file has exactly as
-    many tensors as the network without its head, they are paired in order. Raises FileNotFoundError, or ValueError that
-    lists every missing, unexpected or misshapen tensor, and then changes nothing.
+    dict of the whole network or of its `features`. Tensors are paired by name; if names do not fit but the file has
+    exactly as many tensors as the network without its head, they are paired in order. Raises FileNotFoundError, or a
+    ValueError that lists every missing, unexpected or misshapen tensor; the backbone is then left unchanged.
     """
     rules, own = prefixes(name), backbone.state_dict()
     wanted = {}  # our name -> torchvision's

@@ -14,9 +14,9 @@ class MaskFormerConfig:
     things: tuple[int, ...] = ()  # class indices that are things; the others are stuff
     # backbone and pixel decoder
     backbone: str = "resnet50"
-    frozen_norm: bool = True  # BatchNorm as a constant; False trains it (needed from scratch)
+    frozen_norm: bool = True  # BatchNorm frozen; False trains it (needed from scratch)
     window: int = 7  # Swin: attention sees window x window cells
-    stochastic_depth: float = 0.3  # Swin, in training: probability to skip a branch of the last block
+    stochastic_depth: float = 0.3  # Swin, in training: probability of skipping a branch of the last block
     dim: int = 256  # channels of the feature pyramid
     mask_dim: int = 256  # channels of pixel and mask embeddings
     encoder_layers: int = 0  # transformer encoder layers inside the pyramid ...
@@ -47,9 +47,9 @@ LAKELAND_NAMES = ("sky", "mountain", "water", "grass", "path", "house", "tree", 
 COCO_PANOPTIC = MaskFormerConfig(num_classes=133, things=tuple(range(80)), encoder_layers=6, memory="encoder",
                                  size_divisibility=1, short_side=800, long_side=1333)
 COCO_SWIN = replace(COCO_PANOPTIC, encoder_layers=0, memory="res5")
-# No dropout, unlike the paper: what the queries of a new model say differs by 3 %, the noise of dropout 0.1 is 41 %.
-# In a short run the matching then gives out targets by noise, and the queries never part: all is well in train mode,
-# and in eval mode they all say the same (data/README.md has the figures).
+# No dropout, unlike the paper: a new model's queries differ by 3 %, but by 41 % with the noise of dropout 0.1. In a
+# short run the matching then assigns targets by that noise, and the queries never specialise: all looks well in train
+# mode, but in eval mode they all say the same (data/README.md has the figures).
 LAPTOP = MaskFormerConfig(backbone="resnet18", dim=128, mask_dim=128, hidden_dim=128, num_heads=4, decoder_layers=3,
                           feedforward=512, dropout=0.0, short_side=256, long_side=1024)
 # Small objects: queries read at stride 8 and know where they are, as in mini. On nuclei of 20 pixels 400 steps ended at
@@ -77,7 +77,7 @@ PRESETS = {
     # ... and COCO panoptic, 80 things and 53 stuff classes: six encoder layers on res5, which the queries read.
     "r50_panoptic": COCO_PANOPTIC,
     "r101_panoptic": replace(COCO_PANOPTIC, backbone="resnet101"),
-    # Swin models have no encoder, on COCO neither. B and L come from 384 x 384 images, hence the larger window.
+    # Swin models have no encoder, on COCO either. B and L were pretrained on 384 x 384 images, hence the larger window.
     "swin_t": MaskFormerConfig(backbone="swin_t"),
     "swin_s": MaskFormerConfig(backbone="swin_s"),
     "swin_b": MaskFormerConfig(backbone="swin_b", window=12, short_side=640, long_side=2560),

@@ -25,9 +25,9 @@ def evaluate(model, dataset, limit=None, progress=True, **thresholds):
     """mIoU of semantic, PQ of panoptic and mask AP of instance inference over the first `limit` pictures of a data set.
 
     thresholds: score_threshold, overlap_threshold of panoptic inference (default: the model's). Returns one dict of
-    numbers in [0, 1], with the three metrics' own dicts under "semantic", "panoptic", "instance". Of several processes
-    (torchrun) all must call it; process 0 gets the dict, the others None. Raises FloatingPointError, naming the
-    picture, for a prediction that is not finite: its figures would look like any others.
+    numbers in [0, 1], with the three metrics' own dicts under "semantic", "panoptic", "instance". Under torchrun every
+    process must call it; process 0 gets the dict, the others None. Raises FloatingPointError, naming the picture, for
+    a prediction that is not finite: its figures would look like any others.
 
     Classes are matched by name where the model has names and the data set's are among them, in any order; by their
     index otherwise. Figures come in the order of the data set's classes.
@@ -69,7 +69,7 @@ def evaluate(model, dataset, limit=None, progress=True, **thresholds):
 
 
 def in_order(results, classes, own):
-    """Results per class in the order of a table that has some or all of the classes they were measured for."""
+    """Results per class, reordered to a table that has some or all of the classes they were measured for."""
     if classes is own:
         return results
     semantic, panoptic, instance = (results[name] for name in ("semantic", "panoptic", "instance"))
@@ -81,7 +81,7 @@ def in_order(results, classes, own):
 
 
 def share(items):
-    """This process's part of a sequence: consecutive items, all parts of nearly one length."""
+    """This process's part of a sequence: consecutive items, all parts of nearly equal length."""
     bounds = [part * len(items) // world_size() for part in (rank(), rank() + 1)]
     return items[bounds[0]:bounds[1]]
 

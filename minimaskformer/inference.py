@@ -9,11 +9,11 @@ gives each pixel to the query with the largest p_i(c_i) * m_i[h, w]; the others 
     panoptic   drops unsure queries, and segments of which too little is left
 
 With `resize`, mask_logits may be coarse, [N, h, w]: resize(mask_logits[some]) must give those at the answer's size.
-Only masks that take part are enlarged then, a few at a time (fast/large_maps.py).
+Then only the masks that take part are enlarged, a few at a time (fast/large_maps.py).
 
-On a GPU the host waits for the device only where it must know a number to go on: never in semantic, once per picture
-in general (which queries are left?), twice in panoptic and instance (which are left, and how large are they?). In those
-two NaN is an error, because it shows in the numbers; `MaskFormer.predict` looks at everything the network gave.
+On a GPU the host waits for the device only where it needs a number to go on: never in semantic, once per picture in
+general (which queries are left?), twice in panoptic and instance (which are left, and how large are they?). In the last
+two NaN is an error, because it shows in those numbers; `MaskFormer.predict` checks everything the network returned.
 """
 import math
 from dataclasses import dataclass
@@ -57,8 +57,8 @@ def general_inference(class_logits, mask_logits, resize=None):
 def semantic_scores(class_logits, mask_logits):
     """Sum over queries: score(c, h, w) = sum_i p_i(c) * m_i[h, w] for c other than no object (section 3.4).
 
-    Returns float32 [K, H, W]. The last column is dropped after the softmax and nothing is renormalised, so this is no
-    probability: two sure queries on one pixel give 2. Differentiable. Raises ValueError for shapes that do not fit.
+    Returns float32 [K, H, W]. The last column is dropped after the softmax and nothing is renormalised, so this is not
+    a probability: two sure queries on one pixel give 2. Differentiable. Raises ValueError for shapes that do not fit.
     """
     check_predictions(class_logits, mask_logits)
     with torch.autocast(class_logits.device.type, enabled=False):  # would round the products to half precision
@@ -71,7 +71,8 @@ def semantic_scores(class_logits, mask_logits):
 def semantic_inference(class_logits, mask_logits):
     """The class with the largest semantic score: argmax_c sum_i p_i(c) * m_i[h, w] (section 3.4), int64 [H, W].
 
-    A pixel needs no other pixel, so a few rows are done at a time: 150 classes of a large picture would not fit.
+    No pixel needs another, so a few rows are done at a time: all scores of 150 classes of a large picture would not
+    fit into memory.
     """
     num_classes = check_predictions(class_logits, mask_logits)
     N, H, W = mask_logits.shape
@@ -86,11 +87,11 @@ def semantic_inference(class_logits, mask_logits):
 
 @torch.no_grad()
 def instance_inference(class_logits, mask_logits, things, top_k=100, resize=None):
-    """The `top_k` most likely (query, class) pairs, those of thing classes only: Mask2Former's rule.
+    """The `top_k` most likely (query, class) pairs, thing classes only: Mask2Former's rule.
 
     score = p_i(c) * (mean of m_i over the mask), mask = (mask logits > 0). MaskFormer's paper has no instance task.
-    `things` are class indices. The best top_k of all N * K pairs are taken first and stuff is dropped from them
-    after, so one query may answer for two classes and masks may overlap. Empty masks (their score is 0) are dropped.
+    `things` are class indices. The best top_k of all N * K pairs are taken first and stuff is then dropped from
+    them, so one query may answer for two classes and masks may overlap. Empty masks (their score is 0) are dropped.
     Returns {"masks": bool [M, H, W], "labels": int64 [M], "scores": float32 [M]}, best first, M <= top_k.
     Raises ValueError for shapes that do not fit, a thing outside [0, K) or top_k below 1, FloatingPointError for NaN.
     """
@@ -108,7 +109,7 @@ def instance_inference(class_logits, mask_logits, things, top_k=100, resize=None
     check_numbers([prob for prob, _, _ in table] + totals)
     quality = {i: total / area for i, area, total in zip(queries, areas, totals) if area}
     ranked = [(prob * quality[i], i, c) for prob, i, c in table if i in quality]
-    ranked.sort(key=lambda row: -row[0])  # of equal scores the more likely pair stays first
+    ranked.sort(key=lambda row: -row[0])  # among equal scores the more likely pair stays first
     put_in_order(masks, to_device([queries.index(i) for _, i, _ in ranked], masks))
     return {"masks": masks[:len(ranked)], "labels": to_device([c for _, _, c in ranked], masks),
             "scores": to_device([score for score, _, _ in ranked], masks, torch.float32)}
@@ -125,7 +126,7 @@ def panoptic_inference(class_logits, mask_logits, things, score_threshold=0.8, o
     4. Each thing left is a segment; stuff of one class is one segment.
 
     `things` are class indices. Returns (segment_map, segments_info): int32 [H, W], 0 is void, ids count from 1 in
-    query order; dicts {id, category_id (class index), isthing, score, area}. Of merged stuff, `area` is the sum and
+    query order; dicts {id, category_id (class index), isthing, score, area}. For merged stuff, `area` is the sum and
     `score` the largest. Raises ValueError for what does not fit or is out of range, FloatingPointError for NaN.
     """
     thresholds = score_threshold, overlap_threshold
@@ -163,8 +164,8 @@ class Candidate:
 def panoptic_candidates(class_logits, mask_logits, things, score_threshold=0.8, overlap_threshold=0.8):
     """What became of every query in `panoptic_inference` with the same arguments, and why: a list of N `Candidate`s.
 
-    For figures and for looking into a model: it is the same computation, with the areas of the masks that never
-    competed counted too. Raises ValueError as `panoptic_inference` does.
+    For figures and for inspecting a model: the same computation, which also counts the areas of masks that never
+    competed. Raises ValueError as `panoptic_inference` does.
     """
     return panoptic_rule(class_logits, mask_logits, things, score_threshold, overlap_threshold, count_all=True)[1]
 
@@ -172,7 +173,7 @@ def panoptic_candidates(class_logits, mask_logits, things, score_threshold=0.8, 
 def panoptic_rule(class_logits, mask_logits, things, score_threshold, overlap_threshold, resize=None, count_all=False):
     """Steps 1 to 4 of `panoptic_inference`: (segment_map int32 [H, W], a `Candidate` per query).
 
-    The mask area of a query that step 1 removed is counted only on request (count_all), else it is given as 0.
+    The mask area of a query that step 1 removed is counted only on request (count_all); otherwise it is 0.
     """
     num_classes = check_predictions(class_logits, mask_logits)
     things = check_things(things, num_classes)
@@ -213,7 +214,7 @@ def sure_queries(class_logits, score_threshold):
 
 
 def compete(scores, mask_logits, kept, resize=None):
-    """Step 2: (winner [H, W], an index into `kept`; pixels won and pixels of the own mask, each {query: pixels})."""
+    """Step 2: (winner [H, W], an index into `kept`; pixels won and pixels of its own mask, each {query: pixels})."""
     largest, own = Largest(answer_size(mask_logits, resize), mask_logits.device), []
     for queries, logits in enlarged(mask_logits, kept, resize):  # [n], [n, H, W]
         mask_probs = logits.sigmoid_()

@@ -24,7 +24,7 @@ def sigmoid_focal_loss(mask_logits, masks, num_masks, alpha=0.25, gamma=2.0, val
 
     -alpha_t (1 - p_t)^gamma log(p_t) with p_t = p where the target is 1 and 1 - p elsewhere (RetinaNet, Eq. 5).
     alpha = 0.25 is the weight of the *positives*, the negatives get 0.75. mask_logits and masks [M, H, W] (or [M, P]);
-    valid, same shape or broadcastable: pixels to count, the mean is over them.
+    valid, same shape or broadcastable: the pixels to count; the mean is taken over them.
     """
     x, y, valid = _flat(mask_logits, masks, num_masks, valid)
     prob = x.sigmoid()
@@ -75,14 +75,14 @@ class SetCriterion(nn.Module):
     and B targets; returns a dict: `loss`, the weighted total, and every unweighted term: `class`, `focal`, `dice` of
     the last layer, `class_0`, `focal_0`, `dice_0`, `class_1` ... of the earlier ones.
 
-    The focal and dice losses are divided by num_masks, the number of *targets* of the batch (as in the reference, also
-    if fewer were matched), at least 1; the class loss by its weights. A batch may be spread over processes, and over
-    micro-batches that come one after the other: both divisors are those of the whole batch, averaged over processes
-    once (`normalizers`), so that the sum over micro-batches, averaged over processes, is the loss of the whole batch.
-    (The reference does so with num_masks, and divides the class loss by the weights of one process.)
+    The focal and dice losses are divided by num_masks, the number of *targets* in the batch (as in the reference, even
+    if fewer were matched), at least 1; the class loss by its weights. A batch may be spread over processes and over
+    consecutive micro-batches: both divisors are those of the whole batch, averaged over processes once (`normalizers`),
+    so that the sum over micro-batches, averaged over processes, is the loss of the whole batch. (The reference does
+    this for num_masks only; it divides the class loss by the weights of one process.)
 
     Where a target has `valid`, void pixels count in no mask term; the reference code trains them as negatives, and so
-    do we when `valid` is absent. `mask_stride` s > 1 computes the mask losses on every s-th row and column of the truth
+    do we if there is no `valid`. `mask_stride` s > 1 computes the mask losses on every s-th row and column of the truth
     (mini: a laptop's time), 1 is the reference; `mask_points` P > 0 computes them, and the match, at P points of each
     mask instead (Mask2Former, section 3.3). `matching="fixed"` gives class k to query k instead of matching by cost
     (Table 4; needs at least K queries and one mask per class).
@@ -157,7 +157,7 @@ class SetCriterion(nn.Module):
     def normalizers(self, targets, num_queries, device):
         """What the mask losses and the class loss of a batch are divided by: (num_masks, total_weight).
 
-        targets: of all pictures that this process has for the step, num_queries: N. Every process must call it.
+        targets: those of all pictures this process has for the step; num_queries: N. Every process must call it.
         """
         matched = sum(min(len(target["labels"]), num_queries) for target in targets)
         unmatched = len(targets) * num_queries - matched

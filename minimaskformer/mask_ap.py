@@ -1,8 +1,8 @@
 """Mask AP: average precision of instance masks as COCO defines it (lesson 09). Import it from metrics.py.
 
 The predictions of all images are ranked by score; going down the list, one is right if its mask's IoU with a true
-instance nobody claimed yet reaches a threshold. AP is the area under that precision-recall curve, averaged over classes
-and over the thresholds 0.50, 0.55, ... 0.95. The tests hold it against pycocotools, whose rules these are.
+instance that is still unclaimed reaches a threshold. AP is the area under that precision-recall curve, averaged over
+classes and over the thresholds 0.50, 0.55, ... 0.95. The tests compare it with pycocotools, whose rules these are.
 """
 import math
 
@@ -15,13 +15,13 @@ from .system.tensors import to_numpy
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 SIZES = {"": (0, 1e10), "_small": (0, 32**2), "_medium": (32**2, 96**2), "_large": (96**2, 1e10)}  # areas in pixels
 PER_IMAGE = 100  # predictions that count, per image and class
-NOTHING = ((),) * 5  # of a class that is in neither truth nor prediction: one for all images, of which there are many
+NOTHING = ((),) * 5  # for a class in neither truth nor prediction; shared, because there are many such images
 
 
 def average_precision(scores, right, total):
     """Area under the precision-recall curve of one class at one IoU threshold, read off at 101 recalls.
 
-    scores [M] in any order, right bool [M], total: number of true instances. Of equal scores the earlier ranks first.
+    scores [M] in any order, right bool [M], total: number of true instances. Equal scores keep their order.
     AP = mean over r = 0, 0.01, ... 1 of the best precision at any recall >= r, 0 where r is never reached.
     """
     scores, right = np.asarray(scores), np.asarray(right)
@@ -37,7 +37,7 @@ def claim(candidates, crowd, ignored, threshold):
     """The true instance that each prediction gets, best score first: a list of M indices, None for no instance.
 
     candidates: per prediction a list of (IoU, true instance), the largest IoU first. A true instance is claimed once, a
-    crowd any number of times; one that is `ignored` only by a prediction that reaches no other.
+    crowd any number of times; an `ignored` one is claimed only by a prediction that reaches no other.
     """
     claims, taken = [], set()
     for options in candidates:
@@ -50,9 +50,9 @@ def claim(candidates, crowd, ignored, threshold):
 class MaskAP:
     """COCO mask AP of the thing classes; stuff is left out on both sides. `update`, `compute`, `reset`, `merge`.
 
-    Crowds as COCO has them: a prediction inside a crowd of its class is neither right nor wrong. Void is unknown to
-    COCO: its pixels stay in the union. At most the best 100 predictions count per image and class. Predictions of
-    equal score rank in the order they came, so only among such ties can the order of images, or of merged shards, show.
+    Crowds as COCO has them: a prediction inside a crowd of its class is neither right nor wrong. COCO does not know
+    void: its pixels stay in the union. At most the best 100 predictions count per image and class. Predictions of equal
+    score rank in the order they came, so the order of images or merged shards matters only for such ties.
     """
 
     def __init__(self, classes):
@@ -129,11 +129,11 @@ class MaskAP:
 
 
 def true_instances(target, classes):
-    """The true instances of a target whose masks overlap, for `MaskAP.update`; None where its map tells all the truth.
+    """The true instances of a target whose masks overlap, for `MaskAP.update`; None if its map tells the whole truth.
 
-    A data set may give them itself, as target["instances"]: {"masks": bool [T, H, W], "labels": int [T]} and, where it
-    knows them, "iscrowd" [T] and "areas" [T], in the order of the file. Otherwise they are the things of `masks`, if a
-    pixel is in two of them, and the crowds of the map.
+    A data set may give them itself, as target["instances"]: {"masks": bool [T, H, W], "labels": int [T]} and, where
+    known, "iscrowd" [T] and "areas" [T], in the order of the file. Otherwise they are the things of `masks`, if a pixel
+    is in two of them, and the crowds of the map.
     """
     if "instances" in target:
         return target["instances"]
@@ -190,7 +190,8 @@ def one_class(scores, areas, overlaps, pixels, crowd, true_areas):
 def class_ap(images, size, threshold):
     """AP of one class over its images at one IoU threshold, for instances of `size` (smallest, largest area).
 
-    Instances of other sizes and crowds are ignored: neither they nor who claims them count. nan without true instances.
+    Instances of other sizes and crowds are ignored: neither they nor the predictions that claim them count. nan without
+    true instances.
     """
     low, high = size
     scores, right, total = [], [], 0
@@ -205,6 +206,6 @@ def class_ap(images, size, threshold):
 
 
 def average(values):
-    """The mean of what is not nan (class and size without truth), nan if there is nothing."""
+    """The mean of the values that are not nan (a class and size without truth is nan); nan if none is left."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else math.nan

@@ -33,7 +33,7 @@ class Truth(NamedTuple):
 
 
 def join_targets(targets, num_classes, device):
-    """A batch's B target dicts as one `Truth`, padded to one size. Raises ValueError for what is no target."""
+    """A batch's B target dicts as one `Truth`, padded to one size. Raises ValueError for anything but a target."""
     for b, target in enumerate(targets):
         check_target(target, f"image {b} of the batch")
     targets, sizes = on_one_canvas(targets), [len(target["labels"]) for target in targets]
@@ -52,7 +52,7 @@ def pairwise_cost(class_logits, mask_logits, target, class_weight=1.0, focal_wei
     """The cost of giving target j to query i, for one image: float32 [N, T] (paper, section 3.2).
 
     class_logits [N, K+1], mask_logits [N, h, w]; target: labels int64 [T], masks [T, H, W], optionally valid [H, W].
-    Void pixels (valid False) count in no term. Raises ValueError for shapes that do not fit and for what is no target.
+    Void pixels (valid False) count in no term. Raises ValueError for shapes that do not fit and for a malformed target.
     """
     truth = join_targets([target], check_predictions(class_logits, mask_logits), class_logits.device)
     weights = class_weight, focal_weight, dice_weight
@@ -91,7 +91,7 @@ def fixed_match(targets, num_queries):
     """The fixed matching of the paper's Table 4: the target of class k goes to query k, whatever was predicted.
 
     Returns what `hungarian_match` does, for the same B dicts. As a query has room for one target, targets must be
-    semantic (one mask per class); ValueError for a class that occurs twice, or without a query of its number.
+    semantic (one mask per class); ValueError for a class that occurs twice or has no query of its number.
     """
     matches = []
     for b, target in enumerate(targets):
@@ -119,7 +119,8 @@ def assign(cost):
 def flat_match(matches, sizes):
     """The matches of L layers and B images as four lists of one length: layer, image, query, target of each pair.
 
-    A target is counted through the whole batch. All layers have as many pairs, the sum of min(N, T) over the images.
+    Targets are numbered through the whole batch. Every layer has the same number of pairs, the sum of min(N, T) over
+    the images.
     """
     firsts = [sum(sizes[:b]) for b in range(len(sizes))]
     pairs = [(layer, b, query, firsts[b] + target) for layer, images in enumerate(matches)

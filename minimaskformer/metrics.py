@@ -1,9 +1,9 @@
 """Metrics: mean IoU, panoptic quality and mask AP (lesson 09). Mask AP has its own file, mask_ap.py.
 
-All have torchmetrics' habit: `update` with one image, `compute` at any time, `reset`. `merge(other)` adds what another
-instance has seen, so shards of a data set evaluated apart give exactly the numbers of one pass. Maps may be tensors or
-arrays of any integer dtype, each brought from its device once; results are plain Python numbers, nan where nothing can
-be said. The functions above the classes are the definitions; the classes check, count and add up.
+All work as in torchmetrics: `update` with one image, `compute` at any time, `reset`. `merge(other)` adds what another
+instance has seen, so shards of a data set evaluated separately give exactly the numbers of one pass. Maps may be
+tensors or arrays of any integer dtype, each brought from its device once; results are plain Python numbers, nan if
+undefined. The functions above the classes are the definitions; the classes check, count and add up.
 """
 import math
 import warnings
@@ -30,8 +30,8 @@ def confusion_matrix(pred, truth, num_classes, ignore=255):
 def mean_iou(confusion):
     """IoU_c = |pred = c and truth = c| / |pred = c or truth = c| of a confusion matrix [K, K+1], and its mean.
 
-    Returns (iou, miou), iou [K]. A class in neither has IoU nan and is left out of the mean; one that is only
-    predicted has IoU 0 and counts.
+    Returns (iou, miou), iou [K]. A class in neither has IoU nan and is left out of the mean; one that is predicted
+    but never true has IoU 0 and counts.
     """
     hits = [int(row[c]) for c, row in enumerate(confusion)]
     union = [int(confusion[c].sum() + confusion[:, c].sum()) - hit for c, hit in enumerate(hits)]
@@ -40,7 +40,7 @@ def mean_iou(confusion):
 
 
 def match_segments(overlap, truth_area, pred_area, void, may_match):
-    """IoU of the segments that match, 0 elsewhere: [T, P]. A match is a pair of one class with IoU > 0.5.
+    """IoU of the segments that match, 0 elsewhere: [T, P]. A match is a pair of the same class with IoU > 0.5.
 
     overlap [T, P]: pixels in both; truth_area [T], pred_area [P]; void [P]: pixels of a prediction on void, which the
     union leaves out; may_match bool [T, P]. Maps do not overlap, so above 0.5 each segment has at most one partner.
@@ -54,7 +54,7 @@ def unmatched(ious, crowd, pred_area, void, own_crowd):
     """Which true segments are missed, bool [T], and which predictions are false positives, bool [P].
 
     ious [T, P]: 0 where there is no match. A crowd (bool [T]) is never missed. A prediction with more than half its
-    pixels in void and in the crowd of its own class together (void, own_crowd: pixels [P]) is no false positive.
+    pixels in void and in the crowd of its own class together (void, own_crowd: pixels [P]) is not a false positive.
     """
     missed = ~(ious > 0).any(1) & ~crowd
     excused = (void + own_crowd) / pred_area > 0.5
@@ -75,7 +75,7 @@ class MeanIoU:
     """Mean intersection over union of class maps, one confusion matrix over all images.
 
     `ignore` marks void in the truth: those pixels count nowhere. A prediction of `ignore` or -1 is no answer: the pixel
-    counts as missed, for its true class, and as a false positive of none. Raises ValueError if `ignore` is a class.
+    counts as missed for its true class, and as a false positive for no class. Raises ValueError if `ignore` is a class.
     """
 
     def __init__(self, num_classes, ignore=255):
@@ -92,7 +92,7 @@ class MeanIoU:
         self.confusion = np.zeros((self.num_classes, self.num_classes + 1), dtype=np.int64)  # last column: no answer
 
     def update(self, pred, truth):
-        """Add one image: class maps [H, W]. Raises ValueError for unequal shapes or values that are no class."""
+        """Add one image: class maps [H, W]. Raises ValueError for unequal shapes or values that are not classes."""
         pred, truth = integer_map(pred, "prediction"), integer_map(truth, "truth")
         check_shapes(pred, truth)
         answered = (pred != self.ignore) & (pred != -1)
@@ -122,8 +122,8 @@ class PanopticQuality:
 
     (Kirillov et al. 2019; PQ_c = SQ_c * RQ_c for a class, not for the means over classes.) Void and crowd as in
     panopticapi: the union leaves out void but not crowd; a crowd is never missed; a prediction with more than half its
-    pixels in void and in the crowd of its own class is no false positive; of several crowds of one class only the last
-    listed counts.
+    pixels in void and in the crowd of its own class is not a false positive; of several crowds of one class only the
+    last listed counts.
     """
 
     def __init__(self, classes):
@@ -174,8 +174,8 @@ class PanopticQuality:
     def compute(self):
         """{"pq", "sq", "rq", "n"}, the same with _things and with _stuff, and "per_class" {name: figures and counts}.
 
-        n is the number of classes averaged: those seen in truth or prediction. A class that is only predicted counts
-        with PQ 0. Without any class the means are nan.
+        n is the number of classes averaged: those seen in truth or prediction. A class that is predicted but never
+        true counts with PQ 0. Without any class the means are nan.
         """
         quality = {}
         for k, (ious, fp, fn) in enumerate(zip(self.ious, self.fp.tolist(), self.fn.tolist())):
@@ -194,8 +194,8 @@ class PanopticQuality:
 def count_overlaps(pred, truth, num_classes):
     """Pixels of each pair (true segment, predicted segment): int64 [T+1, P+1], in the order of the entries.
 
-    pred, truth: (segment_map, segments_info). The last row and column are void. Raises ValueError for what does not
-    fit together, see PanopticQuality.update.
+    pred, truth: (segment_map, segments_info). The last row and column are void. Raises ValueError as
+    PanopticQuality.update says.
     """
     pred_map, truth_map = segment_map(pred[0], "prediction"), segment_map(truth[0], "truth")
     check_shapes(pred_map, truth_map)
@@ -230,7 +230,7 @@ def segment_map(values, name):
 
 
 def integer_map(values, name):
-    """A tensor or array as an int64 array; raises ValueError for floats, which are scores and not a map."""
+    """A tensor or array as an int64 array; raises ValueError for floats, which are scores, not a map."""
     values = to_numpy(values)
     if values.dtype.kind not in "iub":
         raise ValueError(f"the {name} has dtype {values.dtype}: a map of classes or segments holds integers")
@@ -238,7 +238,7 @@ def integer_map(values, name):
 
 
 def check_shapes(pred, truth):
-    """Raise ValueError unless two maps have one shape."""
+    """Raise ValueError unless two maps have the same shape."""
     if pred.shape != truth.shape:
         raise ValueError(f"the prediction has shape {list(pred.shape)}, the truth {list(truth.shape)}")
 

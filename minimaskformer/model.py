@@ -20,14 +20,14 @@ ENCODER_LEVELS = ("res5", "p2", "p3", "p4", "p5")
 
 
 class Output(NamedTuple):
-    """N pairs (class, mask) for each of B images, and the same of every earlier decoder layer."""
+    """N pairs (class, mask) for each of B images, and the same from every earlier decoder layer."""
     class_logits: torch.Tensor  # [B, N, K+1], no-object is index K
     mask_logits: torch.Tensor  # [B, N, H/4, W/4]
     aux: tuple = ()
 
 
 class Pixels(nn.Module):
-    """What happens to pictures before any network: normalised, padded, and told where each pixel is."""
+    """What happens to images before the network: normalisation, padding, and the position of each pixel."""
 
     def __init__(self, config: MaskFormerConfig):
         super().__init__()
@@ -42,7 +42,7 @@ class Pixels(nn.Module):
     def pad(self, images, sizes=None):
         """Images zero-padded at the right and bottom to the divisibility, and the mask bool [B, H, W] of true pixels.
 
-        The mask is None where `sizes` do not tell of any padding.
+        The mask is None if `sizes` show no padding.
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise ValueError(f"images are normalised float [B, 3, H, W], got {images.dtype} {tuple(images.shape)}; "
@@ -91,16 +91,16 @@ class MaskFormer(Pixels):
         """Normalised float images [B, 3, H, W], zero-padded to a multiple of `size_divisibility`, to an `Output`.
 
         sizes: the true (height, width) of each image. With it, attention skips the padding and positions run over the
-        true image. Without it padding is read as image, as in the reference code. What still depends on padding either
-        way: GroupNorm's statistics in the pixel decoder and convolutions at the border. `predict` avoids both by
-        batching images of one size only.
+        true image. Without it padding is read as image, as in the reference code. Either way GroupNorm's statistics in
+        the pixel decoder and convolutions at the border still depend on the padding. `predict` avoids both by batching
+        images of one size only.
         """
         memory, image_mask, pixel_embeddings = self.encode(images, sizes)
         states = self.decoder(memory, image_mask)  # after each of L layers: [B, N, D]
         return self.heads(states, pixel_embeddings)
 
     def encode(self, images, sizes=None):
-        """All before the queries, images and sizes as in `forward`: what they read, and what their masks are made of.
+        """Everything before the queries, images and sizes as in `forward`: what they read, and what masks are made of.
 
         Returns the memory [B, D, h, w], its image_mask bool [B, h, w] (None: no padding), and the pixel embeddings
         [B, C, H/4, W/4].
@@ -136,7 +136,7 @@ class MaskFormer(Pixels):
         A PIL image is turned upright by its EXIF orientation and may have any mode (16-bit, palette, ...). options go
         to the task's inference function (score_threshold, overlap_threshold, top_k); tta=True with task "semantic"
         averages over sizes and mirror images (`predict_semantic_tta`). The model is in eval mode during the call.
-        For many pictures of mixed sizes call model.compile(dynamic=True) before: compiled once, not for each size.
+        For many pictures of mixed sizes call model.compile(dynamic=True) first: it compiles once, not for each size.
         """
         from .predict import predict
         return predict(self, images, task, **options)
@@ -155,7 +155,7 @@ def check_maps(config):
 def build_model(preset, num_classes=None, backbone_weights=None, **changes):
     """A freshly initialised MaskFormer from a preset name or a MaskFormerConfig; fields may be changed by keyword.
 
-    With `num_classes` different from the preset's, give class_names and things too, or they become empty.
+    If `num_classes` differs from the preset's, give class_names and things too, or they become empty.
     backbone_weights: None (random), "DEFAULT" (torchvision downloads its ImageNet weights) or a file of such weights.
     """
     config = get_config(preset)

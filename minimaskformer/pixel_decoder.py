@@ -14,7 +14,7 @@ class FPN(nn.Module):
     maps [p2, p3, p4, p5], each [B, dim, H/s, W/s], and res5 as it enters. With `encoder`, a transformer encoder
     works on one map: on res5, projected to `dim` (the paper's panoptic models), or on p5 ... p2 (mini: p3).
 
-    Laterals have *no* ReLU, so they can take away as well as add. The last 3 x 3 is bare: embeddings are read by a
+    Laterals have *no* ReLU, so they can subtract as well as add. The last 3 x 3 is bare: embeddings are read by a
     dot product and need both signs. (The paper's text says 1 x 1 there; its code, and we, have 3 x 3.)
     """
 
@@ -46,14 +46,14 @@ class FPN(nn.Module):
         return self.mask_features(p), pyramid, encoded  # [B, mask_dim, H/4, W/4]
 
     def encode(self, level, p, image_mask):
-        """The transformer encoder, on the one level that has it."""
+        """The transformer encoder, at the one level that has it."""
         return self.encoder(p, resize_mask(image_mask, p)) if level == self.encoder_level else p
 
 
 def resize_mask(image_mask, like):
     """A pixel mask [B, H, W] at the size of a feature map [B, C, h, w]: a cell is image if its top-left pixel is.
 
-    None, which says that all is image, stays None.
+    None means that all of it is image, and stays None.
     """
     if image_mask is None:
         return None

@@ -1,9 +1,9 @@
-"""From a picture to an answer: resize, batch, run, undo, read out (lesson 08 is about the reading).
+"""From a picture to an answer: resize, batch, run, undo the resizing, read out (lesson 08 is about reading out).
 
 Two bilinear steps, as in the reference: mask logits to the padded network input, cropped to the true image, then to the
 picture's own size. Semantic inference resizes the class *scores* in the second step, the other rules the mask logits.
-Between the network and the reading, predictions wait at stride 4, a sixteenth of their memory; only what an answer
-needs is enlarged, a few maps at a time.
+Until they are read out, predictions stay at stride 4, in a sixteenth of the memory; only what an answer needs is
+enlarged, a few maps at a time.
 """
 import math
 from typing import NamedTuple
@@ -20,12 +20,12 @@ from .system.arguments import check_predictions, check_things
 
 TASKS = ("semantic", "instance", "panoptic", "general")
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of the short side, in test-time augmentation; of 512: 256 ... 896 pixels
-PIXELS = 2**20  # in one batch on a CPU, where larger ones cost memory and save no time
-GROUP = 2**27  # scores of so many values (512 MiB) are kept at once, in semantic_map
+PIXELS = 2**20  # in one batch on a CPU, where larger batches cost memory and save no time
+GROUP = 2**27  # semantic_map keeps this many score values (512 MiB) at once
 
 
 class Sizes(NamedTuple):
-    """What `read_out` must know of a picture: its own size, and the size the network saw, before padding."""
+    """What `read_out` must know about a picture: its own size, and the size the network saw, before padding."""
     picture: tuple  # (H, W)
     network: tuple  # (h, w)
 
@@ -34,7 +34,7 @@ def predict(model, images, task="panoptic", tta=False, **options):
     """See `MaskFormer.predict`: one picture or a list, any sizes, to that task's result at each picture's own size.
 
     tta: test-time augmentation, for the semantic task only; `predict_semantic_tta` has its options. Raises ValueError
-    or TypeError for what is no picture, FloatingPointError if the network's answer is not finite.
+    or TypeError for anything that is not a picture, FloatingPointError if the network's answer is not finite.
     """
     check_task(task)
     if tta:
@@ -81,8 +81,8 @@ def run(model, pictures, batch_size=16, scale=1.0):
     """Per uint8 picture [3, H, W]: (class_logits [N, K+1], mask_logits at stride 4 of the padded input, `Sizes`).
 
     These three are what `read_out` takes. scale multiplies the short (and the largest long) side that pictures are
-    resized to. Only pictures that have one size after resizing share a batch, so the company changes nothing about a
-    prediction.
+    resized to. Only pictures of the same size after resizing share a batch, so a prediction does not depend on the
+    other pictures.
     """
     config, was_training = model.config, model.training
     sides = round(config.short_side * scale), round(config.long_side * scale)
@@ -117,9 +117,9 @@ def check_finite(predictions):
 
 
 def read_out(config, task, class_logits, mask_logits, size, things=None, **options):
-    """The answer of one task for one picture, from what `run` gave for it.
+    """The answer of one task for one picture, from what `run` returned for it.
 
-    size: the `Sizes` of the picture; or just its (H, W), for mask logits already enlarged to the network's input size.
+    size: the picture's `Sizes`, or just its (H, W) if the mask logits already have the network's input size.
     """
     check_task(task)
     things = config.things if things is None else things
@@ -150,9 +150,9 @@ def read_out(config, task, class_logits, mask_logits, size, things=None, **optio
 def semantic_map(class_logits, mask_logits, padded, network, picture):
     """argmax over classes of the semantic scores resized to the size `picture`, int64 [H, W].
 
-    Mask logits [N, h', w'] are enlarged to `padded` and cropped to `network`, where scores are made, a few rows at a
-    time. If the picture has another size, scores of up to GROUP values are kept, a group of classes, and a few of them
-    at a time resized and held against the best so far: 150 classes of 12 megapixels would be 7 GB.
+    Mask logits [N, h', w'] are enlarged to `padded` and cropped to `network`, where scores are computed a few rows at a
+    time. If the picture has another size, the scores of a group of classes, up to GROUP values, are kept; a few classes
+    at a time are resized and compared with the best so far: 150 classes of 12 megapixels would be 7 GB.
     """
     num_classes = check_predictions(class_logits, mask_logits)
     if tuple(network) == tuple(picture):
@@ -175,7 +175,8 @@ def predict_semantic_tta(model, image, scales=SCALES, flip=True):
     """The class of each pixel, int64 [H, W], by the mean of the semantic scores over sizes and mirror images.
 
     image: a picture as `MaskFormer.predict` takes it, or a list of them (then a list comes back). The paper's
-    "multi-scale" figures (m.s. in Table 1) are made so: twelve forward passes for 1.2 to 2.2 points of mIoU on ADE20K.
+    "multi-scale" figures (m.s. in Table 1) are made this way: twelve forward passes for 1.2 to 2.2 points of mIoU on
+    ADE20K.
     """
     if isinstance(image, (list, tuple)):
         return [predict_semantic_tta(model, one, scales, flip) for one in image]
@@ -186,9 +187,9 @@ def predict_semantic_tta(model, image, scales=SCALES, flip=True):
 def semantic_scores_tta(model, image, scales=SCALES, flip=True):
     """Mean semantic scores, float32 [K, H, W], over `scales` of the model's short side and, with flip, mirror images.
 
-    As in the reference every version's scores are resized to the picture and then averaged with equal weight. A picture
-    and its mirror image share a batch; of the scores only a running sum is kept, so memory does not grow with the
-    number of scales (the largest one decides). Raises ValueError unless scales are positive numbers, at least one.
+    As in the reference, every version's scores are resized to the picture and then averaged with equal weight. A
+    picture and its mirror image share a batch; only a running sum of the scores is kept, so memory depends on the
+    largest scale, not on the number of scales. Raises ValueError unless scales are positive numbers, at least one.
     """
     scales = tuple(scales)
     if not scales or not all(0 < scale < math.inf for scale in scales):

@@ -26,7 +26,7 @@ class Swin(nn.Module):
 
     Images are zero-padded at the right and bottom to a multiple of 4, so map s has ceil(H / s) rows. Each map passes a
     LayerNorm of its own on the way out; the next stage reads the map before that norm. No absolute positions.
-    Stochastic depth, in training only: the probability to skip a branch grows from 0 in the first block to
+    Stochastic depth, in training only: the probability of skipping a branch grows from 0 in the first block to
     `stochastic_depth` in the last.
     """
 
@@ -69,7 +69,7 @@ class WindowAttention(nn.Module):
 
     A map [B, H, W, C] is zero-padded to whole windows and rolled up and left by `shift`. After a roll, the last windows
     hold cells from opposite borders: cells of different regions do not see each other (-100 on their logits). Padding
-    is seen, as in the reference. Parameters have torchvision's names and shapes.
+    is attended to, as in the reference. Parameters have torchvision's names and shapes.
     """
 
     def __init__(self, dim, window_size, shift_size, num_heads, attention_dropout=0.0, dropout=0.0):
@@ -101,8 +101,8 @@ class WindowAttention(nn.Module):
 def pad_to(x, multiple, rows=1):
     """Zeros at the right and bottom until rows (dimension `rows`) and columns (the next) are whole multiples.
 
-    Sizes are written as ceil(H / m) * m, not H + (-H % m): torch.export works with them as formulas, which would else
-    grow from map to map until it never ends.
+    Sizes are written as ceil(H / m) * m, not H + (-H % m): torch.export handles them as formulas, which would otherwise
+    grow from map to map until it never finishes.
     """
     H, W = x.shape[rows:rows + 2]
     h, w = (H + multiple - 1) // multiple * multiple, (W + multiple - 1) // multiple * multiple

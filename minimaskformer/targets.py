@@ -1,6 +1,6 @@
 """Targets: a label map or panoptic map as a set of (class, mask), and back (lesson 01).
 
-MaskFormer is trained on sets. One image's target is torchvision's detection convention,
+MaskFormer is trained on sets. One image's target follows torchvision's detection convention,
 
     labels  int64 [T]        class index of each segment, 0 ... K-1
     masks   bool  [T, H, W]  its pixels
@@ -19,14 +19,14 @@ import torch
 
 from .system.arguments import check_labels, check_map, check_segments, check_target, check_things
 
-VOID = -1  # in our class maps: nobody knows the class. The 255 of files would be a class where there are more than 255
+VOID = -1  # in our class maps: nobody knows the class. The 255 used in files could be a class of a data set with > 255
 
 
 def panoptic_to_target(segment_map, segments_info, num_classes):
     """Turn a panoptic map into the set {(c_i, m_i)} the model is trained on (paper, section 3.2).
 
     segment_map: integer [H, W], 0 is void. segments_info: dicts with id, category_id in [0, K), isthing, iscrowd.
-    Crowd segments are no targets; they and void make `valid` False. Segments without pixels are dropped.
+    Crowd segments are not targets; they and void make `valid` False. Segments without pixels are dropped.
     Raises ValueError for a class outside [0, K), a repeated id, or an id in the map that no entry describes.
     """
     segment_map = check_map(segment_map, "segment map")
@@ -71,7 +71,7 @@ def semantic_to_panoptic(label_map, num_classes, things=(), ignore=VOID):
 def target_to_panoptic(target, things):
     """Back from the set to (segment map int32 [H, W], segments_info); where masks overlap the later one wins.
 
-    Ids count from 1 in the order of the set; pixels in no mask are 0 (void). Raises ValueError for what is no target.
+    Ids count from 1 in the order of the set; pixels in no mask are 0 (void). Raises ValueError for a malformed target.
     """
     check_target(target)
     labels, masks, things = target["labels"], target["masks"].bool(), check_things(things)

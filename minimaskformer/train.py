@@ -1,13 +1,13 @@
 """Training: one visible loop, and the step it repeats (lesson 10).
 
 AdamW with the paper's parameter groups (backbone slower, no weight decay on norms and queries), linear warm-up, poly
-decay, full-model gradient clip; on one GPU or CPU, or under torchrun on many. What a run leaves in its folder:
+decay, full-model gradient clipping; on one GPU or CPU, or under torchrun on many. What a run leaves in its folder:
 
     model.safetensors   weights and configuration, every `save_every` steps and at the end
     best.safetensors    the same where the periodic evaluations were best (by PQ; by mIoU where no class is a thing)
     checkpoints/        while it runs: the last two training checkpoints, from which `resume` goes on
     log.jsonl           one line per logged step, one per evaluation;   tensorboard/   the same, on request
-    config.json         model and training options;   previous/   all this of the run before in this folder
+    config.json         model and training options;   previous/   all of this from the previous run in this folder
     metrics.md, .json   the final evaluation;   curves.png, scenes.png   pictures (both by the command line)
 """
 from pathlib import Path
@@ -59,7 +59,7 @@ def train(model, dataset, validation, config, folder, progress=True, resume=Fals
                 tqdm.write(f"stopped after step {step} of {config.steps}; {folder} holds a checkpoint to resume from")
                 raise KeyboardInterrupt
         run.save()
-        stop.at_once = True  # all is saved
+        stop.at_once = True  # everything is saved
         model.eval()
         results = None if validation is None else run.evaluate(validation, log, progress)
     remove_states(folder)

@@ -36,8 +36,8 @@ def positions_like(features, image_mask=None):
 def cells(features, image_mask=None):
     """What attention takes: the cells of a map [B, C, h, w], their positions (both [B, h*w, C]), and which are padding.
 
-    The third is bool [B, h*w], or None without an image_mask. Nobody looks whether a mask marks any padding: the host
-    would wait for the GPU in every forward pass, and a compiled graph would break there.
+    The third is bool [B, h*w], or None without an image_mask. We do not check whether a mask marks any padding: the
+    host would wait for the GPU in every forward pass, and a compiled graph would break there.
     """
     positions = positions_like(features, image_mask).flatten(2).mT  # [B, h*w, C]
     padding = None if image_mask is None else ~image_mask.flatten(1)  # [B, h*w]
