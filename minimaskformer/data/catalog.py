@@ -2,7 +2,7 @@
 from importlib import import_module
 from pathlib import Path
 
-# name -> (module of this room, function of (folder, split)); imported when it is used, so that a list of names costs
+# name -> (module of this room, function of (folder, split)); imported when used, so that a list of names costs
 # nothing
 READERS = {"coco_panoptic": ("folders", "coco_panoptic"), "coco_instance": ("folders", "coco_instance"),
            "ade20k": ("public", "ade20k"), "cityscapes": ("public", "cityscapes"),
@@ -17,20 +17,20 @@ KNOWN = """lakeland or lakeland:SIZE,DIFFICULTY (drawn on the fly, such as lakel
   voc:PATH (the folder with VOCdevkit/VOC2012: 21 classes, semantic)
   pets:PATH (the folder with oxford-iiit-pet/: pet and background)
   instances:PATH (a folder with images/SPLIT/ and labels/SPLIT/, label PNGs with 0 for background)
-  own:PATH (what annotation tools write: COCO, LabelMe, YOLO, label pictures as numbers or colours; or as --images and
-    --labels say)"""
+  own:PATH (what annotation tools write: COCO, LabelMe, YOLO, label pictures as numbers or colours; or any layout that
+    --images and --labels describe)"""
 
 
 def open_dataset(spec, split, layout=None):
     """The data set that a text such as "coco_panoptic:data/coco" names, for a split such as "train" or "val".
 
-    layout: a `FolderLayout`, how the folder of own: or instances: lies, where it does not say so itself.
+    layout: a `FolderLayout`, how the folder of own: or instances: is laid out, if it cannot be recognised.
     Where label values and class indices differ, the table of the two is printed (to stderr, once).
-    Raises ValueError for an unknown name or bad numbers, FileNotFoundError where the files are not there.
+    Raises ValueError for an unknown name or bad numbers, FileNotFoundError if files are missing.
     """
     name, _, place = spec.partition(":")
     if layout is not None and name not in LAYOUTS:
-        raise ValueError(f"how a folder lies (--images, --labels, --classes, --val-share ...) is said for "
+        raise ValueError(f"options for the layout of a folder (--images, --labels, --classes, --val-share ...) are for "
                          f"{' and '.join(f'{known}:PATH' for known in LAYOUTS)}, not for {spec}")
     if name == "lakeland":
         from .lakeland import Lakeland

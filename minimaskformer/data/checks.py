@@ -1,7 +1,7 @@
 """Check a data set before the first step: every label file read once, every bad one named, every class counted.
 
-A run that stops after an hour because picture 40,000 has a label 151 has wasted the hour. What is checked here needs
-no image pixels: label files are decoded and compared with the class table, images are only asked for their size.
+A run that stops after an hour because picture 40,000 has a label 151 has wasted the hour. The checks need no image
+pixels: label files are decoded and compared with the class table; of images only the size is read.
 """
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -13,23 +13,23 @@ from .images import BROKEN, check_one_page, check_same_size, page_numbers, unrea
 from .tally import content_of, tallied
 
 FILES_NAMED = 20  # files listed in an error
-LONG = 1000  # from so many files on, a progress bar
+LONG = 1000  # from this many files on, a progress bar
 
 
 def scan_labels(dataset, limit=None, workers=None):
     """Raise ValueError with a list of the bad files of a data set, each with what is wrong with it, if there are any.
 
-    Wrong is: a label that the class table lacks, a file that is missing, truncated or of the wrong kind, and an image
-    whose size is not that of its labels. limit: check only so many items, spread evenly over the data set. Data sets
-    that are drawn and not read, such as Lakeland, have no files (no `read_map`) and pass at once. Returns the number
-    of items checked.
+    An item is bad if it has a label that the class table lacks, a file that is missing, truncated or of the wrong kind,
+    or an image of another size than its labels. limit: check only this many items, spread evenly over the data set.
+    Data sets that are drawn, not read, such as Lakeland, have no files (no `read_map`) and pass at once. Returns the
+    number of items checked.
     """
     counted = count_labels(dataset, limit, workers)
     return counted.items if counted else 0
 
 
 def count_labels(dataset, limit=None, workers=None):
-    """`scan_labels`, and what the labels hold: a Tally. None for data sets that are drawn and not read."""
+    """`scan_labels`, and what the labels hold: a Tally. None for data sets that are drawn, not read."""
     dataset = files_of(dataset)
     if not hasattr(dataset, "read_map"):
         return None
@@ -44,14 +44,14 @@ def count_labels(dataset, limit=None, workers=None):
 
 
 def files_of(dataset):
-    """The data set that has the files: views and groups of another one have its `dataset`."""
+    """The data set that has the files: views and groups of another data set hold it as `dataset`."""
     while not hasattr(dataset, "read_map") and hasattr(dataset, "dataset"):
         dataset = dataset.dataset
     return dataset
 
 
 def stop_at_bad(bad, count, remedy="Mend or remove these files"):
-    """Raise ValueError if there are texts of what is wrong with items, of so many: a list of the first of them."""
+    """Raise ValueError listing the first of `bad`, texts of what is wrong with items, if there are any."""
     if bad:
         listed = "\n".join(f"  {error}" for error in bad[:FILES_NAMED])
         more = f"\n  ... and {len(bad) - FILES_NAMED} more" if len(bad) > FILES_NAMED else ""
@@ -68,9 +68,9 @@ def even_indices(count, limit=None):
 
 
 def map_threads(function, items, workers=None, progress=None):
-    """[function(item) for each item] by threads: Pillow decodes files without holding up the others.
+    """[function(item) for each item], in threads: while Pillow decodes a file the others can run.
 
-    progress: what to write beside a progress bar; None for no bar.
+    progress: the label of a progress bar; None for no bar.
     """
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         return list(tqdm(pool.map(function, items), total=len(items), desc=progress, disable=progress is None))

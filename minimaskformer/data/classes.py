@@ -1,7 +1,7 @@
 """The class table of a data set: which names, which of them are things, and which numbers the files use.
 
 Inside the library a class is its *index* 0 ... K-1; files (COCO, ADE20K, label PNGs) use *category ids* of their own.
-The table is the one place where the two meet, so that no shift by one is ever implicit.
+The table is the one place where the two meet, so that an off-by-one shift is never implicit.
 """
 from dataclasses import dataclass
 
@@ -44,7 +44,7 @@ class ClassTable:
         return tuple(k for k, isthing in enumerate(self.isthing) if not isthing)
 
     def index(self, category_id: int) -> int:
-        """The library's index of a category id of the files; raises ValueError with the known ids."""
+        """The class index of a category id in the files; raises ValueError with the known ids."""
         try:
             return self.ids.index(category_id)
         except ValueError:

@@ -1,5 +1,5 @@
-"""Data sets made of others: with fewer, wider classes (133 are too many for a hundred pictures), with the classes in
-another order, or several as one."""
+"""Data sets made from others: with fewer, broader classes (133 are too many for a hundred pictures), with the classes
+in another order, or several joined into one."""
 import re
 from bisect import bisect_right
 from dataclasses import replace
@@ -18,8 +18,8 @@ class Regrouped(Dataset):
 
     groups: {group name: names of classes}, in the order of the new class indices. A group is a thing if its classes
     are. Instances stay instances; stuff of one group becomes one segment, because stuff has no instances. Raises
-    ValueError for a class that is in no group or in two, that the data set does not have, or for a group of things
-    and stuff.
+    ValueError for a class that is in no group or in two, or that the data set does not have, and for a group that
+    mixes things and stuff.
     """
 
     def __init__(self, dataset, groups):
@@ -134,11 +134,11 @@ class Renumbered(Dataset):
 
 
 def match_classes(dataset, classes, where="the data set", other="the model"):
-    """The data set under the indices of a class table: classes are the same if their names are, wherever they stand.
+    """The data set under the indices of a class table: classes are the same if their names are, whatever their order.
 
-    Capitals, and blanks for - or _, make no difference, if no two classes of a table are told apart by them alone. The
-    data set may have fewer classes than the table, and its own word on which are things holds. Raises ValueError with
-    the names that the table does not have, or that several classes have.
+ Capitals, and spaces instead of - or _, make no difference, unless two classes of a table differ in nothing else. The
+ data set may have fewer classes than the table, and it decides itself which are things. Raises ValueError with the
+ names that the table does not have, or that several classes have.
     """
     mine = dataset.classes
     if mine.names == classes.names:
@@ -160,7 +160,7 @@ def match_classes(dataset, classes, where="the data set", other="the model"):
 
 
 def loosely(name):
-    """A name without what two spellings of it differ by."""
+    """A name in one spelling: lower case, with spaces for - and _."""
     return " ".join(re.split(r"[\s_-]+", name.casefold().strip()))
 
 

@@ -1,7 +1,7 @@
 """What the tally of a data set says: reasons not to train on it, and what is worth a note.
 
 Each reason is one small function of (tally, dataset) that returns a sentence with its numbers, or None. `train` stops
-at them; `inspect` has them as its first suspicious lines.
+at them; `inspect` lists them first among what is suspicious.
 """
 import math
 
@@ -9,21 +9,21 @@ from ..system.text import plain
 from .readers.class_numbers import listed
 from .readers.label_maps import spans
 
-MOST = 0.5  # a share above this is most of them
-FEW = 5  # a class of fewer annotations may be all crowd by chance
+MOST = 0.5  # a share above this counts as most
+FEW = 5  # a class with fewer annotations may be all crowds by chance
 NAMED = 8  # classes named in a sentence
 
 
 # --- reasons to stop -------------------------------------------------------------------------------------------------
 
 def crowds(counted, dataset):
-    """Tools write iscrowd 1 for masks that are one object; believed, they are neither learnt nor counted."""
-    return wasted(counted, counted.crowds, "crowds", f"A crowd is a group that nobody took apart: it is neither learnt "
+    """Some tools write iscrowd 1 for masks of one object; taken at their word, these are neither learnt nor counted."""
+    return wasted(counted, counted.crowds, "crowds", f"A crowd is a group that nobody separated: it is neither learnt "
                   f"nor counted. {crowd_remedy(dataset)}")
 
 
 def crowd_remedy(dataset):
-    """What to do where single objects are taken for crowds, by the kind of data set."""
+    """What to do when single objects are marked as crowds, by the kind of data set."""
     if hasattr(dataset, "crowds"):
         return ("CVAT, for one, writes \"iscrowd\": 1 for every mask drawn with a brush, also for a single object. If "
                 "each of these is an object, take them as such with --crowds objects (in Python: crowds=\"objects\"), "
@@ -34,10 +34,10 @@ def crowd_remedy(dataset):
 
 
 def nothing_enclosed(counted, dataset):
-    """Polygons in shares of the picture, or of another picture, enclose no pixel of this one."""
+    """Polygons in fractions of the picture, or drawn on another picture, enclose no pixel of this one."""
     return wasted(counted, counted.empty, "annotations that enclose no pixel",
-                  "Are the polygons in shares of the picture (0 ... 1) in place of pixels, or those of another "
-                  "picture? Multiply them by its width and height")
+                  "Are the polygons in fractions of the picture (0 ... 1) instead of pixels? Then multiply them by its "
+                  "width and height. Or were they drawn on another picture?")
 
 
 def wasted(counted, what, name, remedy):
@@ -51,13 +51,13 @@ def wasted(counted, what, name, remedy):
 
 
 def scaled_boxes(counted, dataset):
-    """Where box and mask are the same but for their unit, the masks lie in the wrong place."""
+    """If box and mask agree except for their unit, the masks lie in the wrong place."""
     if len(counted.scales) < 3 or len(counted.scales) <= MOST * counted.boxes:
         return None
     sx, sy = (sorted(scale)[len(scale) // 2] for scale in zip(*counted.scales))
     return (f"{len(counted.scales)} of {counted.boxes} annotations have a \"bbox\" that is their mask's, with x times "
-            f"{sx:.4g} and y times {sy:.4g} (the middle of all): are the polygons in shares or percent of the picture, "
-            f"or were the pictures resized after they were drawn? Polygons are in pixels of the picture")
+            f"{sx:.4g} and y times {sy:.4g} (the medians): are the polygons in fractions or percent of the picture, or "
+            f"were the pictures resized after they were drawn? Polygons must be in pixels of the picture")
 
 
 def a_mask_for_numbers(counted, dataset):
@@ -66,15 +66,15 @@ def a_mask_for_numbers(counted, dataset):
         return None
     number, = counted.numbers
     return (f"the files that number the instances hold {number} and no other number, in all {counted.numbered} "
-            f"pictures with objects, and in {counted.parts} parts that do not touch: that is a mask, and no numbers, "
+            f"pictures with objects, and in {counted.parts} parts that do not touch: that is a mask, not numbers, "
             f"so all objects of a picture become one. To take each connected part as an object: --connected (in "
             f"Python: connected=True)")
 
 
 def one_class_alone(counted, dataset):
-    """Only one class has targets: every figure of such a training would be fine, and mean nothing.
+    """Only one class has targets: every figure of such a run would look fine and mean nothing.
 
-    Where all classes are things, pixels in no mask are negatives, and one class is enough.
+ If all classes are things, pixels in no mask are negatives, and one class is enough.
     """
     known = [k for k in range(len(counted.classes)) if counted.targets[k]]
     if len(known) > 1 or len(known) == 1 and (len(counted.classes) == 1 or not counted.classes.stuff):
@@ -84,7 +84,7 @@ def one_class_alone(counted, dataset):
 
 
 def no_thing(counted, dataset):
-    """The class table has things, and none of them has a target."""
+    """The class table has things, but none of them has a target."""
     things = counted.classes.things
     if not things or any(counted.targets[k] for k in things) or one_class_alone(counted, dataset):
         return None
@@ -92,7 +92,7 @@ def no_thing(counted, dataset):
 
 
 def because(counted, dataset):
-    """The targets of each class, and what there is in their place."""
+    """The targets of each class, and what there is instead."""
     told = some([f"{named(counted, k)} {counted.targets[k]}" for k in range(len(counted.classes))])
     why = [f"{sum(counted.crowds.values())} segments are crowds. {crowd_remedy(dataset)}"] * bool(counted.crowds)
     why += [f"{sum(counted.empty.values())} annotations enclose no pixel"] * bool(counted.empty)
@@ -100,19 +100,19 @@ def because(counted, dataset):
 
 
 def void_hint(counted, dataset):
-    """Where void values of label files may be a class that never occurs: how to say so."""
+    """A hint if the void values of label files may be a class that never occurs: how to say so."""
     unsaid = sorted(counted.values & set(getattr(dataset, "void", ())))
     never = [k for k in range(len(counted.classes)) if not counted.targets[k]]
     if not unsaid or not never:
         return []
     share = counted.void / max(1, counted.pixels)
-    return [f"The label files hold {listed(sorted(counted.values))[:200]}, the class table has "
+    return [f"The label files hold {listed(sorted(counted.values))[:200]}; the class table has "
             f"{spans(counted.classes.ids)}, and {listed(unsaid)} is void ({share:.0%} of the pixels). If {unsaid[-1]} "
             f"is {named(counted, never[-1])}, say so in classes.txt: \"{unsaid[-1]} {named(counted, never[-1])}\""]
 
 
 CAUSES = crowds, nothing_enclosed, scaled_boxes, a_mask_for_numbers
-EFFECTS = one_class_alone, no_thing  # said where none of the causes is known
+EFFECTS = one_class_alone, no_thing  # reported only if none of the causes was found
 
 
 def reasons(counted, dataset, effects=EFFECTS):
@@ -122,14 +122,14 @@ def reasons(counted, dataset, effects=EFFECTS):
 
 
 def check_targets(counted, dataset, split):
-    """ValueError with the reasons not to train on a split, if there are any and all of it was looked at.
+    """ValueError with the reasons not to train on a split, if there are any and the whole split was looked at.
 
-    A validation split may lack all things, which the notes say: its other figures still mean something.
+ A validation split may lack things altogether, as the notes then say: its other figures still mean something.
     """
     found = reasons(counted, dataset, EFFECTS if split == "training" else (one_class_alone,))
     if found and counted.whole:
-        raise ValueError("\n".join([f"there is no training on these labels ({split} split, {counted.items} pictures):",
-                                    *(f"  {text}" for text in found), "--scan 0 trains all the same"]))
+        raise ValueError("\n".join([f"cannot train on these labels ({split} split, {counted.items} pictures):",
+                                    *(f"  {text}" for text in found), "--scan 0 trains anyway"]))
 
 
 # --- notes -----------------------------------------------------------------------------------------------------------
@@ -149,13 +149,13 @@ def notes(counted, dataset, split, queries):
     most, name = counted.most
     if most > queries:
         told.append(f"note: {split} split: up to {most} segments in a picture ({plain(name)}), and the model has "
-                    f"{queries} queries: each finds one segment, the others are lost. Give --queries "
+                    f"{queries} queries: each finds one segment, the rest are lost. Give --queries "
                     f"{more_queries(most)}")
     return told
 
 
 def more_queries(most):
-    """A number of queries for so many segments: the next ten."""
+    """A number of queries for this many segments: rounded up to a ten."""
     return 10 * math.ceil(most / 10)
 
 
@@ -165,5 +165,5 @@ def named(counted, k):
 
 
 def some(texts):
-    """The first of several texts, and how many more there are."""
+    """The first few texts, and how many more there are."""
     return ", ".join(texts[:NAMED]) + f" and {len(texts) - NAMED} more" * (len(texts) > NAMED)

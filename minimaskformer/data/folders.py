@@ -1,4 +1,4 @@
-"""Folders as people have them, one reader for each: COCO files, and label images of instances."""
+"""Folders as people have them, with a reader for each: COCO files, and label images of instances."""
 from dataclasses import replace
 
 from ..system.distributed import say_once
@@ -24,10 +24,10 @@ def coco_instance(folder, split):
     """The instance JSON of a split."""
     json_file = instance_json(folder, split)
     if json_file is None:
-        raise FileNotFoundError(f"no instances_{split}*.json in {folder} or its folder annotations: is it the right "
+        raise FileNotFoundError(f"no instances_{split}*.json in {folder} or in its folder annotations: is it the right "
                                 "folder, and are the annotations unpacked?")
-    say_once(f"{json_file}: things only, pixels in no mask belong to no class. Read mask AP; PQ and mIoU do not count "
-             f"what is predicted there (own:{folder} makes them a class)")
+    say_once(f"{json_file}: things only; pixels in no mask belong to no class. Read mask AP: PQ and mIoU do not "
+             f"count what is predicted there (own:{folder} makes these pixels a class)")
     return CocoInstance(json_file)
 
 

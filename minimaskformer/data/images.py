@@ -1,7 +1,7 @@
 """Image files in, tensors out: any picture as RGB uint8, any label file as integers.
 
 Pictures of a data set are taken as stored: an EXIF orientation is *not* applied. COCO and the other data sets annotate
-the stored pixels, so turning the image would part it from its labels. A picture to predict has no labels: it is turned.
+the stored pixels, so a turned image would no longer fit its labels. A picture to predict has no labels: it is turned.
 """
 import os
 import re
@@ -14,14 +14,14 @@ from PIL import Image, ImageOps
 
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow raises for bad files
 REDUCED = 254  # the TIFF tag NewSubfileType
-if "MINIMASKFORMER_MAX_PIXELS" in os.environ:  # Pillow warns from its limit on, and refuses twice as many
+if "MINIMASKFORMER_MAX_PIXELS" in os.environ:  # Pillow warns above its limit, and refuses above twice that
     Image.MAX_IMAGE_PIXELS = int(os.environ["MINIMASKFORMER_MAX_PIXELS"]) // 2
 
 
 def read_image(path):
     """The picture in a file as uint8 RGB [3, H, W]; see `rgb_array` for grey, palette and 16-bit files.
 
-    Raises FileNotFoundError for a missing file and ValueError for one that is truncated or no image.
+    Raises FileNotFoundError for a missing file and ValueError for one that is truncated or not an image.
     """
     return torch.from_numpy(rgb_array(open_image(path), path)).permute(2, 0, 1).contiguous()  # [3, H, W]
 
@@ -29,13 +29,13 @@ def read_image(path):
 def open_image(path):
     """A file as a loaded Pillow image; FileNotFoundError or ValueError say which file is missing or broken.
 
-    A file of several pages or frames is refused: which of them is meant?
+ A file with several pages or frames is refused: which of them is meant?
     """
     return open_pages(path, several=False)[0]
 
 
 def open_pages(path, several=True):
-    """The pages or frames of a file as loaded Pillow images, nearly always one; `open_image` wants just one."""
+    """The pages or frames of a file as loaded Pillow images, nearly always one; `open_image` accepts only one."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such image file: {path}")
@@ -68,7 +68,7 @@ def page_numbers(picture):
 
 
 def is_smaller_copy(picture, number):
-    """Whether a TIFF says of a page that it is another one at reduced resolution."""
+    """Whether a TIFF says that a page is another one at reduced resolution."""
     picture.seek(number)
     return picture.format == "TIFF" and bool(picture.tag_v2.get(REDUCED, 0) & 1)
 
@@ -76,28 +76,28 @@ def is_smaller_copy(picture, number):
 def check_one_page(numbers, path):
     """ValueError unless a file has one page."""
     if len(numbers) > 1:
-        raise ValueError(f"{path} holds {len(numbers)} pages or frames, and a picture or a label file has one: save "
-                         "each that you mean as a file of its own")
+        raise ValueError(f"{path} holds {len(numbers)} pages or frames, but a picture or a label file has one: save "
+                         "each one you want as a file of its own")
 
 
 def unreadable(path, error):
-    """What to say of a file that Pillow does not read: a ValueError."""
+    """A ValueError that says why Pillow cannot read a file."""
     if isinstance(error, Image.DecompressionBombError):
-        return ValueError(f"{path} is not decoded, it could fill the memory: {too_many_pixels()}")
+        return ValueError(f"{path} was not decoded because it could fill the memory: {too_many_pixels()}")
     return ValueError(f"{path} cannot be read as an image ({error}): is it truncated? Copy or download it again, or "
                       "remove it together with its labels")
 
 
 def check_pixels(width, height, where):
-    """ValueError if a picture of that size would not be decoded."""
+    """ValueError for a picture size too large to be decoded."""
     if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
         raise ValueError(f"{where} is {width} x {height}: {too_many_pixels()}")
 
 
 def too_many_pixels():
     """What the limit is, and how to raise it."""
-    return (f"more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels are not read. If the picture is what it should be and "
-            "the memory large enough, set the environment variable MINIMASKFORMER_MAX_PIXELS to a larger number")
+    return (f"pictures of more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels are not read. If the picture is as it should "
+            "be and memory is large enough, set the environment variable MINIMASKFORMER_MAX_PIXELS to a larger number")
 
 
 def rgb_array(picture, where="image"):
@@ -121,7 +121,7 @@ def rgb_array(picture, where="image"):
 def upright_array(picture, where="the picture"):
     """`rgb_array` of a Pillow image turned upright by its EXIF orientation: a picture to predict, as a viewer shows it.
 
-    Raises ValueError for a file that turns out to be truncated, and for pixels `rgb_array` does not take.
+    Raises ValueError for a file that turns out to be truncated, and for pixels that `rgb_array` does not accept.
     """
     try:
         picture = ImageOps.exif_transpose(picture)
@@ -131,12 +131,12 @@ def upright_array(picture, where="the picture"):
 
 
 def safe_name(file_name):
-    """A relative file name without its suffix, as one word that is a good file name everywhere."""
+    """A relative file name without its suffix, as one word that is a valid file name on every system."""
     return re.sub(r"[^\w.-]", "_", re.sub(r"\.\w+$", "", normalize("NFC", str(file_name))))
 
 
 def item_names(file_names):
-    """`safe_name` of each of several different files, numbered where it would be the same: 1.png and 1.jpg."""
+    """`safe_name` of each of several different files, numbered where two would be the same: 1.png and 1.jpg."""
     names, taken = [], set()
     for file_name in file_names:
         name, number = safe_name(file_name), 1
@@ -149,14 +149,14 @@ def item_names(file_names):
 
 
 def stored_file(folder, name):
-    """folder / name, in the forms of Unicode that the disk has: there é may be e and an accent, and not in the JSON.
+    """folder / name, in the Unicode form the disk uses: é may be e and an accent there, but one letter in the JSON.
 
     Raises ValueError for a name that leads out of the folder: absolute, with .. in it, or by a link.
     """
     place = Path(folder)
     if Path(name).is_absolute() or PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts:
         raise ValueError(f"the file name {str(name)!r} leads out of the folder {folder}: a name in an annotation file "
-                         "is relative to the folder of its images, without ..")
+                         "must be relative to the folder of its images, without ..")
     for part in [name] if name.isascii() else Path(name).parts:
         forms = dict.fromkeys((part, normalize("NFC", part), normalize("NFD", part)))
         place = next((place / form for form in forms if len(forms) > 1 and (place / form).exists()), place / part)
@@ -173,7 +173,7 @@ def check_same_size(shapes, name):
         told = ", ".join(f"{file} is {width} x {height}" for file, (height, width) in shapes.items())
         hint = "The annotations belong to the original image: do not resize one without the other"
         if len(set(shapes.values())) == 2 and len({tuple(sorted(shape)) for shape in shapes.values()}) == 1:
-            hint = ("Width and height are exchanged: is the picture rotated by its EXIF orientation? Save it upright "
+            hint = ("Width and height are swapped: is the picture rotated by its EXIF orientation? Save it upright "
                     "(data/README.md, \"Rotated pictures\")")
         raise ValueError(f"sizes (width x height) differ for image {name}: {told}. {hint}")
 

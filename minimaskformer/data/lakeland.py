@@ -2,10 +2,10 @@
 
 Stuff: sky, mountain, water, grass, path. Things: house, tree, sheep, boat, balloon, duck. What makes panoptic
 segmentation interesting is kept: colour does not give the class, connectivity does not give the instance, same-class
-things touch and overlap, stuff comes in pieces and is still one segment, boats float, rocks are void (visible, nobody
-labelled them), a far flock is one crowd segment, and the textures and sprites of "val" are unseen in "train".
+things touch and overlap, stuff comes in pieces and is still one segment, boats float, rocks are void (visible, but
+unlabelled), a far flock is one crowd segment, and the textures and sprites of "val" are unseen in "train".
 
-A scene depends on (seed of the split, index) alone: scalars come from random.Random, whatever decides a pixel is an
+A scene depends on (seed of the split, index) alone: scalars come from random.Random; whatever decides a pixel is an
 integer or comes from exactly rounded operations only. The same index at another size is the same place, drawn finer.
 """
 import bisect
@@ -23,9 +23,9 @@ from .lakeland_sprites import SIZE_LADDER, SPRITES, shadow, sprite
 NAMES = ("sky", "mountain", "water", "grass", "path", "house", "tree", "sheep", "boat", "balloon", "duck")
 LAKELAND_CLASSES = ClassTable(NAMES, tuple(k >= 5 for k in range(11)), tuple(range(1, 12)))
 HOUSE, TREE, SHEEP, BOAT, BALLOON, DUCK = range(5, 11)
-ROCK = 11  # drawn like a thing, labelled like nothing
+ROCK = 11  # drawn like a thing, but unlabelled
 SPLITS = {"train": 2107, "val": 6278}
-FULL_SIZE = {HOUSE: .34, TREE: .36, SHEEP: .22, BOAT: .3, DUCK: .18, ROCK: .13}  # at the viewer's feet, of the side
+FULL_SIZE = {HOUSE: .34, TREE: .36, SHEEP: .22, BOAT: .3, DUCK: .18, ROCK: .13}  # in the foreground, of the side
 FIRST, CROWD, VOID_LABEL = 16, 254, 255  # labels while a scene is painted: class of stuff, first thing, crowd, void
 GROUND = {HOUSE: (GRASS,), TREE: (GRASS,), SHEEP: (GRASS, PATH), ROCK: (GRASS, PATH), BOAT: (WATER,), DUCK: (WATER,)}
 
@@ -33,7 +33,7 @@ GROUND = {HOUSE: (GRASS,), TREE: (GRASS,), SHEEP: (GRASS, PATH), ROCK: (GRASS, P
 class Lakeland(torch.utils.data.Dataset):
     """Scenes of Lakeland as (image uint8 [3, size, size], target); `split` is "train", "val" or a seed of your own.
 
-    `difficulty` in [0, 1] grows number of things, herds, colour casts, darkness, haze, noise and camouflage.
+    `difficulty` in [0, 1] increases the number of things, herds, colour casts, darkness, haze, noise and camouflage.
     Raises ValueError for an unknown split, a size outside 64 ... 512, a difficulty outside [0, 1], a negative length.
     """
 
@@ -102,7 +102,7 @@ def draw(seed, index, n, difficulty):
 
 
 def scene_look(u, kind, camouflage):
-    """How one thing differs from the picture in the bank."""
+    """How one thing differs from its sprite in the bank."""
     order = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))[int(u(0, 6))]
     gain = tuple(int(c * u(.82, 1)) for c in camouflage)
     return int(u(0, SPRITES)), u(0, 1) < .5, order if kind in (BOAT, BALLOON) else (0, 1, 2), gain
@@ -173,7 +173,7 @@ class Painting:
         self.image += air[..., None]
 
     def place(self, job, label=None):
-        """Paint one thing where it may stand, with its shadow; `label` is for what is no instance of its own."""
+        """Paint one thing where it may stand, with its shadow; `label` is for what is not an instance of its own."""
         n, (k, mirrored, order, gain) = self.n, job.look
         step = min(bisect.bisect(SIZE_LADDER, job.size), len(SIZE_LADDER) - 1)
         picture = sprite(self.seed, n, job.kind - HOUSE, k)[step]

@@ -1,7 +1,7 @@
 """The land of Lakeland: textures, the landscape of sky, mountains, grass, path and lake they paint; haze and camera.
 
-A texture is one byte a pixel, a shade; which colours the shades mean is drawn anew for every scene. Whatever decides a
-pixel is an integer, or a float made by exactly rounded operations only (+ - * / sqrt), so no platform differs.
+A texture has one byte per pixel, a shade; which colours the shades mean is drawn anew for every scene. Whatever decides
+a pixel is an integer, or a float made by exactly rounded operations only (+ - * / sqrt), so all platforms agree.
 """
 import functools
 import math
@@ -56,7 +56,7 @@ def texture(seed, size, stuff, k):
 
 
 class Landscape:
-    """The stuff of a scene: colours uint32 [n, n] (packed RGBx), classes uint8 [n, n]; where horizon and lake are.
+    """The stuff of a scene: colours uint32 [n, n] (packed RGBx), classes uint8 [n, n]; where the horizon and lake are.
 
     `u(low, high)` makes the scene's random draws; lengths are fractions of the side.
     """
@@ -151,7 +151,7 @@ class Landscape:
         return self.jitter(dark), self.jitter(light), (255, flower)
 
     def path(self):
-        """A way that winds from the horizon to the viewer, wider as it comes nearer."""
+        """A path that winds from the horizon to the viewer, wider as it comes nearer."""
         n, top = self.n, self.horizon
         near = np.clip((self.rows[:, 0] / n - top) / (1 - top), 0, 1)
         swing = SINE[(near * int(self.u(1500, 5000)) + int(self.u(0, 4096))).astype(np.int64) & 4095] / 16384
@@ -165,7 +165,7 @@ class Landscape:
         self.paint(PATH, self.crop(PATH, True), mask, int(top * n) - 1, n, self.jitter(dark), self.jitter(light))
 
     def water(self):
-        """A lake between an upper and a lower shore; it covers the path, which then comes in two pieces."""
+        """A lake between an upper and a lower shore; it covers the path, which is then in two pieces."""
         n, u = self.n, self.u
         cx, cy, rx, ry = u(.05, .95), u(self.horizon + .12, .92), u(.28, .65), u(.09, .22)
         offset = (self.x / (2 * n) - cx) / rx

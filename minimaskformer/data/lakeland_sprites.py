@@ -8,7 +8,7 @@ import random
 
 import numpy as np
 
-GRID = 4096  # units to a canvas side; a power of two, so pixel centres are whole numbers
+GRID = 4096  # units per canvas side; a power of two, so pixel centres are whole numbers
 SPRITES = 40  # of each kind in a bank
 SIZE_LADDER = tuple(round(0.036 * 1.17 ** k, 4) for k in range(17))  # sprite sizes as fractions of the image side
 

@@ -27,14 +27,14 @@ VOC = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "c
 def ade20k(folder, split):
     """ADE20K scene parsing, 150 classes, as ADEChallengeData2016.zip unpacks.
 
-    Labels 1 ... 150 are the classes, 0 is "other" and void here. Names come from objectInfo150.txt in that folder.
+    Labels 1 ... 150 are the classes; 0 is "other", here void. Names come from objectInfo150.txt in that folder.
     """
     folder = inner_folder(folder, "ADEChallengeData2016")
     name = {"train": "training", "val": "validation"}.get(split, split)
     info = folder / "objectInfo150.txt"
     if not info.is_file():
         raise FileNotFoundError(f"no such file: {info}. It holds the 150 class names and is part of "
-                                "ADEChallengeData2016.zip; it also lies in the repository CSAILVision/sceneparsing")
+                                "ADEChallengeData2016.zip; it is also in the repository CSAILVision/sceneparsing")
     return SemanticFolder(folder / "images" / name, folder / "annotations" / name, read_object_info(info), void=(0,))
 
 
@@ -105,7 +105,7 @@ def existing(items):
         raise ValueError("the list of this split is empty")
     gone = [str(path) for item in items for path in item if not path.is_file()]
     if gone:
-        raise FileNotFoundError(f"{len(gone)} files of the split's list are missing, such as {', '.join(gone[:5])}: "
+        raise FileNotFoundError(f"{len(gone)} files in the split's list are missing, such as {', '.join(gone[:5])}: "
                                 "is everything unpacked?")
     return items
 

@@ -1,6 +1,6 @@
-"""What the labels of a data set hold, counted: the targets of each class, crowds, and numbers that are none.
+"""What the labels of a data set hold, counted: the targets of each class, crowds, and signs of wrong labels.
 
-`Content` is what one item's labels hold, `Tally` their sum. What the sums say is in faults.py.
+`Content` is what one item's labels hold, `Tally` their sum. What the sums mean is in faults.py.
 """
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,24 +10,24 @@ from dataclasses import dataclass, field
 class Content:
     """What the labels of one item hold. Classes are indices; a target is a segment that is learnt."""
     size: tuple  # height, width
-    targets: Counter = field(default_factory=Counter)  # class -> segments that are no crowds and have pixels
+    targets: Counter = field(default_factory=Counter)  # class -> segments that are not crowds and have pixels
     crowds: Counter = field(default_factory=Counter)  # class -> crowds
     empty: Counter = field(default_factory=Counter)  # class -> annotations that enclose no pixel
-    void: int = 0  # pixels of which nobody knows the class
+    void: int = 0  # pixels whose class nobody knows
     values: frozenset = frozenset()  # the numbers in a file of classes
     numbers: frozenset = frozenset()  # the numbers in a file of instances, 0 left out
-    parts: int = 0  # connected parts, where there is one number only
-    lossy: bool = False  # labels full of values between others: interpolated, or once JPEG
+    parts: int = 0  # connected parts, if there is only one number
+    lossy: bool = False  # labels full of in-between values: interpolated, or once saved as JPEG
     boxes: int = 0  # annotations whose "bbox" was compared with their mask
-    misfits: tuple = ()  # ids of those whose box is another
-    scales: tuple = ()  # of these: (sx, sy), where the box is the mask times these
+    misfits: tuple = ()  # ids of those whose box is not that of their mask
+    scales: tuple = ()  # (sx, sy) of those among them whose box is the mask's, scaled by these
 
 
 @dataclass
 class Tally:
     """The sum of several `Content`s, and where the extremes are."""
     classes: object  # ClassTable
-    of: int  # items of the data set; the tally may be of some of them
+    of: int  # items of the data set; the tally may cover only some of them
     items: int = 0
     targets: Counter = field(default_factory=Counter)
     crowds: Counter = field(default_factory=Counter)
@@ -88,6 +88,6 @@ def map_content(segment_map, segments_info, **more):
 
 
 def content_of(dataset, index):
-    """What the labels of an item hold, without its image; by the data set itself, if it knows more than its map says.
+    """What the labels of an item hold, without its image; from the data set itself, if it knows more than its map says.
     """
     return dataset.content(index) if hasattr(dataset, "content") else map_content(*dataset.read_map(index))

@@ -1,4 +1,4 @@
-"""A data set of one's own in Python, in torchvision's form for detection: (image, {"labels": ..., "masks": ...})."""
+"""Your own data set in Python, in torchvision's form for detection: (image, {"labels": ..., "masks": ...})."""
 import numpy as np
 import torch
 from PIL import Image
@@ -16,9 +16,9 @@ def from_torchvision(dataset, classes):
 
     dataset: items are (image, target); an image is a Pillow picture, uint8 [3, H, W] or [1, H, W], or floats 0 ... 1
     that are not normalised; a target has labels int [T] and masks bool or 0 and 1 [T, H, W], maybe iscrowd [T].
-    classes: the names. If the first is "background", labels are places in the list and 0 is no object, which is
-    torchvision's habit; otherwise labels are 0 ... K-1. All are things, and pixels in no mask are a stuff class
-    "background" at the end. Raises ValueError naming the item, when it is read, for anything else.
+    classes: the names. If the first is "background", labels are positions in the list and 0 means no object, as in
+    torchvision; otherwise labels are 0 ... K-1. All are things, and pixels in no mask are a stuff class "background" at
+    the end. Anything else raises ValueError naming the item, when it is read.
     """
     return TorchvisionDataset(dataset, classes)
 
@@ -59,8 +59,8 @@ class TorchvisionDataset(Dataset):
                              f"an image of {size} do not belong together")
         bad = sorted({k for k in labels if not 0 <= k - self.first < len(self.classes) - 1})
         if bad:
-            hint = "" if self.first else ("; where labels count from 1, as torchvision's do, put \"background\" in "
-                                          "front of the names")
+            hint = "" if self.first else ("; if labels count from 1, as torchvision's do, put \"background\" in front "
+                                          "of the names")
             raise ValueError(f"{where}: the labels {bad[:5]} are not {self.first} ... "
                              f"{len(self.classes) - 2 + self.first} ({', '.join(self.classes.names[:-1][:8])}){hint}")
         objects = zip((int(k) - self.first for k in labels), map(int, crowds), masks)
@@ -77,7 +77,7 @@ def image_tensor(image, where):
     if image.is_floating_point():
         if not (image.min() >= 0 and image.max() <= 1):
             raise ValueError(f"{where}: floats are 0 ... 1, got {float(image.min()):.3g} ... {float(image.max()):.3g}: "
-                             "leave normalisation out, the model does it")
+                             "leave normalisation to the model")
         image = (image * 255).round().to(torch.uint8)
     elif image.dtype != torch.uint8:
         raise ValueError(f"{where}: an image is uint8 or float, got {image.dtype}")
@@ -85,13 +85,13 @@ def image_tensor(image, where):
 
 
 def mask_array(masks, where):
-    """Masks as bool [T, H, W]: of numbers, 0 is outside and one other number inside."""
+    """Masks as bool [T, H, W]: in masks of numbers, 0 is outside and one other number inside."""
     masks = np.asarray(torch.as_tensor(masks).as_subclass(torch.Tensor).cpu())
     if masks.ndim == 4 and masks.shape[1] == 1:
-        masks = masks[:, 0]  # [T, 1, H, W] of a model's predictions
+        masks = masks[:, 0]  # [T, 1, H, W], as in a model's predictions
     if masks.ndim != 3 and masks.size:
         raise ValueError(f"{where}: masks are [T, H, W], got shape {masks.shape}")
     if masks.dtype != bool and len(values := np.unique(masks)) > 2:
         raise ValueError(f"{where}: masks hold {len(values)} values, {values[:5].tolist()} ...: 0 is outside, one "
-                         "other value inside, and each object has a mask of its own")
+                         "other value is inside, and each object needs a mask of its own")
     return masks.reshape(-1, *masks.shape[-2:]) != 0

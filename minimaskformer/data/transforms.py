@@ -1,8 +1,8 @@
 """Image and labels move together: scale jitter, crop, flip, colour, and the collation of a batch.
 
-The image and everything that lies on its pixels (masks, valid, the panoptic map) are tv_tensors in one dict, and every
+The image and everything aligned with its pixels (masks, valid, the panoptic map) are tv_tensors in one dict, and every
 step of torchvision's transforms v2 is applied to the whole dict. So a mask cannot move without its image, masks
-emptied by a crop drop out, overlapping masks stay whole, and void stays void.
+emptied by a crop are dropped, overlapping masks stay whole, and void stays void.
 """
 import random
 
@@ -15,16 +15,16 @@ from torchvision.tv_tensors import Image, Mask
 
 from ..targets import pad_target
 
-CROP_TRIES = 10  # how often a crop with too much of one category is drawn again, as in the reference
+CROP_TRIES = 10  # how often a crop with too much of one category is redrawn, as in the reference
 
 
 class TrainingViews(Dataset):
     """A data set seen through random scale, crop, flip and colour: items are images of `size` x `size` and targets.
 
     scale: the image's short side becomes size * u, u uniform in `scale`; what the crop lacks is padded (void).
-    flip: mirror every second view. color: vary brightness, contrast, saturation and hue.
-    category_limit: draw a crop again, up to ten times, in which one category has this share of the known pixels or
-    more (the reference's SINGLE_CATEGORY_MAX_AREA; 1 is no limit).
+    flip: mirror a view with probability one half. color: vary brightness, contrast, saturation and hue.
+    category_limit: redraw a crop, up to ten times, if one category has this share of the known pixels or more (the
+    reference's SINGLE_CATEGORY_MAX_AREA; 1 is no limit).
     Draws depend on (seed, epoch, index) only, not on the worker or the order, so a run can be repeated.
     """
 
@@ -45,7 +45,7 @@ class TrainingViews(Dataset):
         return self.dataset.name(index)
 
     def __getitem__(self, key):
-        """key: an index, or (epoch, index) to see the same picture another way each epoch."""
+        """key: an index, or (epoch, index) for a different view of the same picture each epoch."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         image, target = self.dataset[index]
         size = tuple(image.shape[-2:])
@@ -75,7 +75,7 @@ def view(image, target, size, rng, scale=(1.0, 1.0), flip=True, color=False, cat
 
 
 def resize_all(sample, short_side):
-    """Resize so that the short side is `short_side`: the image bilinear and antialiased, all else to the nearest."""
+    """Resize so that the short side is `short_side`: the image bilinear and antialiased, all else by nearest pixel."""
     height, width = sample["image"].shape[-2:]
     scale = short_side / min(height, width)
     size = [max(1, round(height * scale)), max(1, round(width * scale))]
@@ -88,8 +88,8 @@ def resize_all(sample, short_side):
 def resize_labels(mask, size):
     """Labels or masks [..., H, W] at another size; every value is one that was there.
 
-    Each pixel takes the value under its own centre. v2's rule for a Mask, NEAREST, lies half a pixel off the resized
-    image; and it works in float32, where segment ids above 2**24 would become other ids.
+    Each pixel takes the value under its own centre. v2's rule for a Mask, NEAREST, is half a pixel off the resized
+    image, and works in float32, where segment ids above 2**24 would become other ids.
     """
     rows, columns = (((torch.arange(new) + 0.5) * old / new).long() for new, old in zip(size, mask.shape[-2:]))
     return Mask(mask.as_subclass(torch.Tensor)[..., rows[:, None], columns])

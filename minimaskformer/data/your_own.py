@@ -1,4 +1,4 @@
-"""Your own data set: a folder that is looked at to see what it holds, and read as the tool that wrote it meant it."""
+"""Your own data set: a folder is inspected to see what it holds, and read as the tool that wrote it meant it."""
 from collections import Counter
 from pathlib import Path
 
@@ -19,7 +19,7 @@ FORMS = """images/SPLIT/ and labels/SPLIT/ (label pictures: semantic), with inst
 def own(folder, split, layout=FolderLayout()):  # noqa: B008 frozen
     """Open a split of your own data set, in one of the FORMS or as `layout` says; one line says what was recognised.
 
-    Without a file that names classes they are the values (or labels) found in *all* splits, so that these agree.
+    If no file names the classes, they are the values (or labels) found in *all* splits, so that the splits agree.
     Objects from polygons or mask files lie on a stuff class "background", so that PQ and mIoU mean something.
     Raises FileNotFoundError with what was looked for, ValueError if the folder holds two forms at once.
     """
@@ -29,7 +29,7 @@ def own(folder, split, layout=FolderLayout()):  # noqa: B008 frozen
 
 
 def named_coco(folder, split, layout):
-    """The data set of a COCO JSON that is called after its split; None without any."""
+    """The data set of a COCO JSON that is named after its split; None if there is none."""
     json_file, labels_dir = instance_json(folder, split), folder / "labels" / split
     if json_file and labels_dir.is_dir():
         raise ValueError(f"{folder} holds both {json_file} and {labels_dir}: which is it? Move one away, or open the "
@@ -55,17 +55,17 @@ def label_files(folder, split, layout):
 
 
 def open_found(folder, split, layout, recognisers, forms):
-    """The data set of the first of several functions that recognises a folder, or of the patterns that are given."""
-    if layout.images or layout.kind or layout.colors or layout.instances:  # these are said of label pictures
+    """The data set from the first of several functions that recognises a folder, or from the given patterns."""
+    if layout.images or layout.kind or layout.colors or layout.instances:  # these apply to label pictures
         recognisers = (label_patterns,) if layout.images else (masks, label_pictures)
     found = next(filter(None, (recognise(folder, layout) for recognise in recognisers)), None)
     if found is None:
         raise FileNotFoundError(f"no split {split!r} in {folder}, which holds {contents(folder)}; looked for\n  "
-                                f"{forms}.\nOr say how the folder lies: --images 'PLACE/*.jpg' --labels "
+                                f"{forms}.\nOr describe the layout of the folder: --images 'PLACE/*.jpg' --labels "
                                 "'PLACE/{stem}_mask.png' (data/README.md, \"Your own\")")
     if found.what == LABELME and label_files_of(folder):
         raise ValueError(f"{folder} holds {LABELME}s, and label pictures in {label_files_of(folder)}: move one kind "
-                         "away, or say --kind semantic, instances or panoptic for the pictures")
+                         "away, or give --kind semantic, instances or panoptic for the pictures")
     check_options(found, layout)
     try:
         items, told = choose_split(found.parts, split, layout.val_share, found.name)
@@ -77,18 +77,18 @@ def open_found(folder, split, layout, recognisers, forms):
 
 
 def check_options(found, layout):
-    """ValueError for an option that says nothing about what was recognised."""
+    """ValueError for an option that has no effect on what was recognised."""
     idle = [name for name, value in vars(layout).items() if value is not None and name not in found.uses]
     if idle:
         raise ValueError(f"{found.what}: --{', --'.join(name.replace('_', '-') for name in idle)} has no effect on it; "
-                         "leave it out, or say where label pictures are with --images and --labels")
+                         "leave it out, or use --images and --labels to say where label pictures are")
 
 
 RECOGNISERS = (yolo, labelme, masks, label_pictures, coco_of_all)
 
 
 def contents(folder):
-    """What lies in a folder, as short text: folders by name, files by kind."""
+    """What is in a folder, as short text: folders by name, files by kind."""
     folders = sorted(f"{path.name}/" for path in folder.iterdir() if path.is_dir())
     kinds = Counter(path.suffix.lower() or "no suffix" for path in folder.iterdir() if path.is_file())
     told = folders[:8] + ["..."] * (len(folders) > 8) + [f"{n} {kind}" for kind, n in kinds.most_common(4)]
