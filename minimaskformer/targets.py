@@ -30,17 +30,16 @@ def panoptic_to_target(segment_map, segments_info, num_classes):
     Raises ValueError for a class outside [0, K), a repeated id, or an id in the map that no entry describes.
     """
     segment_map = check_map(segment_map, "segment map")
-    check_segments(segment_map, segments_info, num_classes)
+    found = check_segments(segment_map, segments_info, num_classes)
     crowd = [s["id"] for s in segments_info if s.get("iscrowd", 0)]
-    segments = [s for s in segments_info if not s.get("iscrowd", 0)]
+    segments = [s for s in segments_info if not s.get("iscrowd", 0) and int(s["id"]) in found]
     ids = torch.tensor([s["id"] for s in segments], dtype=segment_map.dtype)
     masks = segment_map == ids[:, None, None]  # [T, H, W]
     labels = torch.tensor([s["category_id"] for s in segments], dtype=torch.int64)
-    kept = masks.flatten(1).any(1) if len(segments) else torch.zeros(0, dtype=torch.bool)
     valid = segment_map != 0
     for i in crowd:
         valid &= segment_map != i
-    return {"labels": labels[kept], "masks": masks[kept], "valid": valid,
+    return {"labels": labels, "masks": masks, "valid": valid,
             "segment_map": segment_map.to(torch.int32), "segments_info": list(segments_info)}
 
 
