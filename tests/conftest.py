@@ -1,5 +1,8 @@
-"""No test leaves a process behind: Python would wait for it at its exit."""
+"""For all tests: none leaves a process behind, for which Python would wait at its exit."""
 import multiprocessing
+import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -11,3 +14,10 @@ def no_process_left():
     for process in left:
         process.kill()
     assert not left, f"left behind: {', '.join(process.name for process in left)}"
+
+
+@pytest.fixture
+def quick_folder():
+    """A folder in memory where there is one: a disk may take 50 ms to replace a file, which many writers do often."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
+        yield Path(folder)

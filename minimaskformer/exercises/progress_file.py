@@ -2,9 +2,10 @@
 
 The folder is MINIMASKFORMER_HOME where that is set. Losing the file must never stop a lesson: a disk that cannot be
 written is reported and forgotten, a damaged file is kept aside and a new one begun. Two notebooks at once lose nothing:
-who adds an entry holds a lock while the file is read and written.
+who adds an entry holds a lock while the file is read and written, and without it adds none and says so.
 """
 import contextlib
+import functools
 import json
 import os
 import tempfile
@@ -55,7 +56,7 @@ def _change(change):
     try:
         target = path()
         target.parent.mkdir(parents=True, exist_ok=True)
-        with taking_turns(target.with_suffix(".lock")):
+        with taking_turns(target.with_suffix(".lock")) as alone:
             entries = change(load())
             # written beside and moved over, so that a full disk never leaves half a file
             with tempfile.NamedTemporaryFile("w", dir=target.parent, suffix=".tmp", delete=False,
@@ -63,12 +64,20 @@ def _change(change):
                 temporary = f.name
                 json.dump(entries, f, indent=1, sort_keys=True)
             os.replace(temporary, target)
+        if not alone:
+            _note_of(target.parent)
         return ""
     except (OSError, RuntimeError) as e:
         if temporary:
             with contextlib.suppress(OSError):
                 os.remove(temporary)
         return f"(your progress could not be saved: {e})"
+
+
+@functools.cache  # said once
+def _note_of(folder):
+    print(f"note: {folder} is on a file system without locks: use one notebook at a time, or one may undo what the "
+          f"other saved; MINIMASKFORMER_HOME may name another folder")
 
 
 def _put_aside():

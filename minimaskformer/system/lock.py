@@ -5,6 +5,7 @@ on. Network file systems pass such locks on to other machines where they can loc
 a file system cannot, work goes on without, and one line says so.
 """
 import contextlib
+import errno
 import functools
 import os
 import socket
@@ -20,6 +21,7 @@ except ImportError:  # Windows
     fcntl = None
     import msvcrt
 BYTE = 2**30  # the one that is locked: far behind the text, which others may read
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # what such a file system says
 HELD = set()  # folders that this process holds
 TURN = threading.Lock()  # the lock of a file keeps other processes out, not the threads of one
 
@@ -108,21 +110,28 @@ def alone_in_its_folder(train):
 
 @contextlib.contextmanager
 def taking_turns(path, seconds=60):
-    """Processes and threads that change one file one after the other; after so long without a turn it goes on anyway.
+    """Processes and threads that change one file do so one after the other; TimeoutError if no turn comes in time.
 
-    path: of the lock, beside the file.
+    path: of the lock, beside the file. Gives False where the file system has no locks: then nothing keeps others out.
+    A process that ended holds no turn; one that was stopped does, and going on without one would lose what it writes.
     """
     with TURN:
         file, end = None, time.monotonic() + seconds
-        while file is None and time.monotonic() < end:
+        while file is None:
             try:
                 file = open_locked(path)
             except BlockingIOError:
+                if time.monotonic() > end:
+                    owner = printable(path.read_text(encoding="utf-8")) if path.exists() else ""
+                    raise TimeoutError(f"{owner or 'another process'} has held {path} for {seconds:g} s: end or "
+                                       f"continue that process, then try again") from None
                 time.sleep(0.01)
-            except OSError:  # a file system without locks
+            except OSError as error:
+                if error.errno not in NO_LOCKS:  # such as a folder that cannot be written: the caller will say so
+                    raise
                 break
         try:
-            yield
+            yield file is not None
         finally:
             if file is not None:
                 unlock(file, path)

@@ -9,19 +9,21 @@ from minimaskformer.exercises import progress_file as record
 
 def add_entries(home, first):
     os.environ["MINIMASKFORMER_HOME"] = str(home)
-    for i in range(first, first + 50):
+    for i in range(first, first + 100):
         assert record.add(f"x{i}", True) == "" and record.add("shared", False) == ""
 
 
-def test_two_notebooks_lose_no_entry(home):
-    processes = [multiprocessing.get_context("fork").Process(target=add_entries, args=(home, first)) for first in (0, 50)]
+def test_two_notebooks_lose_no_entry(quick_folder, monkeypatch):
+    home = quick_folder
+    processes = [multiprocessing.get_context("fork").Process(target=add_entries, args=(home, first)) for first in (0, 100)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
         assert process.exitcode == 0
+    monkeypatch.setenv("MINIMASKFORMER_HOME", str(home))
     entries = record.load()
-    assert len(entries) == 101 and entries["shared"]["tries"] == 100 and [p.name for p in home.iterdir()] == ["progress.json"]
+    assert len(entries) == 201 and entries["shared"]["tries"] == 200 and [p.name for p in home.iterdir()] == ["progress.json"]
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a": {"passed": true, "tries": 1e400}}', '{"a": {"passed": true, "tries": ' + "9" * 5000 + "}}",

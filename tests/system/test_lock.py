@@ -1,4 +1,5 @@
 """Locks: one run in a folder, freed by whatever ends its process; and turns at a file that several write."""
+import functools
 import multiprocessing
 import os
 import signal
@@ -8,6 +9,7 @@ import time
 import pytest
 
 from minimaskformer import Lakeland, build_model
+from minimaskformer.exercises import progress_file
 from minimaskformer.system import lock
 from minimaskformer.system.lock import only_run_in, taking_turns
 from minimaskformer.train import train
@@ -81,8 +83,32 @@ def test_without_locks_work_goes_on_and_one_line_says_so(tmp_path, monkeypatch, 
     with only_run_in(tmp_path):
         pass
     assert f"{tmp_path} cannot be locked (No locks available)" in capsys.readouterr().err
-    with taking_turns(tmp_path / "x.lock"):
-        pass
+    with taking_turns(tmp_path / "x.lock") as alone:
+        assert alone is False
+
+
+def keep_a_turn(path, ready):
+    with taking_turns(path):
+        ready.set()
+        time.sleep(60)
+
+
+def test_without_a_turn_nothing_is_written_until_its_holder_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIMASKFORMER_HOME", str(tmp_path))
+    assert progress_file.add("a", True) == ""
+    before, ready = (tmp_path / "progress.json").read_bytes(), FORK.Event()
+    holder = FORK.Process(target=keep_a_turn, args=(tmp_path / "progress.lock", ready))
+    holder.start()
+    assert ready.wait(30)
+    os.kill(holder.pid, signal.SIGSTOP)  # as Ctrl-Z does: it lives, and may write when it goes on
+    monkeypatch.setattr(progress_file, "taking_turns", functools.partial(taking_turns, seconds=0.2))
+    told = progress_file.add("b", True)
+    assert f"process {holder.pid} on " in told and "has held" in told and "then try again" in told
+    assert (tmp_path / "progress.json").read_bytes() == before
+    holder.kill()  # which frees its turn, though nobody removed the lock's file
+    holder.join()
+    assert (tmp_path / "progress.lock").exists()
+    assert progress_file.add("b", True) == "" and set(progress_file.load()) == {"a", "b"}
 
 
 def count_up(path, times):
@@ -91,8 +117,8 @@ def count_up(path, times):
             path.write_text(str(int(path.read_text()) + 1))
 
 
-def test_turns_lose_nothing(tmp_path):
-    path = tmp_path / "count"
+def test_turns_lose_nothing(quick_folder):
+    path = quick_folder / "count"
     path.write_text("0")
     processes = [FORK.Process(target=count_up, args=(path, 50)) for _ in range(3)]
     for process in processes:
