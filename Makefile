@@ -1,10 +1,10 @@
-# make lab      set up .venv and open the lessons in JupyterLab
+# make lab      set up .venv, copy the lessons to my_lessons/ (or update your copies), and open them in JupyterLab
 # make test     set up, then run the tests and check every lesson
 # make train    set up, then train the mini model on Lakeland (ARGS="..." goes to the command)
 # make lessons  execute the lessons again, in place
 # make lint     look for slips with ruff
 # make pins     write constraints.txt anew, with today's versions
-# make clean    remove .venv and caches; data/ and runs/ stay
+# make clean    remove .venv and caches; data/, runs/ and my_lessons/ stay
 #
 # PYTHON=python3.12      the Python that .venv is made from (3.11 or newer; run `make clean` before you change it)
 # TORCH_BACKEND=cpu      let uv take PyTorch's builds for that backend from PyTorch's own index (default: from PyPI)
@@ -18,11 +18,7 @@ PY := .venv/bin/python
 PACKAGES := -c constraints.txt -e '.[lessons,dev]'
 
 lab: .venv/ok
-	@flags=""; \
-	if [ -n "$$CI$$SSH_CONNECTION" ] || { [ "$$(uname)" != Darwin ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY" ]; }; then \
-		flags="--no-browser"; echo "No display here: open the address that follows in a browser."; fi; \
-	if [ "$$(id -u)" = 0 ]; then flags="$$flags --allow-root"; fi; \
-	$(PY) -m jupyterlab $$flags --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/lessons $(ARGS)
+	@$(PY) -m minimaskformer lessons $(ARGS)
 
 test: .venv/ok
 	$(PY) -m pytest --nbval $(ARGS)
@@ -55,5 +51,5 @@ pins: .venv/ok
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache build dist *.egg-info
-	find . \( -path ./data -o -path ./runs \) -prune -o \
+	find . \( -path ./data -o -path ./runs -o -path ./my_lessons \) -prune -o \
 		\( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

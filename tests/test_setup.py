@@ -179,3 +179,12 @@ def test_ruff_finds_nothing():
     result = subprocess.run([sys.executable, "-m", "ruff", "check", "--output-format", "concise", "."],
                             capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, "\n" + result.stdout + result.stderr
+
+
+def test_nobody_collects_or_tracks_the_learners_copies():
+    assert "\nmy_lessons/\n" in (ROOT / ".gitignore").read_text(encoding="utf-8")
+    assert '"my_lessons"' in next(line for line in (ROOT / "conftest.py").read_text(encoding="utf-8").splitlines()
+                                  if line.startswith("collect_ignore = "))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^lab: \.venv/ok\n\t@\$\(PY\) -m minimaskformer lessons \$\(ARGS\)\n", makefile, re.M)
+    assert "-path ./my_lessons" in makefile.split("clean:")[-1]

@@ -9,6 +9,7 @@ from .diagnose import diagnose_options, run_diagnose
 from .evaluate import evaluate_options, run_evaluate
 from .export import export_options, run_export
 from .inspect import inspect_options, run_inspect
+from .lessons import lessons_options, run_lessons
 from .options import any_number, any_whole_number, whole_number
 from .predict import predict_options, run_predict
 from .train import run_train, train_options
@@ -122,5 +123,6 @@ COMMANDS = {
                "normalised and of any size; outputs `class_logits` and `mask_logits`"),
     "diagnose": (diagnose_options, run_diagnose, "what went wrong in a training run? the usual causes, with numbers"),
     "scenes": (scenes_options, run_scenes, "write Lakeland scenes as COCO panoptic images, PNG and JSON"),
+    "lessons": (lessons_options, run_lessons, "your own copies of the lessons, in my_lessons/, opened in JupyterLab"),
     "progress": (progress_options, run_progress, "your progress through the exercises"),
 }
