@@ -1,7 +1,10 @@
 """`python -m minimaskformer`"""
 import sys
 
-from .commands.cli import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from .commands.cli import main
+        sys.exit(main())
+    except KeyboardInterrupt:  # before or after the command itself
+        print("stopped", file=sys.stderr)
+        sys.exit(130)

@@ -24,7 +24,7 @@ INSTALLED = ("lessons", "dev")  # what environment and Makefile install; other e
 DIRECT = CORE + [requirement for extra in EXTRAS.values() for requirement in extra]
 PINS = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
 PLATFORMS = [("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"), ("win32", "AMD64")]
-KERNEL = {"ipython", "matplotlib-inline"}  # come with the notebooks' kernel
+KERNEL = {"ipython", "matplotlib-inline", "jupyter-client"}  # come with the notebooks' kernel
 PACKAGE_OF = {"PIL": "pillow", "xdist": "pytest-xdist", "yaml": "pyyaml"}  # where the import has another name than the package
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from ..system.text import printable
 from .convert import convert_options, run_convert
 from .diagnose import diagnose_options, run_diagnose
+from .doctor import doctor_options, run_doctor
 from .evaluate import evaluate_options, run_evaluate
 from .export import export_options, run_export
 from .inspect import inspect_options, run_inspect
@@ -123,6 +124,7 @@ COMMANDS = {
                "normalised and of any size; outputs `class_logits` and `mask_logits`"),
     "diagnose": (diagnose_options, run_diagnose, "what went wrong in a training run? the usual causes, with numbers"),
     "scenes": (scenes_options, run_scenes, "write Lakeland scenes as COCO panoptic images, PNG and JSON"),
+    "doctor": (doctor_options, run_doctor, "is all here that the course needs? says what to fix where it is not"),
     "lessons": (lessons_options, run_lessons, "your own copies of the lessons, in my_lessons/, opened in JupyterLab"),
     "progress": (progress_options, run_progress, "your progress through the exercises"),
 }

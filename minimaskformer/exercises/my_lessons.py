@@ -36,6 +36,8 @@ def update(folder=FOLDER, source=SOURCE):
         with taking_turns(folder / ".lessons.lock"):
             return bring_up_to_date(folder, source)
     except OSError as error:
+        if not error.strerror:  # already a sentence: a full disk, somebody else's turn
+            raise
         raise OSError(f"cannot write to {folder} ({error.strerror}): clone the repository into a folder of your "
                       f"own, or have this one given to you") from error
 
