@@ -11,7 +11,7 @@ from .evaluate import evaluate_options, run_evaluate
 from .export import export_options, run_export
 from .inspect import inspect_options, run_inspect
 from .lessons import lessons_options, run_lessons
-from .options import any_number, any_whole_number, whole_number
+from .options import any_number, any_whole_number, counted, whole_number
 from .predict import predict_options, run_predict
 from .train import run_train, train_options
 
@@ -93,11 +93,16 @@ def scenes_options(parser):
 
 def run_scenes(options):
     """Write Lakeland scenes in COCO panoptic format."""
+    from tqdm.auto import tqdm
+
     from ..data.lakeland import Lakeland
     from ..data.readers.coco_panoptic import write_panoptic
+    from ..system.files import check_writable
     dataset = Lakeland(options.split, options.size, options.difficulty, options.count)
-    write_panoptic(options.out, (dataset[i] for i in range(len(dataset))), dataset.classes, options.split)
-    print(f"{options.count} scenes are in {options.out}; use them with --data coco_panoptic:{options.out}")
+    check_writable(options.out)
+    progress_bar = tqdm(range(len(dataset)), desc="scenes", disable=None)  # None: only in a terminal
+    write_panoptic(options.out, (dataset[i] for i in progress_bar), dataset.classes, options.split)
+    print(f"{counted(options.count, 'scene')} in {options.out}; use them with --data coco_panoptic:{options.out}")
 
 
 def progress_options(parser):

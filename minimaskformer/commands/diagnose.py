@@ -29,6 +29,9 @@ def run_diagnose(options):
         dataset = by_name(model, open_data(options, options.split), options)
         evidence = measure(model, dataset, options.limit)
         write_text(options.run / "evidence.json", json.dumps(without_nan(evidence), indent=1))
+    elif not rows and evidence is None:
+        raise ValueError(f"no line of {options.run / 'log.jsonl'} can be read, and there is no model.safetensors: "
+                         f"there is nothing to diagnose")
     elif evidence is None:
         print(f"{options.run} has no model.safetensors: only the log is read")
     print(report(diagnose(rows, evidence, config), evidence))

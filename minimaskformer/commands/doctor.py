@@ -63,8 +63,9 @@ def packages():
         except importlib.metadata.PackageNotFoundError:
             wrong.append(f"{name} is not installed")
             continue
-        if version_numbers(version) < version_numbers(least) or below and version_numbers(version) >= version_numbers(below):
-            wrong.append(f"{name} is {version}, needed is {least} or newer" + f", below {below}" * bool(below))
+        here = version_numbers(version)
+        if here < version_numbers(least) or below and here >= version_numbers(below):
+            wrong.append(f"{name} is {version}, needed is {least} or newer{f', below {below}' * bool(below)}")
         if name in ("torch", "torchvision", "numpy", "scipy", "matplotlib", "jupyterlab"):
             told.append(f"{name} {version}")
     if wrong:

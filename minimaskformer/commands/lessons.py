@@ -2,14 +2,17 @@
 import os
 import re
 import secrets
+import signal
 import socket
 import subprocess
 import sys
 import time
 from importlib.util import find_spec
+from pathlib import Path
 
 from .options import whole_number
 
+SETTINGS = Path(__file__).with_name("jupyter")  # no news, no questions: defaults, which the learner's own settings beat
 PORTS = range(8888, 8988)
 SECONDS = 120  # until a server that does not answer is said to hang; a cold start on a slow disk takes 20
 
@@ -50,9 +53,12 @@ def open_lab(folder, lesson, told, options):
     if find_spec("jupyterlab") is None:
         raise OSError("JupyterLab is not installed: pip install -e '.[lessons]'")
     port, token = options.port or free_port(), secrets.token_hex(24)
-    quiet = {**os.environ, "JUPYTER_TOKEN": token, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *server_options(folder, lesson, port, options)],
-                              env=quiet)
+    known = [os.environ[name] for name in ("JUPYTER_CONFIG_PATH",) if os.environ.get(name)]
+    quiet = {**os.environ, "JUPYTER_TOKEN": token, "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+             "JUPYTER_CONFIG_PATH": os.pathsep.join([*known, str(SETTINGS)])}
+    command = [sys.executable, "-m", "jupyterlab", *server_options(folder, lesson, port, options)]
+    before = signal.signal(signal.SIGTERM, end)
+    server = subprocess.Popen(command, env=quiet)
     try:
         wait_for(server, port)
         print("\n".join([*told, "JupyterLab runs until you press Ctrl-C here. Open this address in a browser" +
@@ -63,13 +69,19 @@ def open_lab(folder, lesson, told, options):
     except KeyboardInterrupt:  # it has had the same Ctrl-C
         print(flush=True)
         try:
-            server.wait(timeout=20)
+            server.wait(timeout=5)
         except (KeyboardInterrupt, subprocess.TimeoutExpired):
             pass
     finally:
         if server.poll() is None:
             server.terminate()
             server.wait()
+        signal.signal(signal.SIGTERM, before)
+
+
+def end(*_):
+    """On SIGTERM: leave as after an error, so that the server is ended too."""
+    raise SystemExit(143)
 
 
 def address(folder, lesson):
@@ -80,7 +92,7 @@ def address(folder, lesson):
 def server_options(folder, lesson, port, options):
     """The command line of JupyterLab: one notebook, no launcher, no news, no questions, and silence but for errors."""
     return [f"--ServerApp.root_dir={folder.parent}", f"--LabApp.default_url={address(folder, lesson)}",
-            f"--LabApp.workspaces_dir={folder / '.workspaces'}", "--LabApp.news_url=None",
+            f"--LabApp.workspaces_dir={folder / '.workspaces'}",
             "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
             f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.answer_yes=True",
             "--ServerApp.log_level=ERROR", "--LabApp.log_level=ERROR",

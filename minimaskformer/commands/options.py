@@ -82,3 +82,15 @@ def whole_number(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
     return int(text)
+
+
+def counted(number, noun):
+    """"1 scene", "2 scenes"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def whole_number_or_none(text):
+    """The type of options that count something, where 0 means none of it."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
+    return int(text)

@@ -3,7 +3,7 @@ import json
 from glob import glob
 from pathlib import Path
 
-from .options import CHECKPOINT, DEVICE, data_options, open_data
+from .options import CHECKPOINT, DEVICE, counted, data_options, open_data
 
 TOLD = 10  # pictures whose files are named
 NAMED = 20  # pictures that could not be read, in the error
@@ -56,7 +56,7 @@ def run_predict(options):
         if len(wanted) <= TOLD:
             print(f"{stem}.png")
     if results.images:
-        told = ", ".join([f"{len(results.images)} pictures", *results.write(options.out)])
+        told = ", ".join([counted(len(results.images), "picture"), *results.write(options.out)])
         print(f"{told}{', labelme/' * options.labelme} in {options.out}")
     if failed:
         more = [f"... and {len(failed) - NAMED} more"] * (len(failed) > NAMED)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..config import PRESETS
 from ..training.recipes import PRECISIONS, TrainConfig
-from .options import DEVICE, data_options, open_data, whole_number
+from .options import DEVICE, data_options, open_data, whole_number, whole_number_or_none
 
 
 def train_options(parser):
@@ -22,9 +22,9 @@ def train_options(parser):
                         "--size, or the preset's where the paper has a recipe for it)")
     parser.add_argument("--device", default="auto", help=DEVICE)
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out from its last checkpoint")
-    parser.add_argument("--scan", type=int, metavar="N", help="check and count the labels of so many images of each "
-                        "split before the first step, 0: none (default: all, and no training if there is nothing to "
-                        "learn)")
+    parser.add_argument("--scan", type=whole_number_or_none, metavar="N", help="check and count the labels of so many "
+                        "images of each split before the first step, 0: none (default: all, and no training if there "
+                        "is nothing to learn)")
     for field in fields(TrainConfig):  # one that is not given is absent, and then the preset decides
         name, kind = "--" + field.name.replace("_", "-"), {"type": type(field.default)}
         if isinstance(field.default, bool):

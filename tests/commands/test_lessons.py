@@ -1,4 +1,6 @@
 """`python -m minimaskformer lessons`: the copies are made, JupyterLab is started on one, and the address is said last."""
+import json
+import os
 import socket
 import subprocess
 import types
@@ -67,7 +69,9 @@ def test_copies_are_made_and_the_address_is_the_last_of_three_lines(folder, star
     assert len(lines) == 3 and lines[0].startswith(f"2 lessons copied to {folder}") and "Ctrl-C" in lines[1]
     port = server.socket and next(o for o in server.command if "ServerApp.port=" in o).split("=")[1]
     assert lines[2] == f"http://localhost:{port}/lab/tree/my_lessons/00_start_here.ipynb?token={server.env['JUPYTER_TOKEN']}"
-    assert f"--ServerApp.root_dir={folder.parent}" in server.command and "--LabApp.news_url=None" in server.command
+    assert f"--ServerApp.root_dir={folder.parent}" in server.command
+    overrides = Path(server.env["JUPYTER_CONFIG_PATH"].split(os.pathsep)[-1]) / "labconfig" / "default_setting_overrides.json"
+    assert json.loads(overrides.read_text())["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
     assert server.env["JUPYTER_TOKEN"] not in " ".join(server.command)  # others on this machine see it
 
 
