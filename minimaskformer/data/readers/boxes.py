@@ -1,27 +1,27 @@
-"""Does an annotation's "bbox" fit its mask? Where it does not, one of the two is of another picture, or in other units.
+"""Does an annotation's "bbox" fit its mask? If not, one of the two is for another picture or in other units.
 
-A box is [x, y, width, height] in pixels. Nothing is learnt from it; it is a second witness of where the object lies.
+A box is [x, y, width, height] in pixels. Nothing is learnt from it; it is a second witness to where the object lies.
 """
 import math
 
-SLACK = 2.0  # pixels that boxes may differ by, because tools round in different ways
-SHARE = 0.1  # of the side: and masks are drawn a little wide or narrow
+SLACK = 2.0  # pixels that boxes may differ by, because tools round differently
+SHARE = 0.1  # of the side, because masks are drawn a little wide or narrow
 
 
 def finite_or_none(value):
-    """A finite number of a JSON as float, None for anything else."""
+    """A finite number from a JSON as a float, None for anything else."""
     good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if good else None
 
 
 def box_of_polygons(polygons):
-    """The box around polygons [x1, y1, x2, y2, ...] as they are written, also outside the picture; None without any."""
+    """The box around polygons [x1, y1, x2, y2, ...] as written, even outside the picture; None if there are none."""
     xs, ys = [x for p in polygons for x in p[::2]], [y for p in polygons for y in p[1::2]]
     return (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)) if xs else None
 
 
 def box_of_mask(mask):
-    """The box around the pixels of a mask bool [H, W]; None without any."""
+    """The box around the pixels of a mask bool [H, W]; None if there are none."""
     rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
     if not len(rows):
         return None
@@ -29,9 +29,9 @@ def box_of_mask(mask):
 
 
 def compare_boxes(pairs, size):
-    """(boxes compared, ids of those that do not fit, (sx, sy) of those that fit after scaling), of (annotation, box).
+    """(boxes compared, ids of those that do not fit, (sx, sy) of those that fit after scaling), for (annotation, box).
 
-    Boxes that are not written, or empty, say nothing. size: (H, W) of the picture, to which boxes are cut.
+ Missing or empty boxes are skipped. size: (H, W) of the picture, to which boxes are cut.
     """
     compared, misfits, scales = 0, [], []
     for annotation, mine in pairs:
@@ -51,7 +51,7 @@ def compare_boxes(pairs, size):
 
 
 def fits(box, other, slack=SLACK):
-    """Whether two boxes are the same, but for `slack` pixels and a tenth of a side at each end."""
+    """Whether two boxes are the same, up to `slack` pixels and a tenth of a side at each end."""
     ends = [(b[i] + b[i + 2] * end, b[i + 2]) for b in (box, other) for i in (0, 1) for end in (0, 1)]
     return all(abs(a - b) <= slack + SHARE * max(side, other_side)
                for (a, side), (b, other_side) in zip(ends[:4], ends[4:]))

@@ -10,7 +10,7 @@ FORM = """one class per line, either just the names (the first line is label 0) 
     0 unlabelled void
     1 road stuff
     2 traffic light thing"""
-OTHER = re.compile(r"""  # lines of other forms, which would be read as odd names
+OTHER = re.compile(r"""  # lines in other formats, which would be read as odd names
     \d+\s*[:;,=|)]                              # 1: road, 1,road,stuff
     | \d+\s*[.-]\s                             # 1. road
     | (\d+\s+){3}                              # 1 128 64 128 road: a colour
@@ -29,17 +29,17 @@ def find_class_file(folder):
 def read_class_file(path):
     """(ClassTable, void values or None) of a classes.txt or classes.json.
 
-    classes.txt: see FORM; lines that are empty or begin with # do not count. The kind is thing, stuff (if nothing is
-    written) or void. classes.json: a list of names, or of {"id": label, "name": ..., "isthing": true or false} with
-    "void": true for what is not to be learnt. What is called just "void" is void too, unless its kind is written
-    behind. Capitals make no difference to kinds. Raises ValueError with file and line for anything else.
+    classes.txt: see FORM; lines that are empty or begin with # do not count. The kind is thing, stuff (the default) or
+    void. classes.json: a list of names, or of {"id": label, "name": ..., "isthing": true or false} with "void": true
+    for what is not to be learnt. A class named just "void" is void too, unless its kind follows. Kinds may be in
+    capitals. Raises ValueError with file and line for anything else.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows = json_rows(parse_json(text, path), path) if path.suffix == ".json" else text_rows(text, path)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text file in UTF-8 ({error})") from error
+        raise ValueError(f"{path} is not a text file in UTF-8 ({error})") from error
     known = [(label, name, kind) for label, name, kind in rows if kind != "void"]
     for what, column in (("labels", [row[0] for row in rows]), ("names", [row[1] for row in known])):
         twice = sorted({value for value in column if column.count(value) > 1})
@@ -58,12 +58,12 @@ def text_rows(text, path):
     lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
     for number, line in lines:
         if OTHER.match(line):
-            raise ValueError(f"{path}, line {number}: {line!r} is of another form: label, name and kind are parted "
+            raise ValueError(f"{path}, line {number}: {line!r} has another format: label, name and kind are separated "
                              f"by spaces or tabs only. The file holds {FORM}")
     numbered = [bool(re.match(r"\d+\s+\S", line)) for _, line in lines]
     if any(numbered) and not all(numbered):
         number, line = lines[numbered.index(False)]
-        raise ValueError(f"{path}, line {number}: {line!r} has no label in front, other lines do; the file holds "
+        raise ValueError(f"{path}, line {number}: {line!r} has no label in front, but other lines do; the file holds "
                          f"{FORM}")
     rows = []
     for index, (_, line) in enumerate(lines):
@@ -84,7 +84,7 @@ def json_rows(content, path):
         if isinstance(entry, str):
             entry = {"id": index, "name": entry}
         if not isinstance(entry, dict) or not isinstance(entry.get("id"), int) or "name" not in entry:
-            raise ValueError(f"{path}, entry {index}: {printable(repr(entry))} is no name and has no \"id\" (a whole "
+            raise ValueError(f"{path}, entry {index}: {printable(repr(entry))} is not a name and has no \"id\" (whole "
                              "number) and \"name\"")
         nameless = str(entry["name"]).lower() == "void" and "isthing" not in entry
         kind = "void" if entry.get("void", nameless) else "thing" if entry.get("isthing") else "stuff"

@@ -1,4 +1,4 @@
-"""COCO content made of other forms (LabelMe, YOLO, mask files), and what COCO JSONs that tools write need first."""
+"""COCO content made from other formats (LabelMe, YOLO, mask files), and tidying of the COCO JSONs that tools write."""
 from pathlib import Path
 
 from PIL import Image
@@ -12,7 +12,7 @@ BACKGROUND = "background"
 
 
 def open_objects(pictures, names, folder):
-    """A CocoInstance with a background class of pictures [(image, (height, width), label files, objects)].
+    """A CocoInstance with a background class, from pictures [(image, (height, width), label files, objects)].
 
     objects: [(class name, segmentation, what to call it in errors)]. names: the class names, in their order.
     """
@@ -33,8 +33,8 @@ def open_objects(pictures, names, folder):
 def upright_sizes(images):
     """[(height, width)] of pictures, from their headers; ValueError naming those that are broken or turned by EXIF.
 
-    Tools show a picture upright, so labels drawn there do not fit the stored pixels; where they are shares of the
-    picture, nothing else would show it.
+ Tools show a picture upright, so labels drawn there do not fit the stored pixels; if the labels are fractions of the
+ picture, no other check would notice.
     """
     found = map_threads(upright_size, images)
     stop_at_bad([error for error in found if isinstance(error, str)], len(images))
@@ -42,7 +42,7 @@ def upright_sizes(images):
 
 
 def upright_size(path):
-    """(height, width) of a picture file, or what is wrong with it as text."""
+    """(height, width) of a picture file, or a text saying what is wrong with it."""
     try:
         with Image.open(path) as picture:
             if picture.getexif().get(ORIENTATION, 1) != 1:
@@ -62,7 +62,7 @@ def tidied(content, unused=()):
 
 
 def only(content, images):
-    """The content with these of its images, without the others' annotations; those of no image stay, as wrong.
+    """The content with only these images, without the others' annotations; those of no image stay, to be reported.
     """
     kept = {image.get("id") for image in images}
     other = {image.get("id") for image in content["images"]} - kept
@@ -79,10 +79,10 @@ def unused_roots(contents):
 
 
 def beside(label_file, folder, name):
-    """The picture of a label file: `name` as the file has it, if that lies in the data folder; else by its stem.
+    """The picture of a label file: `name` as the file gives it, if that is in the data folder; else by its stem.
 
-    Looked for are: from the label file's folder on, beside it, and in images/ where it lies in labels/. None if it is
-    nowhere.
+ It is looked for relative to the label file's folder, beside it, and in images/ if the file is in labels/. None if
+ it is nowhere.
     """
     base, folder, name = label_file.parent, Path(folder).resolve(), str(name).replace("\\", "/")
     places = [base / name, base / Path(name).name]

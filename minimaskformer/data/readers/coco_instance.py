@@ -1,7 +1,7 @@
 """COCO instance annotations: one JSON of polygons and run-length codes, decoded by pycocotools.
 
-What differs from a panoptic data set: masks may overlap, and nobody labelled the rest of the picture. The rest is not
-void, though: the annotators looked for every object, so a pixel in no mask is a *negative* for every mask.
+Unlike in a panoptic data set, masks may overlap, and nobody labelled the rest of the picture. The rest is not void,
+though: the annotators looked for every object, so a pixel in no mask is a *negative* for every mask.
 """
 from pathlib import Path
 
@@ -23,25 +23,25 @@ from .run_length import check_code
 KIND = "COCO instance JSON"
 FARTHEST = 1e6  # pixels
 CROWDS = ("ignore", "objects")
-FIRST = 20  # images that are looked for to find their folder
+FIRST = 20  # how many images are looked for to find their folder
 
 
 class CocoInstance(Dataset):
     """Images and targets of one instance JSON, in the order of its images; all classes are things.
 
-    labels and masks: every annotation that is no crowd and encloses a pixel, in the file's order; masks may overlap.
-    valid: False where there is a crowd and no other mask; everything else is known, also where no mask is.
+    labels and masks: every annotation that is not a crowd and encloses a pixel, in the file's order; masks may overlap.
+    valid: False where there is a crowd and no other mask; everything else is known, even where there is no mask.
     segment_map, segments_info: the same flattened, because a map has one segment per pixel: crowds lie lowest, and of
-    two masks the smaller lies on top, as a tie lies on a person; masks hidden whole are not in it. Pixels in no mask
-    are 0 there. PQ takes 0 for void and does not count what is predicted there: judge by mask AP.
-    background: a name, such as "background": then these pixels are a segment of an extra stuff class of that name,
-    the last one, and PQ and mIoU count them.
+    two masks the smaller lies on top, as a tie lies on a person; masks that are wholly hidden are left out. Pixels in
+    no mask are 0 there. PQ takes 0 for void and does not count what is predicted there: judge by mask AP.
+    background: a name, such as "background": these pixels are then a segment of an extra stuff class of that name, the
+    last one, and PQ and mIoU count them.
     instances: every annotation whole and as COCO counts it, for mask AP: crowds too, and those without a pixel.
-    crowds: "ignore" believes what the file says of a crowd; "objects" takes every annotation as one object, for files
-    of tools that write "iscrowd": 1 for each mask drawn with a brush (CVAT).
+    crowds: "ignore" believes what the file says about crowds; "objects" takes every annotation as one object, for files
+    from tools that write "iscrowd": 1 for each mask drawn with a brush (CVAT).
 
-    image_dir is found by itself: beside the JSON or its folder, as val2017/, images/val2017/, images/ or the JSON's own
-    folder. Images without annotations are kept, also if none has any: they show what no object looks like. Pixels are
+    image_dir is found automatically: beside the JSON or its folder, as val2017/, images/val2017/, images/ or the JSON's
+    own folder. Images without annotations are kept, even if none has any: they show what is not an object. Pixels are
     taken as stored (no EXIF rotation). Raises FileNotFoundError and ValueError that name file, image and annotation.
     """
 
@@ -53,17 +53,17 @@ class CocoInstance(Dataset):
 
     @classmethod
     def from_content(cls, content, source, image_dir=None, background=None):
-        """The same data set from the content of such a JSON, made of files of another form or picked from one.
+        """The same data set from the content of such a JSON, made from files in another format or picked from one.
 
-        source: the file or folder that errors name. An image may have "label_files", those that were read for it; a
-        segmentation may be a Path: a mask file with one object, read by `mask_files.read_mask` when it is needed.
+ source: the file or folder that errors name. An image may have "label_files", those that were read for it; a
+ segmentation may be a Path: a mask file with one object, read by `mask_files.read_mask` when needed.
         """
         dataset = cls.__new__(cls)
         dataset.open_content(content, Path(source), image_dir, background)
         return dataset
 
     def open_content(self, content, source, image_dir, background, crowds="ignore"):
-        """Set up: the class table, the entries, where the pictures are."""
+        """Set up the class table, the entries and the picture folder."""
         self.json_file, self.background, self.crowds = source, background, crowds
         self.classes, index_of = read_categories(content["categories"], background, source)
         self.entries = read_instance_entries(content, index_of, source)
@@ -96,11 +96,11 @@ class CocoInstance(Dataset):
         return with_pixels(self.decoded(index))
 
     def without_pixel(self, index):
-        """Ids of the annotations of an item that enclose no pixel: too thin, or outside it. `inspect` says so."""
+        """Ids of the annotations of an item that enclose no pixel: too thin, or outside it. `inspect` reports them."""
         return [a["id"] for a, mask in self.decoded(index) if not mask.any()]
 
     def content(self, index):
-        """What the labels hold, for the tally of a data set: also what the map does not show."""
+        """What the labels hold, for the tally of a data set, including what the map does not show."""
         size, decoded = self.entries[index]["size"], self.decoded(index)
         content, covered = Content(size), union([mask for _, mask in decoded], size)
         boxes = []
@@ -140,7 +140,7 @@ def with_pixels(decoded):
 
 
 def whole_instances(decoded, size):
-    """The truth that COCO measures mask AP against: every annotation with its own mask and the area that the file says.
+    """The truth that COCO measures mask AP against: every annotation with its own mask and the area the file gives.
     """
     return {"masks": torch.from_numpy(stacked([mask for _, mask in decoded], size)),  # bool [A, H, W]
             "labels": torch.tensor([a["category"] for a, _ in decoded], dtype=torch.int64),
@@ -150,14 +150,14 @@ def whole_instances(decoded, size):
 
 
 def where(path, annotation, image):
-    """The place of an annotation, for error messages."""
+    """Where an annotation is, for error messages."""
     return f"{path}: annotation {printable(annotation)} of image {printable(image)}"
 
 
 def decode_mask(segmentation, height, width, place):
     """A COCO segmentation as bool [H, W]: polygons, or a run-length code, compressed (text) or not (a list)."""
     from pycocotools import mask as rle
-    if isinstance(segmentation, Path):  # a JSON holds no such thing
+    if isinstance(segmentation, Path):  # never from a JSON
         return read_mask(segmentation, (height, width))
     if isinstance(segmentation, dict):
         if segmentation.get("size") != [height, width]:
@@ -174,10 +174,10 @@ def decode_mask(segmentation, height, width, place):
         if codes is None:
             return np.zeros((height, width), dtype=bool)
         mask = rle.decode(codes)
-    except Exception as error:  # pycocotools raises bare Exception, and what Cython makes of bad types
+    except Exception as error:  # pycocotools raises bare Exception, and whatever Cython raises for bad types
         raise ValueError(f"{place}: pycocotools cannot decode the segmentation ({error})") from error
     if mask.shape != (height, width):
-        raise ValueError(f"{place}: its mask is {mask.shape[1]} x {mask.shape[0]}, the image {width} x {height}")
+        raise ValueError(f"{place}: its mask is {mask.shape[1]} x {mask.shape[0]}, but the image is {width} x {height}")
     return mask.astype(bool)
 
 
@@ -212,10 +212,10 @@ def read_instance_entries(content, index_of, path):
             entry = entries[a["image_id"]]
             place = where(path, a.get("id"), entry["image"])
             if "segments_info" in a:
-                raise ValueError(f"{place} has \"segments_info\": it is panoptic, open it as coco_panoptic: "
+                raise ValueError(f"{place} has \"segments_info\": it is panoptic; open it as coco_panoptic: "
                                  "(in Python: CocoPanoptic)")
             if a["category_id"] not in index_of:
-                raise ValueError(f"{place} has category id {a['category_id']}, which the list \"categories\" lacks; "
+                raise ValueError(f"{place} has category id {a['category_id']}, which is not in \"categories\"; "
                                  f"known ids: {str(sorted(index_of))[:200]}")
             try:
                 entry["annotations"].append({"id": a.get("id"), "category": index_of[a["category_id"]],
@@ -228,17 +228,17 @@ def read_instance_entries(content, index_of, path):
     except KeyError as error:
         raise ValueError(f"{path}: an entry has no {error}: is it a {KIND}?") from error
     except (TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: an entry is not of the form of a {KIND} ({error})") from error
-    stop_at_bad(bad, len(content["annotations"]), "Draw or mend these masks, or remove the whole images: an object "
+        raise ValueError(f"{path}: an entry does not have the form of a {KIND} ({error})") from error
+    stop_at_bad(bad, len(content["annotations"]), "Draw or fix these masks, or remove the whole images: an object "
                 "without a mask would be learnt as background")
     not_twice([entry["image"] for entry in entries.values()], path, "image is called")
     return [{"name": name, **entry} for name, entry in zip(names, entries.values())]
 
 
 def checked_segmentation(annotation, size, place):
-    """The segmentation of an annotation, if it has the form of polygons or of a run-length code for that size.
+    """The segmentation of an annotation, if it consists of polygons or a run-length code for that size.
 
-    Polygons of one or two points enclose nothing and are left out (pycocotools would take two points for a box).
+ Polygons of one or two points enclose nothing and are left out (pycocotools would take two points for a box).
     """
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, Path):
@@ -254,12 +254,12 @@ def checked_segmentation(annotation, size, place):
         if not isinstance(polygon, list) or len(polygon) % 2 or not all(isinstance(x, (int, float)) for x in polygon):
             raise ValueError(f"{place}: a polygon is a list x1, y1, x2, y2, ... of numbers, got {str(polygon)[:60]}")
         if not all(abs(x) <= FARTHEST for x in polygon):  # nan or far away: pycocotools would end the whole process
-            raise ValueError(f"{place}: a polygon has a corner at no place near the image: {str(polygon)[:60]}")
+            raise ValueError(f"{place}: a polygon has a corner nowhere near the image: {str(polygon)[:60]}")
     return [polygon for polygon in segmentation if len(polygon) >= 6]
 
 
 def find_images(given, json_file, entries):
-    """The given folder, or that of the usual ones which holds most of the first images (some may be missing)."""
+    """The given folder, or the usual one that holds most of the first images (some may be missing)."""
     if given is not None:
         if not Path(given).is_dir():
             raise FileNotFoundError(f"no such folder of images: {given}")
@@ -272,5 +272,5 @@ def find_images(given, json_file, entries):
         return tried[held.index(max(held))]
     names = ", ".join(entry["image"] for entry in first[:3]) + " ..." * (len(first) > 3)
     raise FileNotFoundError(f"none of the first {len(first)} images of {json_file} ({names}) is in one of the folders "
-                            f"{', '.join(map(str, tried))}. Put them into one of these, or mend their \"file_name\" "
+                            f"{', '.join(map(str, tried))}. Put them into one of these, or correct their \"file_name\" "
                             "(in Python: image_dir=...)")

@@ -1,4 +1,4 @@
-"""What the JSONs of COCO, panoptic and instance, have in common: three lists, images with ids, and folders of files."""
+"""What COCO's panoptic and instance JSONs have in common: three lists, images with ids, and folders of files."""
 from collections import Counter
 
 from ...system.text import parse_json, printable
@@ -6,11 +6,11 @@ from ..images import check_pixels
 
 
 def read_json(path, kind="COCO panoptic JSON", may_be_empty=()):
-    """The content of an annotation file, with its three lists present, none of them empty but those that may be."""
+    """The content of an annotation file; its three lists must be there, and not empty, except those that may be."""
     if not path.is_file():
         raise FileNotFoundError(f"no such annotation file: {path}")
     try:
-        # some programs put a BOM in front; a number that is none is refused where it stands, with its annotation
+        # some programs put a BOM in front; NaN is refused where it is used, with its annotation
         content = parse_json(path.read_text(encoding="utf-8-sig"), path, finite=False)
     except ValueError as error:
         raise ValueError(f"{error}: is it truncated? Copy or download it again") from error
@@ -18,26 +18,26 @@ def read_json(path, kind="COCO panoptic JSON", may_be_empty=()):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise ValueError(f"{path} has no list \"{key}\": is it a {kind}?")
         if not content[key] and key not in may_be_empty:
-            raise ValueError(f"{path}: the list \"{key}\" is empty, there is nothing to read")
+            raise ValueError(f"{path}: the list \"{key}\" is empty: there is nothing to read")
     return content
 
 
 def images_by_id(images, path):
-    """{id: image}; ValueError for an id that two images have: whose are its annotations?"""
+    """{id: image}; ValueError for an id that two images share: whose are its annotations?"""
     count = Counter(image["id"] for image in images)
     twice = [number for number, times in count.items() if times > 1]
     if twice:
         files = [printable(image["file_name"]) for image in images if image["id"] == twice[0]]
         ids = list(map(printable, twice))
         raise ValueError(f"{path}: {len(twice)} image ids occur more than once in the list \"images\": "
-                         f"{', '.join(ids[:10])}{' ...' * (len(twice) > 10)}. Id {ids[0]} is that of "
+                         f"{', '.join(ids[:10])}{' ...' * (len(twice) > 10)}. Id {ids[0]} belongs to "
                          f"{', '.join(files[:5])}, so nobody can say whose its annotations are. Were files merged? "
                          "Give each image an id of its own, and its annotations the same image_id")
     return {image["id"]: image for image in images}
 
 
 def image_size(image, path):
-    """(height, width) of an entry of the list "images"; ValueError for no size of a picture, or one too large."""
+    """(height, width) of an entry of the list "images"; ValueError for an impossible or too large size."""
     size = height, width = whole(image, "height", path), whole(image, "width", path)
     if height < 1 or width < 1:
         raise ValueError(f"{path}: image {printable(image['file_name'])} is {width} x {height}")
@@ -46,16 +46,16 @@ def image_size(image, path):
 
 
 def whole(entry, key, path):
-    """The whole number under a key of an entry; ValueError for what is none."""
+    """The whole number under a key of an entry; ValueError for anything else."""
     try:
         return int(entry[key])
     except (ValueError, OverflowError):
-        raise ValueError(f"{path}: {key} is {printable(entry[key])}, which is no whole number, in "
+        raise ValueError(f"{path}: {key} is {printable(entry[key])}, which is not a whole number, in "
                          f"{printable(entry)}") from None
 
 
 def category_names(categories):
-    """The categories' names; those that several have get their id, because figures per class go by name."""
+    """The categories' names; names that several share get their id, because figures per class go by name."""
     names = [str(category["name"]) for category in categories]
     count = Counter(names)
     return tuple(name if count[name] == 1 else f"{name} (id {category['id']})"

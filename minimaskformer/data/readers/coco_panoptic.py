@@ -26,12 +26,12 @@ MAX_ID = 256 ** 3 - 1
 class CocoPanoptic(Dataset):
     """Images and targets of one panoptic JSON, in the order of its annotations.
 
-    png_dir and image_dir are found by themselves in two layouts: COCO's own (annotations/panoptic_val2017.json,
+    png_dir and image_dir are found automatically in two layouts: COCO's own (annotations/panoptic_val2017.json,
     annotations/panoptic_val2017/, val2017/) and that of `write_panoptic` (panoptic_val.json, panoptic/val/,
     images/val/). Pixels are taken as stored (no EXIF rotation); images that have no annotation are left out.
 
-    Raises FileNotFoundError and ValueError that name the file, for anything missing, broken or contradictory: the JSON
-    is checked at once, each PNG and image when it is read.
+    Raises FileNotFoundError or ValueError, naming the file, for anything missing, broken or contradictory: the JSON is
+    checked at once, each PNG and image when it is read.
     """
 
     def __init__(self, json_file, png_dir=None, image_dir=None):
@@ -102,7 +102,7 @@ def check_entries(segment_map, segments, where):
     missing, unknown = sorted(listed - area.keys()), sorted(area.keys() - listed - {0})
     if missing or unknown:
         raise ValueError(f"{where} do not match: ids only in the JSON {missing[:5]}, only in the PNG {unknown[:5]}. "
-                         "Are they of one version, and was the PNG saved without loss or resizing?")
+                         "Are they from the same version, and was the PNG saved losslessly and not resized?")
     return [{**s, "area": area[s["id"]]} for s in segments]
 
 
@@ -136,7 +136,7 @@ def read_panoptic_entries(content, classes, path):
             for s in annotation["segments_info"]:
                 if s["category_id"] not in index_of:
                     raise ValueError(f"{where}: segment {printable(s['id'])} has category id "
-                                     f"{printable(s['category_id'])}, which the list \"categories\" lacks; known ids: "
+                                     f"{printable(s['category_id'])}, which is not in \"categories\"; known ids: "
                                      f"{str(sorted(index_of))[:200]}")
                 segments.append({"id": whole(s, "id", where), "category_id": index_of[s["category_id"]],
                                  "iscrowd": whole(s, "iscrowd", where) if s.get("iscrowd") else 0})
@@ -150,7 +150,7 @@ def read_panoptic_entries(content, classes, path):
     except KeyError as error:
         raise ValueError(f"{path}: an entry has no {error}: is it a COCO panoptic JSON?") from error
     except (TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: an entry is not of the form of a COCO panoptic JSON ({error})") from error
+        raise ValueError(f"{path}: an entry does not have the form of a COCO panoptic JSON ({error})") from error
     return [{"name": name, **entry} for name, entry in zip(names, entries)]
 
 
@@ -163,7 +163,7 @@ def image_folders(base, stem, split):
 
 
 def find_folder(given, json_file, folders, what, argument):
-    """The given folder, or the first that exists of those where COCO and `write_panoptic` put it."""
+    """The given folder, or the first existing one of those where COCO and `write_panoptic` put it."""
     if given is not None:
         if not Path(given).is_dir():
             raise FileNotFoundError(f"no such folder of {what}: {given}")
@@ -184,8 +184,8 @@ def write_panoptic(folder, items, classes, split, names=None, image_format="png"
 
     items: an iterable, for example a data set. names: the items' file names without suffix, by default 000000000001,
     000000000002, ... image_format: "png" (exact) or "jpg" (small). pictures: the items' picture
-    files, to be copied as they are in place of being written anew. Writes images/SPLIT/, panoptic/SPLIT/ and, last and
-    in one step, panoptic_SPLIT.json, so an interrupted run leaves no JSON. Segments without pixels are left out.
+    files, to be copied as they are instead of written anew. Writes images/SPLIT/, panoptic/SPLIT/ and, last and in one
+    step, panoptic_SPLIT.json, so an interrupted run leaves no JSON. Segments without pixels are left out.
     Raises FileExistsError if the JSON is there already (unless `overwrite`), and ValueError for bad items or names.
     """
     folder = Path(folder)
@@ -203,7 +203,7 @@ def write_panoptic(folder, items, classes, split, names=None, image_format="png"
     for number, (image, target) in enumerate(items):
         name = f"{number + 1:012d}" if names is None else names[number]
         if name in taken or name != safe_name(f"{name}.png"):
-            raise ValueError(f"item {number}: the name {name!r} is taken or is no good file name")
+            raise ValueError(f"item {number}: the name {name!r} is taken or is not a valid file name")
         taken.add(name)
         segments = written_segments(target, classes, f"item {number} ({name})")
         if tuple(image.shape[1:]) != tuple(target["segment_map"].shape):

@@ -1,4 +1,4 @@
-"""Labels as colours: a table of colours and names, in the forms that tools write, and label pictures read by it."""
+"""Labels as colours: a table of colours and names, in the formats that tools write, and label pictures read by it."""
 import csv
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ NAMED = 5
 def color_table(path):
     """[(name, (r, g, b), kind)] of a file of colours, or None if it holds none; kind: thing, stuff, void or "".
 
-    Raises ValueError with file and line for a line without a colour among others with one, for numbers above 255, and
+    Raises ValueError with file and line for a line without a colour among lines with one, for numbers above 255, and
     for a colour or a name that occurs twice.
     """
     path, rows = Path(path), []
@@ -43,7 +43,7 @@ def color_table(path):
 
 
 def header(line):
-    """The columns {"name", "r", "g", "b"} of a CSV's first line, or None if it is none."""
+    """The columns {"name", "r", "g", "b"} of a CSV's first line, or None if it is not one."""
     cells = [cell.strip().lower() for cell in re.split(r"[,;\t]", line)]
     name = next((cells.index(word) for word in ("name", "class", "label", "class_name") if word in cells), None)
     colors = next((([cells.index(c) for c in words]) for words in (("r", "g", "b"), ("red", "green", "blue"))
@@ -73,10 +73,10 @@ def line_row(line):
 
 
 def read_colors(path, colors):
-    """A coloured label file as int32 [H, W]: the place of each pixel's colour in the list of (r, g, b).
+    """A coloured label file as int32 [H, W]: the position of each pixel's colour in the list of (r, g, b).
 
-    Palette files are read by their colours, so palettes may differ in order; transparency is dropped. Raises
-    ValueError with the commonest colours that the list lacks.
+ Palette files are read by their colours, so palettes may differ in order; transparency is dropped. Raises
+ ValueError with the most frequent colours that are not in the list.
     """
     rgb = np.asarray(open_image(path).convert("RGB")).astype(np.int32)  # [H, W, 3]
     codes = rgb @ np.array([65536, 256, 1], dtype=np.int32)  # [H, W]
@@ -89,14 +89,14 @@ def read_colors(path, colors):
         values, counts = np.unique(codes[unknown], return_counts=True)
         told = ", ".join(f"{v >> 16},{v >> 8 & 255},{v & 255} ({n} pixels)" for n, v in
                          sorted(zip(counts.tolist(), values.tolist()), reverse=True)[:NAMED])
-        hint = ("Many colours of few pixels: was it saved as JPEG, resized or smoothed? Go back to the original"
-                if len(values) > 20 else "Add a line for it; with the name void, such pixels are not learnt")
-        raise ValueError(f"{path} holds {len(values)} colours that the table of colours lacks: {told}. {hint}")
+        hint = ("Many colours with few pixels: was it saved as JPEG, resized or smoothed? Go back to the original"
+                if len(values) > 20 else "Add a line for each; pixels named void are not learnt")
+        raise ValueError(f"{path} holds {len(values)} colours that are not in the table of colours: {told}. {hint}")
     return labels
 
 
 def color_numbers(path):
-    """A file that gives each instance a colour (or a number) as int32 [H, W]: any two differ, and black is 0."""
+    """A file that gives each instance a colour (or a number), as int32 [H, W]: one number per colour, black is 0."""
     picture = open_image(path)
     if picture.mode in ("1", "L") or picture.mode.startswith("I"):
         return np.asarray(picture).astype(np.int32)

@@ -20,7 +20,7 @@ class InstanceFolder(Dataset):
 
     Label files have one channel of 8 or 16 bits (or palette indices). Every pixel is labelled: background is one stuff
     segment, with an id above the instances', which keep their values as ids. A file may also have a page for each
-    object: then `masks` are the pages, whole, also where they overlap. connected: the files are black and white masks,
+    object: then `masks` are the whole pages, even where they overlap. connected: the files are black and white masks,
     and each connected part is an object. Pixels are taken as stored (no EXIF rotation). Raises FileNotFoundError for a
     missing folder or partner, ValueError for an empty folder, a stem that occurs twice, a label file of more than one
     channel, or sizes that differ; all name the file.
@@ -100,7 +100,7 @@ class InstanceFolder(Dataset):
 
 
 def number_content(numbers):
-    """What of instance numbers [H, W] tells a mask from numbers: which there are, and the parts of a single one."""
+    """What tells instance numbers [H, W] from a plain mask: which numbers occur, and the parts of a single one."""
     found = frozenset(np.unique(numbers[numbers > 0]).tolist())
     return {"numbers": found, "parts": int(connected_parts(numbers).max()) if len(found) == 1 else 0}
 
@@ -108,8 +108,8 @@ def number_content(numbers):
 def read_instances(path):
     """The instance numbers in a file, int32 [H, W] (0 is none), and the objects' masks bool [T, H, W] if it has pages.
 
-    A file of several pages is read where each page shows one object, in one value on 0: they are numbered in order,
-    and where they overlap the smaller lies on top in the numbers. ValueError with the number of pages for any other.
+    A file with several pages is read if each page shows one object, as one value on 0: they are numbered in order, and
+    where they overlap the smaller lies on top. ValueError with the number of pages for any other such file.
     """
     pages = open_pages(path)
     if len(pages) == 1:
@@ -119,8 +119,8 @@ def read_instances(path):
     if len({array.shape for array in arrays}) > 1 or max(values) > 1:
         sizes = ", ".join(sorted({f"{array.shape[1]} x {array.shape[0]}" for array in arrays}))
         raise ValueError(f"{path} holds {len(pages)} pages or frames ({sizes}), with up to {max(values)} numbers on "
-                         f"one: several pages are read only where each shows one object, all of one size. Save the "
-                         f"page that you mean as a file of its own")
+                         f"one: several pages are read only if each shows one object, all of the same size. Save the "
+                         f"page you want as a file of its own")
     masks = np.stack([array > 0 for array in arrays])  # [T, H, W]
     masks = masks[masks.any(axis=(1, 2))]
     numbers = np.zeros(masks.shape[1:], dtype=np.int32)
@@ -139,5 +139,5 @@ def one_channel(page):
 
 
 def connected_parts(numbers):
-    """The connected parts of what is not 0 in [H, W], numbered from 1: int32 [H, W]."""
+    """The connected parts of the nonzero pixels of [H, W], numbered from 1: int32 [H, W]."""
     return label(numbers > 0, structure=TOUCHING)[0].astype(np.int32)

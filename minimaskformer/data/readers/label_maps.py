@@ -1,7 +1,7 @@
 """Label pictures: files whose pixels are numbers, and what the numbers mean.
 
 Three things are kept apart: the *value* in the file (Cityscapes writes 26 for car), the *class index* of the library
-(13), and void (values that mean nothing). The class table holds the first two; no shift by one is ever implicit.
+(13), and void (values that mean nothing). The class table holds the first two; an off-by-one shift is never implicit.
 """
 from pathlib import Path
 from unicodedata import normalize
@@ -15,16 +15,16 @@ from .class_numbers import spread_hint
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")  # lossless ones
-UNREAD = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".psd")  # pictures too, but not for us
-LOSSY = " Labels saved as JPEG are changed by the saving and cannot be used."
+UNREAD = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".psd")  # pictures that we do not read
+LOSSY = " JPEG changes the labels saved in it, so they cannot be used."
 VOID_VALUES = (255, 65535)  # what 8-bit and 16-bit label files write where nobody knows the class
 
 
 def read_labels(path, palettes=None):
     """A label file as int32 [H, W]: one channel of 8 or 16 bits, or palette indices.
 
-    palettes: a `Palettes` that what this file's palette says is held against. Raises ValueError for coloured pictures,
-    floating point and negative numbers, and for files of several pages.
+    palettes: a `Palettes` that this file's palette must agree with. Raises ValueError for coloured pictures, floating
+    point and negative numbers, and for files with several pages.
     """
     picture = open_image(path)
     labels = label_array(picture, path)  # [H, W]
@@ -51,16 +51,16 @@ def what_it_may_be(picture):
     channels = np.asarray(picture.convert("RGB"))
     if (channels == channels[..., :1]).all():
         return ". Its channels are equal, so one of them is enough: save it as a grey picture"
-    return ": is it a picture, or one of coloured labels? Save the numbers themselves, not their colours"
+    return ": is it a photo, or a picture of coloured labels? Save the numbers themselves, not their colours"
 
 
 def by_stem(folder, suffixes, ending=""):
     """{stem: path} of a folder's files with one of the suffixes; hidden files are passed over.
 
-    ending: what all file names end with before the suffix, and the stems do not (such as "_gtFine_labelIds"). Stems are
-    in Unicode's composed form: a Mac may write é as e and an accent, in the name of a picture and not of its labels.
-    Raises ValueError if no file is found, if two have one stem, if such files lie in folders inside the folder, and
-    for images of the UNREAD kinds: who put them there wants them seen.
+    ending: what all file names end with before the suffix, cut off from the stems (such as "_gtFine_labelIds"). Stems
+    are in Unicode's composed form: a Mac may write é as e and an accent in a picture's name but not in its labels'.
+    Raises ValueError if no file is found, if two have the same stem, if such files lie in folders inside the folder,
+    and for images of the UNREAD kinds: whoever put them there wants them used.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -84,25 +84,25 @@ def by_stem(folder, suffixes, ending=""):
                          f"only where they lie in {folder} itself: move them there, or move the inner folders away")
     unread = [path for path in others if suffixes is IMAGE_SUFFIXES and path.suffix.lower() in UNREAD]
     if unread:
-        raise ValueError(f"{len(unread)} pictures in {folder} are of a kind that is not read: "
+        raise ValueError(f"{len(unread)} pictures in {folder} are in a format that is not read: "
                          f"{', '.join(path.name for path in unread[:5])}{' ...' * (len(unread) > 5)}. Save them as PNG "
                          "or JPEG, or move them away together with their labels")
     if not files:
         kinds = sorted({path.suffix.lower() for path in others} - {""})
         raise ValueError(f"{folder} holds no files that end in {', '.join(ending + suffix for suffix in suffixes)}"
-                         + f", but files that end in {', '.join(kinds)}" * bool(kinds) + "."
+                         + f", only files that end in {', '.join(kinds)}" * bool(kinds) + "."
                          + LOSSY * (suffixes is LABEL_SUFFIXES and bool({".jpg", ".jpeg"} & set(kinds))))
     return files
 
 
 def visible_files(folder, suffixes):
-    """The files at any depth in a folder that have one of the suffixes, but for hidden ones; sorted."""
+    """The files at any depth in a folder that have one of the suffixes, except hidden ones; sorted."""
     return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes and path.is_file()
             and not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def pair_stems(images, labels, what="label file"):
-    """The stems of two {stem: path} that both have, sorted; FileNotFoundError if one lacks what the other has."""
+    """The stems of two {stem: path}, sorted; FileNotFoundError if one lacks a stem that the other has."""
     for have, lack, missing in ((images, labels, what), (labels, images, "image")):
         lonely = sorted(have.keys() - lack.keys())
         if lonely:
@@ -125,8 +125,8 @@ def label_segments(labels, classes, void=VOID_VALUES, instances=None, where="lab
 
     labels: int [H, W], each value one of `classes.ids` or of `void`. A class is one segment, unless there are
     `instances` (int [H, W]) and it is a thing: then each instance number above 0 is a segment, and pixels of a thing
-    that have instance 0 are a crowd (they belong to some instance, nobody said which).
-    Raises ValueError with `where` for values that are neither class nor void, and for maps of different size.
+    that have instance 0 are a crowd (they belong to some instance, but nobody said which).
+    Raises ValueError with `where` for values that are neither class nor void, and for maps of different sizes.
     """
     values, counts = count_values(labels)
     bad = [(v, n) for v, n in zip(values, counts) if v not in classes.ids and v not in void]
@@ -152,7 +152,7 @@ def label_segments(labels, classes, void=VOID_VALUES, instances=None, where="lab
 
 
 def split_things(segment_map, instances, classes):
-    """A map of class index + 1 with the things parted by instance number; ids above K are instances."""
+    """A map of class index + 1 with the things split by instance number; ids above K are instances."""
     K = len(classes)
     things = np.array([False, *classes.isthing])[segment_map]  # [H, W]
     single = things & (instances > 0)
@@ -179,7 +179,7 @@ def count_values(labels):
 
 
 def isolated_share(labels):
-    """The share of pixels that differ from all four neighbours: next to none in labels, many after JPEG or blurring."""
+    """The share of pixels that differ from all four neighbours: hardly any in labels, many after JPEG or blurring."""
     inner = labels[1:-1, 1:-1]
     if inner.size == 0:
         return 0.0
@@ -189,10 +189,10 @@ def isolated_share(labels):
 
 
 def ramp_share(labels):
-    """Of the pixels where a row or a column goes on to another value, the share in the midst of a rise or a fall.
+    """Of the pixels where a row or column changes its value, the share in the middle of a rise or fall.
 
-    Interpolation makes ramps of what were steps: 0 0 1 1 becomes 0 64 191 255. In labels they are rare, because the
-    pixel between two classes would have to be of a third one, whose number lies between theirs.
+    Interpolation turns steps into ramps: 0 0 255 255 becomes 0 64 191 255. In labels ramps are rare, because the pixel
+    between two classes would have to belong to a third one, whose number lies between theirs.
     """
     ramps = changes = 0
     for lines in (labels, labels.T):
@@ -203,7 +203,7 @@ def ramp_share(labels):
 
 
 def looks_lossy(labels, values=8):
-    """Whether a label map of so many values or more looks once saved as JPEG, or resized with interpolation."""
+    """Whether a label map with at least so many values looks as if saved as JPEG or resized with interpolation."""
     return len(count_values(labels)[0]) >= values and (isolated_share(labels) > 0.005 or ramp_share(labels) > 0.25)
 
 

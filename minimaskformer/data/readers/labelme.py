@@ -27,7 +27,7 @@ def is_labelme(path):
 
 
 def open_labelme(files, every_file, folder, names=None):
-    """The data set of some JSON files; classes are the labels of `every_file`, sorted, or the given names."""
+    """The data set of some JSON files; classes are the labels in `every_file`, sorted, or the given names."""
     found = dict(zip(every_file, map_threads(lambda path: read_labelme(path, folder), every_file)))
     stop_at_bad([told for told in found.values() if isinstance(told, str)], len(found))
     labels = sorted({label for _, _, objects in found.values() for label, *_ in objects})
@@ -35,7 +35,7 @@ def open_labelme(files, every_file, folder, names=None):
         raise ValueError(f"{folder}: the labels {', '.join(sorted(set(labels) - set(names)))} are not among the "
                          f"classes {', '.join(names)}")
     if not labels:
-        raise ValueError(f"{folder}: {len(found)} LabelMe files, and none of them has a shape")
+        raise ValueError(f"{folder}: {len(found)} LabelMe files, but none of them has a shape")
     sizes = upright_sizes([found[path][0] for path in files])
     pictures = [(found[path][0], size, (path,), found[path][2]) for path, size in zip(files, sizes)]
     wrong = [f"{path} was drawn on a picture of {found[path][1][1]} x {found[path][1][0]}, {image} is {size[1]} x "
@@ -46,7 +46,7 @@ def open_labelme(files, every_file, folder, names=None):
 
 
 def read_labelme(path, folder):
-    """(image, (height, width) or None, [(label, segmentation, place)]) of a file, or what is wrong with it as text.
+    """(image, (height, width) or None, [(label, segmentation, place)]) of a file, or a text saying what is wrong.
 
     Shapes of one label and one group_id are one object.
     """
@@ -97,7 +97,7 @@ def segmentation_of(shape, size):
 
 
 def brushed(text, points, size):
-    """A mask that lies in the box between two points, PNG in base64, as a run-length code of the whole picture."""
+    """A mask in the box between two points, a PNG in base64, as a run-length code of the whole picture."""
     try:
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as picture:
             mask = np.asarray(picture.convert("L")) > 0  # [h, w]

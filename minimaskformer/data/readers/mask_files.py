@@ -13,7 +13,7 @@ BRUSH = re.compile(r"task-(?P<task>\d+)-annotation-(?P<annotation>\d+)-by-.*?-ta
 def read_mask(path, size):
     """A mask file as bool [H, W]: 0 is outside, the one other value inside.
 
-    Raises ValueError for a file of more values (which objects, then?), and for one of another size.
+ Raises ValueError for a file with more values (is it several objects?), and for one of another size.
     """
     picture = open_image(path)
     pixels = np.asarray(picture.convert("RGB") if picture.mode in ("P", "RGBA", "LA", "CMYK") else picture)
@@ -22,15 +22,15 @@ def read_mask(path, size):
     inside = np.unique(pixels[pixels != 0])
     if len(inside) > 1:
         told = ", ".join(map(str, inside[:5].tolist())) + " ..." * (len(inside) > 5)
-        raise ValueError(f"{path} holds the values {told} beside 0: a file of one object has one. Is it a picture, was "
-                         "it saved as JPEG, or does it number several objects?")
+        raise ValueError(f"{path} holds the values {told} besides 0; a file of one object has one. Is it a photo, "
+                         "was it saved as JPEG, or does it number several objects?")
     if pixels.shape != tuple(size):
-        raise ValueError(f"{path} is {pixels.shape[1]} x {pixels.shape[0]}, its picture {size[1]} x {size[0]}")
+        raise ValueError(f"{path} is {pixels.shape[1]} x {pixels.shape[0]}, its picture is {size[1]} x {size[0]}")
     return pixels != 0
 
 
 def picture_folders(folder):
-    """[(image, [(label, mask file)])] of a folder with a folder per picture, images/ and masks/ in it; or None."""
+    """[(image, [(label, mask file)])] of a folder with a folder per picture that holds images/ and masks/; or None."""
     items = []
     for place in sorted(path for path in Path(folder).iterdir() if path.is_dir() and not path.name.startswith(".")):
         if not (place / "images").is_dir() or not (place / "masks").is_dir():
@@ -43,10 +43,10 @@ def picture_folders(folder):
 
 
 def brush_masks(folder):
-    """[(image, [(label, mask file)])] of Label Studio's brush PNGs in masks/ (or the folder itself); None if none are.
+    """[(image, [(label, mask file)])] of Label Studio's brush PNGs in masks/ (or the folder itself); None without any.
 
-    A file's name has the number of its task, which must be the name of its picture in images/. Raises ValueError where
-    it is not, and where two people annotated one task.
+ A file's name has the number of its task, which must be the name of its picture in images/. Raises ValueError if it
+ is not, and if two people annotated one task.
     """
     place = Path(folder) / "masks" if (Path(folder) / "masks").is_dir() else Path(folder)
     named = [(match, path) for path in sorted(place.iterdir()) if path.suffix.lower() in LABEL_SUFFIXES
@@ -56,7 +56,7 @@ def brush_masks(folder):
     images, tasks = by_stem(Path(folder) / "images", IMAGE_SUFFIXES), {}
     for match, path in named:
         if match["task"] not in images:
-            raise ValueError(f"{path} is of task {match['task']}, and no picture in {folder} is called so. The PNG "
+            raise ValueError(f"{path} is of task {match['task']}, but no picture in {folder} has that name. The PNG "
                              "export does not hold the pictures' names: name the pictures after their tasks, or export "
                              "as COCO with images")
         tasks.setdefault(match["task"], []).append((match, path))

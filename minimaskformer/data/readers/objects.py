@@ -6,9 +6,9 @@ import torch
 def objects_target(objects, size, background=None):
     """The target of a picture: labels, masks, valid, segment_map, segments_info (forms: `targets`).
 
-    objects: [(class index, iscrowd, mask bool [H, W])]; each that is no crowd is one mask of the target, as it is.
+    objects: [(class index, iscrowd, mask bool [H, W])]; each that is not a crowd is one mask of the target, as it is.
     valid: False where there is a crowd and no other mask. background: the class index of the pixels in no mask, which
-    are then one more mask and segment; None: they are no segment, but known to be in no mask.
+    are then one more mask and segment; None: they are not a segment, but known to be in no mask.
     """
     segment_map, info = flatten_objects(objects, size, background)
     covered, crowd = union([mask for *_, mask in objects], size), union([m for _, c, m in objects if c], size)
@@ -37,7 +37,7 @@ def flatten_objects(objects, size, background=None):
 
 
 def stacked(masks, size):
-    """Masks as one array bool [T, H, W], also if there are none."""
+    """Masks as one array bool [T, H, W], even if there are none."""
     return np.stack(masks) if masks else np.zeros((0, *size), dtype=bool)
 
 

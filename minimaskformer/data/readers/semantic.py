@@ -1,4 +1,4 @@
-"""Folders of images and label PNGs: semantic labels, and panoptic ones where a second file numbers the instances.
+"""Folders of images and label PNGs: semantic labels, and panoptic ones if a second file numbers the instances.
 
 ADE20K, Cityscapes, Pascal VOC, Oxford-IIIT Pet and most home-made data sets are of this kind. They differ in where the
 files lie (layouts.py) and in what the numbers mean (the class table); the reading is the same.
@@ -36,15 +36,15 @@ class SemanticFolder(Dataset):
     """Images and label files with the same name before the dot: one (class, mask) for each class in a picture.
 
     classes: a ClassTable whose ids are the values in the label files, or a list of names for the values 0, 1, 2 ...,
-    or None: the values found in the labels, named "label 7". void: values where nothing is known; by default 255 and
-    65535, where these are no class. instances_dir: files that number the instances (0 is none); then every instance of
-    a thing class is a segment, and pixels of a thing without a number are a crowd. connected: these files are black and
-    white masks, and each connected part of a class is an instance. Without instances every class is
-    stuff: a semantic label does not say where one sheep ends and the next begins.
+    or None: the values found in the labels, named like "label 7". void: values where nothing is known; by default 255
+    and 65535, unless these are classes. instances_dir: files that number the instances (0 is none); then every instance
+    of a thing class is a segment, and pixels of a thing without a number are a crowd. connected: these files are black
+    and white masks, and each connected part of a class is an instance. Without instances every class is stuff: a
+    semantic label does not say where one sheep ends and the next begins.
 
     Label files have one channel of 8 or 16 bits (more than 255 classes are fine) or palette indices. Pixels are taken
-    as stored (no EXIF rotation). Raises FileNotFoundError for a missing folder or partner, ValueError for the rest:
-    coloured labels, values outside the table, sizes that differ. All name the file.
+    as stored (no EXIF rotation). Raises FileNotFoundError for a missing folder or partner, ValueError for coloured
+    labels, values outside the table and sizes that differ. All name the file.
     """
 
     def __init__(self, images_dir, labels_dir, classes=None, void=None, instances_dir=None,
@@ -62,9 +62,9 @@ class SemanticFolder(Dataset):
     def from_files(cls, items, classes=None, void=None, decode=None, names=None, read=(None, None)):
         """The same data set from a list of (image, label file) or (image, label file, instance file).
 
-        decode: a function from the numbers of a label file to (labels, instances), where one file holds both.
+        decode: a function from the numbers of a label file to (labels, instances), if one file holds both.
         names: what to call the items, by default the images' names without suffix. read: functions from a path to
-        int [H, W] that read label files and instance files, where they do not hold numbers.
+        int [H, W] that read label files and instance files, if these do not hold numbers.
         """
         dataset = cls.__new__(cls)
         dataset.connected, dataset.read = False, read
@@ -86,7 +86,7 @@ class SemanticFolder(Dataset):
         self.void = tuple(v for v in VOID_VALUES if v not in self.classes.ids) if void is None else tuple(void)
         both = sorted(set(self.void) & set(self.classes.ids))
         if both:
-            raise ValueError(f"the label values {both} are both a class and void: decide for one")
+            raise ValueError(f"the label values {both} are both a class and void: choose one")
 
     def __len__(self):
         return len(self.items)
@@ -144,7 +144,7 @@ class SemanticFolder(Dataset):
     def find_classes(self, void=VOID_VALUES):
         """The class table of the values that occur; a class is a thing if any of its pixels has an instance number.
 
-        Reads every label file, so it takes a while; write the names down in a classes file and it is not needed.
+        Reads every label file, so it takes a while; a classes file with the names makes it unnecessary.
         """
         things, every = set(), set()
         found = map_threads(self.values_of, range(len(self)))
@@ -159,15 +159,15 @@ class SemanticFolder(Dataset):
         check_values(every, void, folder)
         worst = max(range(len(self)), key=lambda i: found[i][2])
         if found[worst][2] > 1 or len(every) >= 8 and np.mean([ramps for *_, ramps in found]) > 0.25:
-            raise ValueError(f"the labels of {folder} hold {len(every)} numbers, and look as if they were no class "
-                             f"numbers any more, such as {self.items[worst][1]}. {LOSSY_HINT}, or name the classes in "
+            raise ValueError(f"the labels of {folder} hold {len(every)} numbers, and look as if they were no longer "
+                             f"class numbers, such as {self.items[worst][1]}. {LOSSY_HINT}, or name the classes in "
                              f"a classes.txt")
         ids = tuple(sorted(seen))
         return ClassTable(tuple(f"label {v}" for v in ids), tuple(v in things for v in ids), ids)
 
     def values_of(self, index):
         """The label values of one item, those among them that have instance numbers, how interpolated they look (2:
-        without a doubt); or what is wrong."""
+        certainly); or what is wrong."""
         try:
             labels, instances = self.numbers(index)
         except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""YOLO's segmentation format: a text file per picture, a line per object: class number, x1 y1 x2 y2 ... in shares."""
+"""YOLO's segmentation format: a text file per picture, a line per object: class, x1 y1 x2 y2 ... as fractions."""
 import re
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from ..recognise.splits import add_part, split_of
 from .coco_content import open_objects, upright_sizes
 from .label_maps import IMAGE_SUFFIXES, by_stem
 
-FAR = 0.05  # how far outside the picture a corner may lie, in shares
+FAR = 0.05  # how far outside the picture a corner may lie, as a fraction of it
 
 
 def find_yolo(folder):
@@ -38,7 +38,7 @@ def yaml_names(files, folder):
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is no valid YAML ({error})") from error
+            raise ValueError(f"{path} is not valid YAML ({error})") from error
         if isinstance(content, dict) and content.get("names"):
             found[path] = content
     if len(found) != 1:
@@ -56,7 +56,7 @@ def yaml_names(files, folder):
 
 
 def lines_of(path):
-    """The class names of a classes.txt, one a line."""
+    """The class names of a classes.txt, one per line."""
     return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
 
 
@@ -81,24 +81,24 @@ def open_yolo(items, names, folder):
 
 
 def read_yolo(path, names, size):
-    """[(class name, polygons in pixels, place)] of a text file, or what is wrong with it as text."""
+    """[(class name, polygons in pixels, place)] of a text file, or a text saying what is wrong with it."""
     objects = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines() if path else (), start=1):
         cells, place = line.split(), f"{path}, line {number}"
         if not cells:
             continue
         if not all(re.fullmatch(r"-?\d*\.?\d+(e-?\d+)?", cell, re.IGNORECASE) for cell in cells):
-            return f"{place}: {line[:60]!r} is no row of numbers"
+            return f"{place}: {line[:60]!r} is not a row of numbers"
         if not cells[0].isdecimal() or int(cells[0]) >= len(names):
-            return f"{place}: the class {cells[0]}, and there are 0 ... {len(names) - 1} ({', '.join(names[:8])})"
+            return f"{place}: class {cells[0]}, but classes are 0 ... {len(names) - 1} ({', '.join(names[:8])})"
         if len(cells) == 5:
-            return f"{place} is only a box: for masks a line has three corners or more"
+            return f"{place} is only a box: for a mask a line needs three corners or more"
         if len(cells) < 7 or len(cells) % 2 == 0:
-            return f"{place}: {len(cells) - 1} numbers after the class are no corners x y of a polygon"
+            return f"{place}: {len(cells) - 1} numbers after the class are not the corners x y of a polygon"
         corners = [float(cell) for cell in cells[1:]]
         if not all(-FAR <= x <= 1 + FAR for x in corners):
-            return (f"{place}: corners are shares of the picture, 0 ... 1, got {min(corners)} ... {max(corners)}: are "
-                    "they pixels?")
+            return (f"{place}: corners are fractions of the picture, 0 ... 1, got {min(corners)} ... {max(corners)}: "
+                    "are they pixels?")
         polygon = [x * size[1 - k % 2] for k, x in enumerate(corners)]
         objects.append((names[int(cells[0])], [polygon], f"of line {number} ({path.name})"))
     return objects

@@ -191,7 +191,7 @@ def test_own_json_is_found_where_people_put_it(coco, tmp_path, place, images):
     (lambda c: c["annotations"][3]["segmentation"].update(size=[W, H]), ["annotation 4", "size", "[40, 60]"]),
     (lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3, 4, 5]]), ["annotation 1", "polygon"]),
     (lambda c: c["annotations"][0].update(segmentation=[[1, 2, float("nan"), 4, 5, 6]]), ["annotation 1", "nan"]),
-    (lambda c: c["annotations"][0].update(segmentation=[[1, 2, 1e12, 4, 5, 6]]), ["annotation 1", "no place near"]),
+    (lambda c: c["annotations"][0].update(segmentation=[[1, 2, 1e12, 4, 5, 6]]), ["annotation 1", "nowhere near"]),
     (lambda c: c["annotations"][0].update(segments_info=[]), ["panoptic", "coco_panoptic:"]),
     (lambda c: c["images"][0].pop("height"), ["height", "COCO instance JSON"]),
     (lambda c: c["images"][1].update(file_name="a.jpg"), ["more than one image", "a.jpg"]),
