@@ -1,7 +1,7 @@
-"""`python -m minimaskformer inspect`: what is in a data set and what is wrong with it. To be run before training.
+"""`python -m minimaskformer inspect`: what is in a data set and what is wrong with it. Run it before training.
 
 Every picture and every label is read once. Numbers come first, because they are what training sees; then the files
-that look wrong; then a sheet of pictures, because only eyes see that the labels lie a few pixels to the left.
+that look wrong; then a sheet of pictures, because only the eye sees that labels lie a few pixels too far left.
 """
 import hashlib
 import math
@@ -20,7 +20,7 @@ from ..data.readers.label_maps import looks_lossy
 from ..data.tally import Content, content_of, map_content, tallied
 from ..system.text import plain
 
-DRAWN = 200  # how many scenes of a data set without files are looked at, unless a limit says otherwise
+DRAWN = 200  # how many scenes of a data set without files are looked at, unless there is a limit
 CELL = 16  # pixels of one cell of the mask logits, 4 x 4: a smaller segment has less than one
 ORIENTATION = 0x0112  # the EXIF tag
 FILES_PER_REASON = 5  # files named per reason; the file suspicious.txt has them all
@@ -32,7 +32,7 @@ class Look:
     index: int
     file: str
     size: tuple = (0, 0)  # height, width
-    segments: Counter = field(default_factory=Counter)  # class index -> segments without crowds
+    segments: Counter = field(default_factory=Counter)  # class index -> segments, crowds left out
     pixels: Counter = field(default_factory=Counter)  # class index -> pixels
     crowds: int = 0
     void: int = 0  # pixels that are not valid
@@ -67,7 +67,7 @@ def odd_reasons(dataset, index, image, target, result):
     """What looks wrong with an item that can be read, one line each."""
     found = []
     if not target["valid"].any():
-        found.append("void everywhere: nothing to learn from it")
+        found.append("void everywhere: there is nothing to learn from it")
     elif result.void > 0.9 * math.prod(result.size):
         found.append("more than 90 % void")
     if not result.segments:
@@ -78,7 +78,7 @@ def odd_reasons(dataset, index, image, target, result):
     if tiny:
         found.append(f"segments below {CELL} pixels")
     if result.content.empty:
-        found.append("annotations that enclose no pixel: outside the image, or those of another size?")
+        found.append("annotations that enclose no pixel: outside the image, or made for another size?")
     if result.content.misfits:
         found.append("annotations whose \"bbox\" does not fit their mask: which of the two is wrong?")
     if result.content.lossy or looks_lossy(target["segment_map"].numpy()):
@@ -95,7 +95,7 @@ def odd_reasons(dataset, index, image, target, result):
 
 
 def nearly_black(image, deep):
-    """A line for an image without bright pixels. deep: from a file of 16 bits, where it may be fewer bits unscaled."""
+    """A line for an image without bright pixels. deep: from a 16-bit file, which may hold fewer bits, unscaled."""
     bits = int(image.max()).bit_length()  # of the high byte
     bits += bits % 2  # files have 10, 12 or 14
     if not 0 < bits <= (6 if deep else 4):
@@ -110,7 +110,7 @@ def file_of(dataset, index):
 
 
 def duplicate_files(files, others=()):
-    """{file: an earlier file, or one of `others`, of the very same bytes}. Only files of equal length are read."""
+    """{file: an earlier file, or one of `others`, with the very same bytes}. Only files of equal length are read."""
     first, twins, by_length = {}, {}, defaultdict(list)
     for file in [*others, *files]:
         if Path(file).is_file():
@@ -125,9 +125,9 @@ def duplicate_files(files, others=()):
 
 
 def inspect(dataset, limit=None, other=None, workers=None, progress=True):
-    """Look at a data set: a list of `Look`, for all items or for `limit` of them, spread evenly.
+    """Look at a data set: a list of `Look`s, for all items or for `limit` of them, spread evenly.
 
-    other: the other split; images that occur in both are suspicious, because validation then tests what was learnt.
+ other: the other split; images that occur in both are suspicious: validation would then test on training data.
     """
     if limit is None and not hasattr(dataset, "files"):
         limit = DRAWN
@@ -139,7 +139,7 @@ def inspect(dataset, limit=None, other=None, workers=None, progress=True):
         for found in looks:
             if found.file in twins:
                 where = "the other split" if twins[found.file] in set(others) else "this split"
-                found.reasons.append(f"the same image is in {where} a second time")
+                found.reasons.append(f"the same image occurs in {where} a second time")
     return looks
 
 
@@ -154,7 +154,7 @@ def data_report(looks, dataset, title):
 
 
 def signs(looks, dataset):
-    """What looks wrong with the data set as a whole, one sentence each: what `train` would not begin with, first."""
+    """What looks wrong with the data set as a whole, one sentence each: first what `train` would refuse."""
     if not looks:
         return []
     counted = tallied(dataset.classes, len(looks), ((found.content, found.file) for found in looks))
@@ -242,7 +242,7 @@ def write_report(looks, dataset, title, folder):
     good = [found for found in looks if not found.error]
     odd = [found for found in good if found.reasons]
     for name, chosen in (("sheet.png", choose(good)), ("suspicious.png", choose_odd(odd))):
-        (folder / name).unlink(missing_ok=True)  # of an earlier look at another state of the files
+        (folder / name).unlink(missing_ok=True)  # left by an earlier run on another state of the files
         if chosen:
             draw_sheet(dataset, chosen, folder / name)
     return text

@@ -10,12 +10,12 @@ from ..model import Output
 from ..predict import bilinear, read_out, run, to_input_size
 from ..targets import VOID, panoptic_to_semantic
 
-SCORE_THRESHOLDS = (0.3, 0.5, 0.8)  # score thresholds of panoptic inference that are compared
+SCORE_THRESHOLDS = (0.3, 0.5, 0.8)  # the score thresholds of panoptic inference to compare
 
 
 @torch.no_grad()
 def measure(model, dataset, images=50):
-    """What a model does on the first `images` pictures of a data set, as a dict of numbers that JSON can hold."""
+    """What a model does on the first `images` pictures of a data set, as a dict that JSON can hold."""
     K, classes = len(dataset.classes), dataset.classes
     if model.config.num_classes != K:
         raise ValueError(f"the model predicts {model.config.num_classes} classes, the data set has {K}: is it the data "
@@ -25,7 +25,7 @@ def measure(model, dataset, images=50):
         raise ValueError(f"there is nothing to diagnose on: {images} pictures (the data set is empty, or the limit is "
                          f"below 1)")
     quality = {threshold: PanopticQuality(classes) for threshold in SCORE_THRESHOLDS}
-    ious = {shift: MeanIoU(K, VOID) for shift in (-1, 0, 1)}  # of the classes as predicted, and moved by one
+    ious = {shift: MeanIoU(K, VOID) for shift in (-1, 0, 1)}  # of the classes as predicted, and shifted by one
     scores, counts = [], {"targets": 0, "objects": 0, "kept": 0, "twins": 0}
     segments = []  # targets of each picture
     low, high, spreads = math.inf, -math.inf, []
@@ -86,21 +86,21 @@ def twins(mask_logits, query_class):
 
 def query_spread(class_logits):
     """How much the queries of an image differ: mean distance of their class logits [N, K+1] from the mean query's,
-    relative to their mean length; 0 if all say the same."""
+    relative to their mean length; 0 if all give the same answer."""
     away = class_logits - class_logits.mean(0)  # [N, K+1]
     return (away.norm(dim=1).mean() / class_logits.norm(dim=1).mean().clamp(min=1e-12)).item()
 
 
 def agreement(label_map, true_map):
-    """The share of the pixels, void in neither map, on which two class maps agree; 1 where there are none."""
+    """The share of the pixels, void in neither map, on which two class maps agree; 1 if there are none."""
     known = (label_map != VOID) & (true_map != VOID)
     return (label_map == true_map)[known].float().mean().item() if known.any() else 1.0
 
 
 class VoidCount:
-    """Classes predicted on void pixels beside the true classes around them: they should be alike.
+    """Classes predicted on void pixels, compared with the true classes around them: they should be alike.
 
-    Beside the classes predicted everywhere else, too: a model that knows one class only says nothing about void.
+ Also compared with the classes predicted elsewhere: a model that knows only one class tells nothing about void.
     """
 
     def __init__(self, num_classes, reach=3):

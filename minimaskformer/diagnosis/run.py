@@ -4,7 +4,7 @@
     findings = diagnose(rows, evidence, config)  rows: the run's log; config: its config.json
 
 Every cause is one small function that looks at the log, the evidence or the settings, and returns a sentence with its
-number, or None. A cause that is named is a place to look, not a verdict; a run without findings may still be poor.
+number, or None. A named cause is a place to look, not a verdict; a run without findings may still be poor.
 """
 import math
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def learning_rate_too_large(rows, evidence, config):
     lowest, last, fifth = min(smooth), smooth[-1], len(loss) // 5
     if last > 1.25 * lowest:
         return f"the loss was {lowest:.2f} at its lowest and is {last:.2f} at the end"
-    warm = rows[fifth].get("step", 0) >= 2 * config.get("train", {}).get("warmup", 0)  # before that all runs linger
+    warm = rows[fifth].get("step", 0) >= 2 * config.get("train", {}).get("warmup", 0)  # before that all runs are slow
     if warm and smooth[fifth] > 0.65 * loss[0] and classes and classes[fifth] > 0.8 * classes[0]:
         return (f"after a fifth of the steps the loss was still {smooth[fifth]:.2f}, from {loss[0]:.2f}, and the class "
                 f"loss {classes[fifth]:.2f}, from {classes[0]:.2f}")
@@ -53,7 +53,7 @@ def sigmoid_twice(rows, evidence, config):
 
 
 def more_segments_than_queries(rows, evidence, config):
-    """A query finds one segment: what is more than the queries is never learnt and never found."""
+    """A query finds one segment: segments beyond the number of queries are never learnt and never found."""
     if evidence and evidence.get("segments_left_over"):
         return (f"a picture has up to {evidence['segments_at_most']} segments, the model {evidence['queries']} "
                 f"queries; {evidence['segments_left_over']} segments in {evidence['images']} pictures find none")
@@ -61,7 +61,7 @@ def more_segments_than_queries(rows, evidence, config):
 
 
 def findable(evidence):
-    """Segments an image that queries can find: no more than there are queries."""
+    """Segments per image that queries can find: no more than there are queries."""
     return min(evidence["targets_per_image"], evidence.get("queries", math.inf))
 
 
@@ -120,7 +120,7 @@ def labels_shifted(rows, evidence, config):
 
 def void_as_class(rows, evidence, config):
     void = evidence and has_learnt(evidence) and evidence["void"]
-    if not void or void.get("share", 1) < 0.01:  # of few pixels the shares say little
+    if not void or void.get("share", 1) < 0.01:  # with few pixels the shares mean little
         return None
     if void["predicted"] > max(0.5, 0.4 + void["around"], 1.5 * void.get("elsewhere", 0)):
         return (f"{void['predicted']:.0%} of the void pixels are predicted as {void['class']}, which is the class of "
@@ -129,9 +129,9 @@ def void_as_class(rows, evidence, config):
 
 
 def masks_left_behind(rows, evidence, config):
-    """Two signs together: left and right are hardly told apart, and right data are easier than the training's own.
+    """Two signs together: left and right are hardly told apart, and correct data are easier than the training's own.
 
-    Only where the focal loss has settled: while it falls, the log's mean over the last steps is behind the checkpoint.
+ Only if the focal loss has settled: while it falls, the log's mean over the last steps lags behind the checkpoint.
     """
     focal = series(rows, "focal")
     if len(focal) < 8 or not evidence or not has_learnt(evidence):
@@ -182,7 +182,7 @@ CAUSES = {
 
 
 def diagnose(rows, evidence=None, config=None):
-    """The causes that a run's log (list of dicts) and its `measure`d evidence speak for: a list of `Finding`."""
+    """The causes that a run's log (list of dicts) and its `measure`d evidence point to: a list of `Finding`s."""
     found = []
     for cause, (name, remedy) in CAUSES.items():
         shown_by = cause(rows, evidence, config or {})
@@ -192,9 +192,9 @@ def diagnose(rows, evidence=None, config=None):
 
 
 def read_run(folder):
-    """(rows, evidence or None, config or {}) of a run's folder; FileNotFoundError or ValueError name what is amiss.
+    """(rows, evidence or None, config or {}) of a run's folder; FileNotFoundError or ValueError name what is wrong.
 
-    Rows of the log that are damaged are left out with a warning; a run that has lost its log has no rows.
+    Damaged rows of the log are left out with a warning; a run that has lost its log has no rows.
     """
     folder = Path(folder)
     log = folder / "log.jsonl"

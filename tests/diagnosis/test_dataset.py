@@ -182,7 +182,7 @@ def test_the_sheet_shows_every_class_it_can(mine):
 def test_captions_end_before_the_next_panel_begins(size):
     figure, axes = draw.new_figure(11.6, 6, 2, 4)
     figure.set_layout_engine("constrained" if size[1] == 20 else "compressed")
-    told = "annotations that enclose no pixel: outside the image, or those of another size?"
+    told = "annotations that enclose no pixel: outside the image, or made for another size?"
     for ax in axes.flat:
         draw.draw_image(ax, np.zeros((*size, 3), np.uint8))
     titles = [caption(ax, ["picture_of_a_very_long_series" * 4 + "_0001", told]) for ax in axes.flat]

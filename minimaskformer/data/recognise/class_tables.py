@@ -13,7 +13,7 @@ PIXEL_VALUES = "_classes.csv"
 
 @dataclass(frozen=True)
 class Table:
-    """The classes of label files; with `colors`, label values are places in this list of (r, g, b)."""
+    """The classes of label files; with `colors`, label values are positions in this list of (r, g, b)."""
     classes: ClassTable | None = None
     void: tuple | None = None
     colors: tuple | None = None
@@ -21,13 +21,13 @@ class Table:
 
 
 def find_table(folder, layout):
-    """The `Table` of a folder; an empty one where nothing names the classes (then they are the values that occur)."""
+    """The `Table` of a folder; an empty one if nothing names the classes (then they are the values that occur)."""
     folder = Path(folder)
     if layout.colors:
         path = place_of(folder, layout.colors, "--colors")
         rows = color_table(path)
         if rows is None:
-            raise ValueError(f"--colors {path} holds no colours; it has {FORMS}")
+            raise ValueError(f"--colors {path} holds no colours; it must have {FORMS}")
         return from_colors(rows, path)
     if layout.classes:
         path = Path(layout.classes) if Path(layout.classes).is_file() else folder / layout.classes
@@ -47,7 +47,7 @@ def find_table(folder, layout):
 
 
 def place_of(folder, name, option):
-    """A file that an option names: as it is, or in the data folder."""
+    """A file that an option names: at that path, or in the data folder."""
     for path in (Path(name), folder / name):
         if path.is_file():
             return path
@@ -61,23 +61,23 @@ def from_file(path):
 
 
 def from_names(text):
-    """The table of names parted by commas, for the label values 0, 1, 2 ...; what is called void is void."""
+    """The table of names separated by commas, for the label values 0, 1, 2 ...; a name void means void."""
     names = tuple(name.strip() for name in text.split(","))
     if not all(names) or "/" in text or re.search(r"\.(txt|json|csv)$", text):
-        raise FileNotFoundError(f"--classes {text!r}: no such file, and no names parted by commas")
+        raise FileNotFoundError(f"--classes {text!r}: no such file, and not names separated by commas")
     known = [k for k, name in enumerate(names) if name.lower() != "void"]
     if not known or len(set(names)) < len(names):
-        raise ValueError(f"--classes {text!r}: the names of the label values 0, 1, 2 ..., each once, parted by commas")
+        raise ValueError(f"--classes {text!r}: give the names of the label values 0, 1, 2 ..., each once, with commas")
     void = tuple(sorted(set(range(len(names))) - set(known))) or None
     table = ClassTable(tuple(names[k] for k in known), (False,) * len(known), tuple(known))
     return Table(table, void, None, "--classes")
 
 
 def from_colors(rows, path):
-    """The table of a file of colours; what is called void, or said to be, is void."""
+    """The table of a file of colours; classes with the name or kind void are void."""
     known = [(k, name, kind) for k, (name, _, kind) in enumerate(rows) if (kind or name.lower()) != "void"]
     if not known:
-        raise ValueError(f"{path}: every colour is void, there is nothing to learn")
+        raise ValueError(f"{path}: every colour is void: there is nothing to learn")
     table = ClassTable(tuple(name for _, name, _ in known), tuple(kind == "thing" for *_, kind in known),
                        tuple(k for k, *_ in known))
     void = tuple(sorted(set(range(len(rows))) - set(table.ids)))
@@ -92,7 +92,7 @@ def from_pixel_values(path):
         if number == 1 and not value.isdecimal() or not line.strip():
             continue  # "Pixel Value, Class"
         if not value.isdecimal() or not name:
-            raise ValueError(f"{path}, line {number}: {line!r} is no pixel value and name")
+            raise ValueError(f"{path}, line {number}: {line!r} is not a pixel value and a name")
         rows.append((int(value), name))
     if not rows:
         raise ValueError(f"{path} names no class: its lines are a pixel value, a comma and a name")

@@ -1,4 +1,4 @@
-"""Pairs of a picture and its label files, opened as what the numbers in them are: classes, instances, or both."""
+"""Pairs of a picture and its label files, opened according to what their numbers are: classes, instances, or both."""
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -10,15 +10,15 @@ from ..readers.instances import InstanceFolder
 from ..readers.label_maps import read_labels
 from ..readers.semantic import SemanticFolder
 
-MANY = 8  # classes from which on label values may be numbers of objects
+MANY = 8  # with this many classes or more, label values may be numbers of objects
 
 
 def open_label_pictures(items, every_item, table, layout, folder):
     """The data set of [(image, [label files], instance file or None)].
 
     layout.kind: "semantic" (label values are classes), "instances" (they number the objects of one class, or each file
-    has one object) or "panoptic" (there are instance files). Without a table of classes, they are the values that occur
-    in `every_item`, those of all splits, so that the splits agree.
+    has one object) or "panoptic" (there are instance files). Without a table, the classes are the values that occur in
+    `every_item`, those of all splits, so that the splits agree.
     """
     several = next((item for item in items if len(item[1]) != 1), None)
     if layout.kind == "instances":
@@ -28,8 +28,8 @@ def open_label_pictures(items, every_item, table, layout, folder):
                               folder)
         return InstanceFolder.from_files([(image, labels[0]) for image, labels, _ in items], *names)
     if several:
-        raise ValueError(f"{several[0]} has {len(several[1])} label files, such as {several[1][0]}: with one file an "
-                         "object say --kind instances, otherwise name one file a picture")
+        raise ValueError(f"{several[0]} has {len(several[1])} label files, such as {several[1][0]}: with one file per "
+                         "object give --kind instances, otherwise name one file per picture")
     panoptic = layout.kind == "panoptic"
     if panoptic and not items[0][2]:
         raise ValueError("--kind panoptic needs files that number the instances: --instances 'instances/{stem}.png'")
@@ -41,7 +41,7 @@ def open_label_pictures(items, every_item, table, layout, folder):
         found = SemanticFolder.from_files(every, read=read)
         check_class_option(found)
         classes = found.classes
-    elif panoptic and not classes.things:  # a table that does not say it: all but the background can be counted
+    elif panoptic and not classes.things:  # the table does not say: everything but the background can be counted
         classes = replace(classes, isthing=tuple(name.lower() != "background" for name in classes.names))
     dataset = SemanticFolder.from_files(rows, classes, void, read=read)
     others = {labels[0] for _, labels, _ in every_item} - {labels[0] for _, labels, _ in items}
@@ -52,18 +52,18 @@ def open_label_pictures(items, every_item, table, layout, folder):
 
 
 def check_class_option(dataset):
-    """ValueError where the values look like numbers of objects: in each picture 0 ... n, and n differs."""
+    """ValueError if the values look like numbers of objects: in each picture 0 ... n, and n differs."""
     if len(dataset.classes) < MANY or dataset.classes.things:
         return
     values = [sorted(found[0] - set(dataset.void)) for found in map_threads(dataset.values_of, range(len(dataset)))]
     if all(of == list(range(len(of))) for of in values) and len(set(map(len, values))) > 2:
         raise ValueError(f"{dataset.items[0][1].parent}: each label file holds the numbers 0 ... n without a gap, n "
                          f"being {min(map(len, values)) - 1} ... {max(map(len, values)) - 1}: do they number objects? "
-                         "Then say --kind instances. If they are classes, name them: --classes, or a classes.txt")
+                         "Then give --kind instances. If they are classes, name them: --classes, or a classes.txt")
 
 
 def open_masks(items, names, folder):
-    """The data set of [(image, [(class name, mask file)])]: one file an object."""
+    """The data set of [(image, [(class name, mask file)])]: one file per object."""
     sizes = upright_sizes([image for image, _ in items])
     pictures = [(image, size, tuple(path for _, path in masks), [(name, path, path.name) for name, path in masks])
                 for (image, masks), size in zip(items, sizes)]
@@ -71,7 +71,7 @@ def open_masks(items, names, folder):
 
 
 def thing_and_background(layout):
-    """The names of the one class of `instances` and of what is around it, from --classes."""
+    """The names of the one class of `instances` and of its background, from --classes."""
     names = [name.strip() for name in (layout.classes or "object").split(",")]
     if len(names) > 2 or not all(names):
         raise ValueError(f"--kind instances has one class: --classes NAME or NAME,BACKGROUND, got {layout.classes!r}")

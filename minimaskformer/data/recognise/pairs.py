@@ -1,4 +1,4 @@
-"""Which label file belongs to which picture: by place, by what names have in common, or by given patterns."""
+"""Which label file belongs to which picture: by location, by what their names share, or by given patterns."""
 import re
 from os.path import commonprefix
 from pathlib import Path
@@ -18,7 +18,7 @@ ENDINGS = ("_mask", "_masks", "_label", "_labels", "_seg", "_gt", "_L", "-mask")
 
 
 def find_places(folder):
-    """((images, labels) as in PLACES, {split: (images folder, labels folder)}) of the first that are there, or None."""
+    """((images, labels) as in PLACES, {split: (images folder, labels folder)}) of the first that exist, or None."""
     for images, labels in PLACES:
         found = {}
         for path in sorted(Path(folder).glob(images.replace("{split}", "*"))):
@@ -33,7 +33,7 @@ def find_places(folder):
 
 
 def label_files_of(folder):
-    """A folder that holds label pictures, as far as its place tells, or None."""
+    """A folder that holds label pictures, judging by where it is, or None."""
     found = find_places(folder)
     return next((place for _, place in found[1].values() if has_files(place, LABEL_SUFFIXES)), None) if found else None
 
@@ -80,7 +80,7 @@ def pair_folders(images_dir, labels_dir, instances_dir=None):
 
 
 def match_names(images, labels):
-    """Two {stem: path} with what is around the common part of the names cut off, and the labels' names as a pattern."""
+    """Two {stem: path} with the names cut to their common part, and the labels' names as a pattern."""
     if images.keys() == labels.keys():
         return (images, labels), "{stem}"
     first = min(labels)
@@ -95,13 +95,13 @@ def match_names(images, labels):
 
 
 def cut_names(files, start, end):
-    """{core: path} of the files whose stems begin and end with these texts; their stems as they are for the others."""
+    """{core: path} of the files whose stems begin and end with these texts; the other files keep their stems."""
     return {stem[len(start):len(stem) - len(end)] if stem.startswith(start) and stem.endswith(end)
             and len(stem) > len(start + end) else stem: path for stem, path in files.items()}
 
 
 def around(files):
-    """What all of several names begin and end with, up to a separator: [(start, end)], with and without each."""
+    """What several names all begin and end with, up to a separator: [(start, end)], with and without each."""
     stems = list(files)
     start = re.match(r".*[_\-. ]|", commonprefix(stems)).group()
     end = re.match(r".*[_\-. ]|", commonprefix([stem[::-1] for stem in stems])).group()[::-1]
@@ -109,7 +109,7 @@ def around(files):
 
 
 def check_pairs(images, labels, what, place):
-    """FileNotFoundError where pictures and labels do not pair: how many, some of them, the option that pairs them."""
+    """FileNotFoundError if pictures and labels do not pair: how many, some of them, the option that pairs them."""
     for have, lack, missing in ((images, labels, what), (labels, images, "image")):
         lonely = sorted(have.keys() - lack.keys())
         if lonely:
@@ -118,7 +118,7 @@ def check_pairs(images, labels, what, place):
                 f"no {missing} for {len(lonely)} of the {len(have)} names: {str(lonely[:5])[1:-1]}"
                 f"{' ...' * (len(lonely) > 5)} ({have[lonely[0]]}). Pictures are called like {image.name} in "
                 f"{image.parent}, labels like {label.name} in {place}: each picture needs one. If names differ by more "
-                f"than a fixed beginning and end, say how: --images '.../{{stem}}{image.suffix}' --labels "
+                f"than a fixed beginning and end, give patterns: --images '.../{{stem}}{image.suffix}' --labels "
                 f"'.../{{stem}}_mask{label.suffix}'")
 
 
@@ -154,7 +154,7 @@ def pair_patterns(folder, layout):
 
 
 def one_each(found, suffixes, option, folder):
-    """{(split, stem): path} of the files a pattern found that have one of the suffixes; ValueError for none or two."""
+    """{(split, stem): path} of the files with one of the suffixes that a pattern finds; ValueError for none or two."""
     files = {}
     for split, stem, path in found:
         if path.suffix.lower() not in suffixes:
@@ -164,12 +164,12 @@ def one_each(found, suffixes, option, folder):
                              "them, or put {stem} where they differ")
         files[split, stem] = path
     if not files:
-        raise FileNotFoundError(f"{option} finds no files of the kinds {', '.join(suffixes)} in {folder}")
+        raise FileNotFoundError(f"{option} finds no files that end in {', '.join(suffixes)} in {folder}")
     return files
 
 
 def shortened_stems(found, images, pattern):
-    """{(split, stem): [paths]} of label files; a stem that is no picture's is shortened until it is one."""
+    """{(split, stem): [paths]} of label files; a stem that no picture has is shortened until one has it."""
     files = {}
     for split, stem, path in found:
         if path.suffix.lower() not in LABEL_SUFFIXES:
@@ -180,12 +180,12 @@ def shortened_stems(found, images, pattern):
             known = (split, short[0]) if short else known
         files.setdefault(known, []).append(path)
     if not files:
-        raise FileNotFoundError(f"--labels {pattern!r} finds no files of the kinds {', '.join(LABEL_SUFFIXES)}")
+        raise FileNotFoundError(f"--labels {pattern!r} finds no files that end in {', '.join(LABEL_SUFFIXES)}")
     return files
 
 
 def nearest_pattern(folder, layout, images):
-    """The pattern that would have paired, as a sentence; empty if none is seen."""
+    """The pattern that would have paired the names, as a sentence; empty if there is none."""
     labels = {path.stem: path for _, _, path in matching(folder, with_stem(layout.labels))}
     stems = {path.stem: path for path in images.values()}
     (_, cores), pattern = match_names(stems, labels)

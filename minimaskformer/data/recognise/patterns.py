@@ -1,10 +1,10 @@
-"""A folder as it lies: patterns that say which pictures and labels there are and which belong together.
+"""A folder of any layout: patterns that say which pictures and labels there are and which belong together.
 
-    PNGImages/*.png   PedMasks/{stem}_mask.png       one label file a picture
-    {stem}/images/*   {stem}/masks/*.png             several: one file an object
+ PNGImages/*.png   PedMasks/{stem}_mask.png       one label file per picture
+ {stem}/images/*   {stem}/masks/*.png             several: one file per object
 
-`{stem}` is what a picture and its labels have in common, `{split}` the name of a split (train, val, test, or what
-people write for them), `*` anything. A picture pattern without `{stem}` has it in place of its last `*`.
+`{stem}` is what a picture and its labels have in common, `{split}` the name of a split (train, val, test, or a common
+variant of these), `*` anything. In a picture pattern without `{stem}` the last `*` is taken for it.
 """
 import re
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ KINDS = ("semantic", "instances", "panoptic")
 
 @dataclass(frozen=True)
 class FolderLayout:
-    """How a folder lies, where it does not say so itself; all of it may be left out.
+    """The layout of a folder, if it cannot be recognised; every field may be left out.
 
     images, labels, instances, lists: patterns, see above (lists: text files of stems, "{split}.txt"). classes: a file
-    of class names, or names parted by commas. colors: a file of colours and names. kind: what the numbers in label
+    of class names, or names separated by commas. colors: a file of colours and names. kind: what the numbers in label
     files are. val_share: the share of the pictures that is for validation.
     """
     images: str | None = None
@@ -37,17 +37,17 @@ class FolderLayout:
         if self.kind not in (None, *KINDS):
             raise ValueError(f"--kind is one of {', '.join(KINDS)}, got {self.kind!r}")
         if (self.images is None) != (self.labels is None):
-            raise ValueError("--images and --labels go together: where the pictures are, and where their labels")
+            raise ValueError("--images and --labels go together: where the pictures are, and where their labels are")
         for option in ("images", "labels", "instances", "lists"):
             check_pattern(getattr(self, option), f"--{option}")
 
 
 def check_pattern(pattern, option):
-    """ValueError for a pattern that leads out of the data folder, or uses a name that is not known."""
+    """ValueError for a pattern that leads out of the data folder, or uses an unknown name in braces."""
     if pattern is None:
         return
     if ".." in re.split(r"[/\\]", pattern) or pattern.startswith(("/", "\\")) or re.match(r"\w:", pattern):
-        raise ValueError(f"{option} {pattern!r}: patterns count from the data folder and do not lead out of it")
+        raise ValueError(f"{option} {pattern!r}: patterns are relative to the data folder and must not lead out of it")
     unknown = set(re.findall(r"\{(.*?)\}", pattern)) - {"stem", "split"}
     if unknown:
         raise ValueError(f"{option} {pattern!r}: in braces there may be stem and split, not "
@@ -55,7 +55,7 @@ def check_pattern(pattern, option):
 
 
 def with_stem(pattern):
-    """The pattern with {stem} in it: in place of its last `*`, if it has none."""
+    """The pattern with {stem} in it: instead of its last `*`, if it has none."""
     head, star, tail = pattern.rpartition("*")
     if "{stem}" in pattern or not star:
         return pattern
@@ -77,7 +77,7 @@ def matching(folder, pattern):
 
 
 def regular(pattern):
-    """A pattern as a regular expression with the groups stem and split; one that occurs again is the same text."""
+    """A pattern as a regular expression with the groups stem and split; a repeated one must match the same text."""
     words = "|".join(word for words in WORDS.values() for word in sorted(words, key=len, reverse=True))
     groups = {"{stem}": r"[^/]+", "{split}": f"(?i:{words})", "*": r"[^/]*", "**/": r"(?:.*/)?"}
     parts, seen = [], set()

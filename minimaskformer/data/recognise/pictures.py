@@ -1,4 +1,4 @@
-"""Label pictures, recognised: in folders of their own, beside the pictures, or where patterns say."""
+"""Label pictures, recognised: in their own folders, beside the pictures, or where patterns say."""
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from .splits import Found, add_part
 
 
 def label_pictures(folder, layout):
-    """Label pictures in folders of their own, or beside the pictures."""
+    """Label pictures in their own folders, or beside the pictures."""
     found = find_places(folder)
     if not found:
         beside = find_beside(folder)
@@ -71,13 +71,13 @@ def by_lists(folder, items, layout):
                 add_part(parts, split, listed_items(path, of_stem), path)
             return parts
     if layout.lists:
-        raise FileNotFoundError(f"--lists {layout.lists!r} finds no file in {folder} for train, val or test; in place "
-                                "of the split's name it has {split}")
+        raise FileNotFoundError(f"--lists {layout.lists!r} finds no file in {folder} for train, val or test; write "
+                                "{split} in place of the split's name")
     return None
 
 
 def listed_items(path, of_stem):
-    """The items of a text file of names, one a line: stems or file names; more columns may follow."""
+    """The items of a text file of names, one per line: stems or file names; more columns may follow."""
     lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     found = [next((name for text in (line, line.split()[0]) for name in (text, Path(text).name, Path(text).stem)
                    if name in of_stem), None) for line in lines]

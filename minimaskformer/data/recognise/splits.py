@@ -1,7 +1,7 @@
-"""Which pictures are for training and which for validation: folders that say so, lists, or a rule that can be repeated.
+"""Which pictures are for training and which for validation: folders that say so, lists, or a repeatable rule.
 
-A rule must give the same answer tomorrow and on another machine, and it must be said: pictures are sorted by name, and
-with `--val-share 0.2` every fifth of them, from the first on, is for validation.
+A rule must give the same answer tomorrow and on another machine, and be printed: pictures are sorted by name, and with
+`--val-share 0.2` every fifth of them, from the first on, is for validation.
 """
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ NO_VAL = ". --val-share 0.2 takes every fifth training picture for validation"
 
 
 class NoSplit(FileNotFoundError):
-    """The data set is there, and has no such split."""
+    """The data set exists, but has no such split."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Found:
     parts: dict
     open: object
     uses: tuple = ("val_share",)  # the fields of a FolderLayout that matter
-    name: object = str  # what items are sorted by where nobody has parted them
+    name: object = str  # what items are sorted by if nobody has split them
 
 
 def split_of(word):
@@ -36,16 +36,16 @@ def split_of(word):
 def add_part(parts, split, items, place):
     """parts[split] = items; ValueError if that split has some already, such as val/ and valid/."""
     if split in parts:
-        raise ValueError(f"{place} is a second folder or list of the split {split!r}: move one of the two away")
+        raise ValueError(f"{place} is a second folder or list for the split {split!r}: move one of the two away")
     parts[split] = items
 
 
 def choose_split(parts, split, share=None, name=str):
-    """(the items of a split, a text that says how the items are parted).
+    """(the items of a split, a text that says how the items are split).
 
-    parts: {split: items}, or {"": items} for items that nobody has parted: every n-th in the order of name(item) is
-    then "val", the others are "train". share: that of "val" (0.2, if None). Raises FileNotFoundError for a split
-    that is not there, ValueError for a share where there is nothing to part.
+ parts: {split: items}, or {"": items} for items that nobody has split: every n-th in the order of name(item) is
+ then "val", the others are "train". share: that of "val" (0.2 if None). Raises FileNotFoundError for a split that
+ does not exist, ValueError for a share if there is nothing to split.
     """
     if share is not None and not 0 < share < 1:
         raise ValueError(f"--val-share is a share of the pictures, above 0 and below 1, got {share}")
@@ -63,26 +63,26 @@ def choose_split(parts, split, share=None, name=str):
 
 
 def choose_by_name(items, split, share):
-    """`choose_split` for sorted items that nobody has parted."""
+    """`choose_split` for sorted items that nobody has split."""
     if split not in ("train", "val"):
-        raise NoSplit(f"no split {split!r}: nothing parts the {len(items)} pictures in folders or lists, and the rule "
-                      "by name gives train and val")
+        raise NoSplit(f"no split {split!r}: no folders or lists split the {len(items)} pictures, and the rule by name "
+                      "gives only train and val")
     val = [i for i in range(len(items)) if in_val(i, share)]
     if len(val) in (0, len(items)):
-        raise ValueError(f"{len(items)} pictures cannot be parted in train and val")
+        raise ValueError(f"{len(items)} pictures cannot be split into train and val")
     chosen = set(val) if split == "val" else set(range(len(items))) - set(val)
-    told = f"{len(items)} pictures, parted in the order of their names: {rule(share)} is val ({len(val)} of them)"
+    told = f"{len(items)} pictures, split in the order of their names: {rule(share)} is val ({len(val)} of them)"
     return [items[i] for i in sorted(chosen)], told
 
 
 def in_val(index, share):
-    """Whether picture `index` of the sorted ones is for validation: shares add up, and each whole number takes one."""
+    """Whether the sorted picture `index` is for validation: shares add up, and at each whole number one is taken."""
     share = Fraction(str(share))
     return ceil((index + 1) * share) > ceil(index * share)
 
 
 def rule(share):
-    """A share as words: every 5th."""
+    """A share in words: every 5th."""
     step = 1 / Fraction(str(share))
     if step.denominator > 1:
         return f"a share of {share}, spread evenly,"

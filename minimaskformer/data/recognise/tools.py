@@ -11,11 +11,11 @@ from .label_pictures import open_masks, thing_and_background
 from .splits import Found, add_part, split_of
 
 LABELME = "LabelMe JSON"
-MANY = 12  # JSON files from which on they are not looked into to find the one of all pictures
+MANY = 12  # with this many JSON files or more, none is opened in search of one for all pictures
 
 
 def coco_of_split(json_file, folder):
-    """The JSON of a split: a tool's own ways tidied."""
+    """The JSON of a split, tidied of its tool's peculiarities."""
     content = read_json(json_file, KIND, may_be_empty=("annotations",))
     roots = root_categories(json_file, folder, content)
     names = [c["name"] for c in content["categories"] if isinstance(c, dict) and c.get("id") in roots]
@@ -32,11 +32,11 @@ def root_categories(json_file, folder, content):
     try:
         return unused_roots([content, *(read_json(path, KIND, ("annotations",)) for path in files)])
     except (KeyError, TypeError, AttributeError):
-        return set()  # CocoInstance says what is wrong with it
+        return set()  # CocoInstance will say what is wrong with it
 
 
 def coco_of_all(folder, layout, json_file=None):
-    """One COCO JSON of all pictures: CVAT's instances_default.json, Label Studio's result.json, or the given one."""
+    """One COCO JSON for all pictures: CVAT's instances_default.json, Label Studio's result.json, or the given one."""
     files = [json_file] if json_file else [
         path for place in (folder / "annotations", folder) for path in sorted(place.glob("*.json"))]
     files = [path for path in files if path.name.startswith("instances_")] or files
@@ -49,15 +49,15 @@ def coco_of_all(folder, layout, json_file=None):
         except ValueError as problem:
             error = error or problem
     if not jsons and files[0].name.startswith("instances_"):
-        raise error  # it is called so, and is not whole
+        raise error  # it has such a name, but is damaged
     if not jsons:
         return None
     if len(jsons) > 1:
-        raise ValueError(f"{folder} holds several COCO JSONs, {', '.join(path.name for path, _ in jsons[:5])}, and "
-                         "none is called after the split: name them train.json and val.json")
+        raise ValueError(f"{folder} holds several COCO JSONs, {', '.join(path.name for path, _ in jsons[:5])}, but "
+                         "none is named after the split: name them train.json and val.json")
     (path, content), = jsons
     content = tidied(content, root_categories(path, folder, content))
-    return Found(f"one COCO JSON of all pictures, {path.name}", {"": content["images"]},
+    return Found(f"one COCO JSON for all pictures, {path.name}", {"": content["images"]},
                  lambda images: CocoInstance.from_content(only(content, images), path, None, BACKGROUND),
                  name=lambda image: str(image.get("file_name")))
 
@@ -93,13 +93,13 @@ def labelme(folder, layout):
 
 
 def labelme_files(place):
-    """The LabelMe JSONs of a folder; none, if the first JSON there is of another kind."""
+    """The LabelMe JSONs of a folder; none if the first JSON there is of another kind."""
     files = [path for path in sorted(place.glob("*.json")) if not path.name.startswith(".")]
     return [path for path in files if is_labelme(path)] if files and is_labelme(files[0]) else []
 
 
 def masks(folder, layout):
-    """One mask file an object: a folder for each picture, or Label Studio's brush masks."""
+    """One mask file per object: a folder for each picture, or Label Studio's brush masks."""
     parts = {}
     for place in [path for path in sorted(folder.iterdir()) if path.is_dir() and split_of(path.name)] or [folder]:
         if items := picture_folders(place):

@@ -1,4 +1,4 @@
-"""Answers as COCO's result files: what pycocotools' loadRes and the panoptic API read."""
+"""Answers as COCO result files: what pycocotools' loadRes and the panoptic API read."""
 import json
 
 import numpy as np
@@ -11,7 +11,7 @@ class CocoResults:
     """Collects the answers of one task for several pictures and writes them at the end, each file in one step.
 
     classes: a ClassTable; its ids are the category ids. instance_results.json is a list that pycocotools' loadRes
-    takes; instance_predictions.json is the same with its pictures and categories, which a viewer can open.
+    reads; instance_predictions.json is the same with its pictures and categories, which a viewer can open.
     panoptic_results.json belongs to the PNGs NAME_panoptic_ids.png.
     """
 
@@ -54,6 +54,6 @@ class CocoResults:
 
 
 def area_of(code):
-    """The pixels of a compressed run-length code."""
+    """The number of pixels in a compressed run-length code."""
     from pycocotools import mask as rle
     return int(rle.area(code))

@@ -12,14 +12,14 @@ BACKGROUND = "background"
 def write_instances(folder, dataset, split, items=None):
     """Write a data set as COCO instance files that `CocoInstance` reads back; returns the JSON's path.
 
-    items: indices, for a progress bar. Polygons stay as they are, other masks are run-length codes: masks come back
-    pixel for pixel, overlaps and crowds too. A stuff class "background" is what lies in no mask and is left out; any
-    other stuff class would be lost, so it is a ValueError. The JSON is written last, in one step.
+    items: the indices, for a progress bar. Polygons stay as they are, other masks become run-length codes: masks come
+    back pixel for pixel, overlaps and crowds too. A stuff class "background" is what lies in no mask and is left out;
+    any other stuff class would be lost, so it raises ValueError. The JSON is written last, in one step.
     """
     lost = [dataset.classes.names[k] for k in dataset.classes.stuff if dataset.classes.names[k] != BACKGROUND]
     if lost or not dataset.classes.things:
         raise ValueError(f"{', '.join(lost[:5])}{' ...' * (len(lost) > 5)} cannot be counted, and a COCO instance "
-                         "JSON has nothing else: choose --format coco_panoptic")
+                         "JSON holds only things: choose --format coco_panoptic")
     (folder / "images" / split).mkdir(parents=True, exist_ok=True)
     images, annotations = [], []
     for index in range(len(dataset)) if items is None else items:
@@ -41,7 +41,7 @@ def write_instances(folder, dataset, split, items=None):
 
 def instances_of(dataset, index, target):
     """[(class index, iscrowd, mask bool [H, W], polygons or None)] of the things of an item."""
-    if hasattr(dataset, "decoded"):  # annotations as they came, polygons and overlaps too
+    if hasattr(dataset, "decoded"):  # annotations as they were, polygons and overlaps included
         return [(a["category"], a["iscrowd"], mask, a["segmentation"] if isinstance(a["segmentation"], list) else None)
                 for a, mask in dataset.decoded(index) if mask.any()]
     found = [(int(k), 0, mask.numpy(), None) for k, mask in zip(target["labels"], target["masks"])

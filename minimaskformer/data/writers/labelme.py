@@ -14,8 +14,8 @@ ORIENTATION = 0x0112  # the EXIF tag
 def write_labelme(folder, picture_file, name, image, objects):
     """Put a picture into a folder, and NAME.json beside it; returns the JSON's path.
 
-    image: the picture as it was segmented. objects: [(label, mask bool [H, W])]. A picture with an EXIF note that turns
-    it is saved anew without, because LabelMe would turn it; so is one without a file (None).
+    image: the picture as it was segmented. objects: [(label, mask bool [H, W])]. A picture that EXIF turns is saved
+    anew without EXIF, because LabelMe would turn it; so is one without a file (None).
     """
     stored = picture_file is not None and not is_turned(picture_file)
     file_name = f"{name}{Path(picture_file).suffix if stored else '.png'}"
@@ -36,6 +36,6 @@ def write_labelme(folder, picture_file, name, image, objects):
 
 
 def is_turned(path):
-    """Whether a picture's EXIF note turns it."""
+    """Whether a picture's EXIF orientation turns it."""
     with Image.open(path) as picture:
         return picture.getexif().get(ORIENTATION, 1) != 1

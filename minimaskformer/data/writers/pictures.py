@@ -1,4 +1,4 @@
-"""Pictures of a data set into another folder: the file itself where there is one, so that not a pixel changes."""
+"""Copy pictures of a data set into another folder: the file itself if there is one, so that not a pixel changes."""
 import shutil
 
 from PIL import Image
@@ -16,5 +16,5 @@ def copy_picture(folder, dataset, index, read):
 
 
 def picture_suffix(dataset, index):
-    """The suffix of an item's picture, .png where it has no file."""
+    """The suffix of an item's picture, .png if it has no file."""
     return dataset.files(index)[0].suffix if hasattr(dataset, "files") else ".png"

@@ -1,8 +1,8 @@
 """A mask as polygons, to be corrected by hand: the outline through the pixels' corners, with few corners."""
 import numpy as np
 
-AWAY = 0.75  # pixels that a simplified outline may lie off, of a part with sides of
-LARGE = 16  # pixels and more; less for smaller ones
+AWAY = 0.75  # pixels by which a simplified outline may be off, for parts with sides of at least
+LARGE = 16  # pixels; less for smaller parts
 
 
 def mask_polygons(mask, away=AWAY):
@@ -21,16 +21,16 @@ def mask_polygons(mask, away=AWAY):
 
 
 def signed_area(line):
-    """The area that a closed line [P, 2] encloses, above 0 if it turns as those around what is inside do."""
+    """The area that a closed line [P, 2] encloses, above 0 if it runs around an inside, below 0 around a hole."""
     x, y = line[:, 0], line[:, 1]
     return 0.5 * float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))
 
 
 def simplify(line, away):
-    """A closed line [P, 2] (the last corner is the first) with the corners left out that lie near to the rest.
+    """A closed line [P, 2] (the last corner is the first) without the corners that hardly change its shape.
 
-    Douglas and Peucker's rule: keep the corner farthest from the chord, if it is farther than `away`, and go on on both
-    sides of it. Returned without the repeated last corner.
+ Douglas and Peucker's rule: keep the corner farthest from the chord, if it is farther than `away`, and repeat on both
+ sides of it. The last corner, the first again, is left out.
     """
     far = int(np.argmax(((line - line[0]) ** 2).sum(axis=1)))
     keep, stack = {0, far}, [(0, far), (far, len(line) - 1)]

@@ -266,7 +266,7 @@ def test_no_annotation_takes_the_id_made_up_for_the_background(coco):
     bad = content()
     bad["annotations"][0]["category_id"] = 91  # one above the file's largest
     write(coco, bad)
-    with pytest.raises(ValueError, match=r"category id 91.*lacks; known ids: \[18, 90\]"):
+    with pytest.raises(ValueError, match=r"category id 91.*not in .categories.; known ids: \[18, 90\]"):
         opened(coco, background="background")
 
 
