@@ -6,7 +6,7 @@ from torch.utils.data import Sampler
 
 
 class BatchOrder:
-    """The pictures as one endless row, a new permutation each epoch, cut into batches of `batch_size`."""
+    """The pictures as one endless sequence, a new permutation each epoch, cut into batches of `batch_size`."""
 
     def __init__(self, length, batch_size, seed=0):
         self.length, self.batch_size, self.seed = length, batch_size, seed
@@ -23,7 +23,7 @@ class BatchOrder:
                 for place in places]
 
     def micro_batch(self, step, i, count=1, rank=0, world_size=1):
-        """What one process works on at once: a step's batch cut into `count` micro-batches, each shared out evenly."""
+        """What one process works on at once: a step's batch cut into `count` micro-batches, each shared evenly."""
         size = self.batch_size // (count * world_size)
         start = (i * world_size + rank) * size
         return self.batch(step)[start:start + size]

@@ -1,4 +1,4 @@
-"""What a run leaves to read: log.jsonl, TensorBoard's files on request, and how fast it went."""
+"""What a run leaves to be read: log.jsonl, TensorBoard's files on request, and how fast it went."""
 import json
 import sys
 import time
@@ -11,10 +11,10 @@ from ..system.text import parse_json, printable
 
 
 def read_log(path, warn=True):
-    """The whole rows of a log.jsonl, a list of dicts of numbers, in order; a warning says which lines are none.
+    """The intact rows of a log.jsonl, a list of dicts of numbers, in order; a warning says which lines are damaged.
 
-    A row is whole if it has a step and all else in it is a number, or None (Infinity and NaN too: they are news). A
-    missing file is an empty one.
+ A row is intact if it has a step and everything else in it is a number or None (Infinity and NaN included: they tell
+ something). A missing file counts as empty.
     """
     rows, broken = [], []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
@@ -38,8 +38,8 @@ def read_log(path, warn=True):
 class RunLog:
     """log.jsonl of a folder, one dict per line; `rows` lines of an earlier part of the run are kept, later ones cut.
 
-    What is damaged among them is left out with a warning; `kept` says how many there are. folder None: a log that
-    writes nothing, for all processes but the first. Raises ValueError if TensorBoard is asked for and not installed.
+ Damaged ones among them are left out with a warning; `kept` says how many remain. folder None: a log that writes
+ nothing, for all processes but the first. Raises ValueError if TensorBoard is asked for but not installed.
     """
 
     def __init__(self, folder, rows=0, tensorboard=False, step=0):
@@ -47,7 +47,7 @@ class RunLog:
         if folder is None:
             return
         self.path = folder / "log.jsonl"
-        # after a loss the count alone would let in rows that the run will write again
+        # if rows were lost, the count alone would keep rows that the run will write again
         kept = [row for row in read_log(self.path, warn=False) if row["step"] <= step][:rows] if rows else []
         if len(kept) < rows:
             warnings.warn(f"{self.path} has lost {rows - len(kept)} of the {rows} rows that were written before the "
@@ -61,7 +61,7 @@ class RunLog:
         self.file = open(self.path, "a", encoding="utf-8")
 
     def write(self, row):
-        """One line of JSON, out of our hands at once (a kill loses nothing, a power cut may)."""
+        """Write one line of JSON, flushed at once (a kill loses nothing, a power cut may)."""
         if self.file is None:
             return
         row = {name: float(f"{value:.7g}") if isinstance(value, float) else value for name, value in row.items()}
@@ -90,7 +90,7 @@ def writer_class():
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ValueError("TensorBoard's files need the package tensorboard (pip install tensorboard); log.jsonl is "
+        raise ValueError("TensorBoard logging needs the package tensorboard (pip install tensorboard); log.jsonl is "
                          "written without it") from error
     return SummaryWriter
 
@@ -120,12 +120,12 @@ class Speed:
         return items
 
     def step_done(self, images):
-        """A step of so many images ends here."""
+        """A step of `count` images ends here."""
         self.spent += time.perf_counter() - self.begun
         self.images += images
 
     def row(self):
-        """The figures since the last row, and a new start."""
+        """The figures since the last row; then start anew."""
         figures = {"images_per_second": self.images / self.spent, "data_wait": self.waited / self.spent,
                    "memory_gb": peak_memory(self.device) / 1e9}
         self.reset()
@@ -139,7 +139,7 @@ def as_raised(error):
 
 
 def peak_memory(device):
-    """Most bytes held so far: of the GPU by PyTorch, or of the main memory by this process (0 where unknown)."""
+    """Peak memory in bytes: of the GPU, by PyTorch, or of the main memory, by this process (0 if unknown)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

@@ -9,7 +9,7 @@ ADVICE = ("The last good checkpoint is kept. Look at that picture and its labels
 def naming_pictures(step, names, output):
     """Turn the matching's refusal of a cost that is not finite into a FloatingPointError that names the pictures.
 
-    names: those of the B pictures of `output`. Any other error passes.
+ names: those of the B pictures of `output`. Any other error passes through.
     """
     try:
         yield
@@ -22,9 +22,9 @@ def naming_pictures(step, names, output):
 
 
 def explanation(run, losses, batch, normalizers, names, step):
-    """What to say about a step whose loss or gradient is not finite: in which terms or parameters, from which pictures.
+    """What to say about a step whose loss or gradient is not finite: which terms or parameters, from which pictures.
 
-    Each picture of the batch is tried alone; the model's gradients are lost. names: a list per micro-batch.
+ Each picture of the batch is tried alone; the model's gradients are overwritten. names: a list per micro-batch.
     """
     model, parameters = run.model, bad_parameters(run.model)
     terms = {name: None for name, value in losses.items() if name != "loss" and not value.isfinite()}
@@ -56,7 +56,7 @@ def bad_parameters(model):
 
 
 def all_finite(*tensors):
-    """Whether all entries of all tensors are."""
+    """Whether all entries of all tensors are finite."""
     return all(tensor.isfinite().all() for tensor in tensors)
 
 

@@ -23,7 +23,7 @@ def set_learning_rate(optimizer, config, step):
     """Linear warm-up times the schedule, times each group's multiplier; `step` counts from 1.
 
     poly: (1 - (step - 1) / steps) ** 0.9; step: 1, and 0.1 after two thirds of the steps; constant: 1. A function of
-    the step alone, so a resumed run needs no memory of it.
+    the step alone, so nothing need be saved to resume it.
     """
     done = (step - 1) / config.steps
     factor = {"poly": (1 - done) ** 0.9, "step": 1 if 3 * (step - 1) < 2 * config.steps else 0.1,

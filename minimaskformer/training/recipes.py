@@ -15,7 +15,7 @@ def option(default, help, free=False):
 class TrainConfig:
     """How to train. Defaults are the mini model's; the paper's values for R50 on ADE20K are in brackets.
 
-    Raises ValueError for values that cannot be meant.
+    Raises ValueError for impossible values.
     """
     steps: int = option(1000, "optimizer steps [160000]")
     batch_size: int = option(16, "images per step, of all processes together [16]")
@@ -23,29 +23,29 @@ class TrainConfig:
     learning_rate: float = option(4e-4, "peak learning rate [1e-4, from a pretrained backbone]")
     backbone_multiplier: float = option(1.0, "learning rate of the backbone relative to the rest [0.1: pretrained]")
     beta2: float = option(0.98, "how slowly AdamW forgets squared gradients [0.999]")
-    weight_decay: float = option(0.05, "of all but norms and queries [1e-4]")
+    weight_decay: float = option(0.05, "for everything except norms and queries [1e-4]")
     warmup: int = option(200, "steps of linear warm-up [0; 1500 with Swin]")
     schedule: str = option("poly", "after the warm-up: poly (power 0.9), step (a tenth after two thirds of the steps) "
                            "or constant [poly; COCO: step]")
-    clip: float = option(1.0, "largest gradient norm of the whole model [0.01]")
+    clip: float = option(1.0, "clip the gradient norm of the whole model to this [0.01]")
     no_object_weight: float = option(0.1, "weight of unmatched queries in the class loss [0.1]")
-    mask_stride: int = option(2, "mask losses on every s-th row and column, 1 is all [1]")
+    mask_stride: int = option(2, "mask losses on every s-th row and column; 1: on all [1]")
     mask_points: int = option(0, "mask losses and matching at this many points of each mask, most of them uncertain "
-                              "(Mask2Former); needs mask_stride 1; 0 is off [0]")
+                              "(Mask2Former); needs mask_stride 1; 0: off [0]")
     size: int = option(128, "images are cropped to size x size [512]")
-    scale: tuple[float, float] = option((1.0, 1.0), "short side of an image before the crop, in sizes [0.5 2]")
+    scale: tuple[float, float] = option((1.0, 1.0), "short side of an image before the crop, in units of size [0.5 2]")
     color: bool = option(False, "vary brightness, contrast, saturation and hue [yes]")
-    category_limit: float = option(1.0, "draw a crop again if one category fills this share of it, 1: never [1]")
-    seed: int = option(0, "decides the first weights, the order and the views")
-    amp: str = option("off", "mixed precision: bf16 (also if no value is given), fp16 with a gradient scaler, or off "
+    category_limit: float = option(1.0, "redraw a crop if one category fills this share of it; 1: never [1]")
+    seed: int = option(0, "decides the initial weights, the order and the views")
+    amp: str = option("off", "mixed precision: bf16 (if no value is given), fp16 with a gradient scaler, or off "
                       "[off]")
     compile: bool = option(False, "torch.compile: minutes to start, then faster; pays on GPUs and long runs")
     workers: int = option(0, "processes that prepare data, for each training process [4]", free=True)
     log_every: int = option(20, "steps between lines of log.jsonl")
     save_every: int = option(250, "steps between checkpoints", free=True)
-    evaluate_every: int = option(0, "steps between evaluations, 0: only at the end [5000]")
+    evaluate_every: int = option(0, "steps between evaluations; 0: only at the end [5000]")
     evaluate_images: int = option(200, "images per evaluation [2000: all]")
-    tensorboard: bool = option(False, "write the log for TensorBoard too", free=True)
+    tensorboard: bool = option(False, "also write the log for TensorBoard", free=True)
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "accumulate", "mask_stride", "size", "log_every", "save_every",
@@ -83,17 +83,17 @@ class TrainConfig:
 
 # The paper's runs (section 4.1), and where it is silent the reference code's configuration files: no warm-up for
 # ResNets, colour variation on ADE20K only, a factor of 1 for Swin's backbone, no weight decay on norms and embeddings.
-# Ours are the intervals of logging, saving and evaluating, the number of workers, and a continuous scale (not tenths).
+# Our own: the intervals of logging, saving and evaluating, the number of workers, and a continuous scale (not tenths).
 ADE20K_RECIPE = dict(steps=160_000, batch_size=16, learning_rate=1e-4, backbone_multiplier=0.1, beta2=0.999,
                      weight_decay=1e-4, warmup=0, schedule="poly", clip=0.01, mask_stride=1, size=512, scale=(0.5, 2.0),
                      color=True, workers=4, log_every=50, save_every=1000, evaluate_every=5000, evaluate_images=2000)
 # COCO: 300 epochs of 118,287 images in batches of 64; a tenth of the learning rate for the last third. Short sides of
-# 480 to 800 are the reference's; the square crop of 640 is ours (there: the whole picture, or a part of any shape).
+# 480 to 800 are the reference's; the square crop of 640 is ours (the reference: the whole picture, or any rectangle).
 COCO_RECIPE = ADE20K_RECIPE | dict(steps=554_400, batch_size=64, schedule="step", size=640, scale=(0.75, 1.25),
                                    color=False, evaluate_every=20_000, evaluate_images=5000)
 SWIN_RECIPE = dict(learning_rate=6e-5, weight_decay=0.01, warmup=1500, backbone_multiplier=1.0)
-# Ours, for a pretrained backbone and few pictures: with the full learning rate for the backbone, 500 steps on 100
-# pictures of COCO ended at PQ 2.8 and mIoU 28.6, with 0.3 of it at 11.8 and 33.6.
+# Our own, for a pretrained backbone and few pictures: with the full learning rate for the backbone, 500 steps on 100
+# pictures of COCO ended at PQ 2.8 and mIoU 28.6; with 0.3 of it, at 11.8 and 33.6.
 LAPTOP_RECIPE = dict(size=256, backbone_multiplier=0.3)
 RECIPES = {"r50": ADE20K_RECIPE, "r101": ADE20K_RECIPE, "r50_panoptic": COCO_RECIPE, "r101_panoptic": COCO_RECIPE}
 RECIPES |= {name: ADE20K_RECIPE | SWIN_RECIPE for name in ("swin_t", "swin_s")}
@@ -103,12 +103,12 @@ RECIPES |= {name: LAPTOP_RECIPE for name in ("r18", "mobilenet_v2", "r18_fine", 
 
 
 def train_config(preset, **changes):
-    """The TrainConfig that belongs to a preset (the mini model's where there is no other), with fields changed."""
+    """The TrainConfig that belongs to a preset (the mini model's if it has none), with fields changed."""
     return replace(TrainConfig(**RECIPES.get(preset, {})), **changes)
 
 
 def learning_rate_note(preset, config):
-    """A rule of thumb, as text, where the batch is not the recipe's and the learning rate still is; else None."""
+    """A rule of thumb, as text, if the batch is not the recipe's but the learning rate still is; else None."""
     recipe = train_config(preset)
     if config.batch_size == recipe.batch_size or config.learning_rate != recipe.learning_rate:
         return None
@@ -119,9 +119,9 @@ def learning_rate_note(preset, config):
 
 
 def amp_note(config, device):
-    """A note, as text, where mixed precision would slow a run on this CPU, as without hardware for it; else None.
+    """A note, as text, if mixed precision would slow a run on this CPU, for lack of hardware support; else None.
 
-    Tried, not looked up: PyTorch knows such hardware only on some processors, and under names that change.
+ Measured, not looked up: PyTorch detects such hardware only on some processors, and under names that change.
     """
     if device.type != "cpu" or config.amp == "off":
         return None
@@ -130,7 +130,7 @@ def amp_note(config, device):
     if mixed <= 1.2 * plain:
         return None
     return (f"note: a convolution in {config.amp} takes this CPU {mixed / plain:.1f} times as long as in float32, for "
-            f"want of hardware for it: without --amp the run is faster")
+            f"lack of hardware support: without --amp the run is faster")
 
 
 def convolution_seconds(dtype, tries=7):
@@ -144,11 +144,11 @@ def convolution_seconds(dtype, tries=7):
             output = convolution(image)
         output.float().sum().backward()
         seconds.append(time.perf_counter() - start)
-        if seconds[-1] > 0.5:  # some CPUs take seconds in float16: no need to know more
+        if seconds[-1] > 0.5:  # some CPUs take seconds in float16: one try is enough
             break
     return min(seconds)
 
 
 def free_fields():
-    """Names of the options that decide nothing about the weights and may differ when a run is resumed."""
+    """Names of the options that do not affect the weights and may differ when a run is resumed."""
     return {f.name for f in fields(TrainConfig) if f.metadata["free"]}

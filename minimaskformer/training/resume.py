@@ -1,9 +1,9 @@
 """A run that stops can go on: training checkpoints, and what must be the same to resume (lesson 10).
 
 A training checkpoint holds everything that decides what comes next: weights, optimizer, gradient scaler, the state of
-every random number generator, how far the run is, and the sums of the log row it was in the middle of. The order of
-the pictures and the learning rate are functions of the step, so nothing of them needs keeping. On a CPU a resumed run
-ends with the same bits as an uninterrupted one.
+every random number generator, how far the run is, and the sums for the unfinished row of the log. The order of the
+pictures and the learning rate are functions of the step, so they need not be saved. On a CPU a resumed run ends with
+the same bits as an uninterrupted one.
 """
 import contextlib
 import json
@@ -22,7 +22,7 @@ from ..system.distributed import gather, mean_over_processes, rank, world_size
 from ..system.files import replacing
 from .recipes import free_fields
 
-KEPT = 2  # if the newest is damaged there is one before it
+KEPT = 2  # if the newest is damaged there is still the one before it
 RESULTS = ("model.safetensors", "best.safetensors", "log.jsonl", "config.json", "metrics.md", "metrics.json",
            "curves.png", "scenes.png", "evidence.json")  # what a finished run leaves
 
@@ -34,7 +34,7 @@ class Progress:
     seconds: float = 0.0
     rows: int = 0  # lines of log.jsonl
     best: float | None = None  # score of best.safetensors
-    averages: dict = field(default_factory=dict)  # of the log row being collected
+    averages: dict = field(default_factory=dict)  # for the log row being collected
 
 
 def save_state(folder, parts, progress, facts):
@@ -54,15 +54,15 @@ def save_state(folder, parts, progress, facts):
     others = [other for other in state_files(folder) if other != path]
     before = [other for other in others if other < path][-(KEPT - 1):]
     for other in others:
-        if other not in before:  # too old, or left over from a future that was never reached again
+        if other not in before:  # too old, or from later steps that the resumed run has not reached again
             other.unlink()
 
 
 def load_state(folder, parts, progress, facts):
-    """Put model, optimizer and all else back where the newest whole checkpoint of a folder was; False if there is none.
+    """Restore model, optimizer and all else from the newest intact checkpoint of a folder; False if there is none.
 
-    A damaged file gives a warning, and the one before it is taken. Raises ValueError if the run was started with other
-    settings, listing them, and for a file that is whole but no checkpoint of this run.
+ A damaged file gives a warning, and the one before it is used. Raises ValueError if the run was started with other
+ settings, listing them, and for a file that is intact but not a checkpoint of this run.
     """
     for path in reversed(state_files(folder)):
         try:
@@ -98,15 +98,15 @@ def load_state(folder, parts, progress, facts):
 
 @contextlib.contextmanager
 def naming_file(path):
-    """Turn whatever happens with the content of a file of another form into a ValueError that names the file."""
+    """Turn any error caused by a file of another form into a ValueError that names the file."""
     try:
         yield
     except Exception as error:
-        raise ValueError(f"{path} is no training checkpoint of this run ({type(error).__name__}: {error})") from None
+        raise ValueError(f"{path} is not a training checkpoint of this run ({type(error).__name__}: {error})") from None
 
 
 def read_whole(path):
-    """The content of a training checkpoint whose every byte is as it was written: torch does not look at the checksums.
+    """The content of a training checkpoint, its checksums verified, which torch does not do.
     """
     with zipfile.ZipFile(path) as archive:
         if damaged := archive.testzip():
@@ -116,14 +116,14 @@ def read_whole(path):
 
 def check_form(state, optimizer):
     """ValueError unless a checkpoint's content has the form that `save_state` gives it, and fits the optimizer: AdamW
-    works on its own state without a look at the shapes."""
+    does not check the shapes of its own state."""
     kinds = {"step": int, "seconds": float, "rows": int, "best": (float, type(None)), "averages": dict}
     progress = state["progress"]
     wrong = [name for name, kind in kinds.items() if not isinstance(progress.get(name), kind)]
     if wrong or progress.keys() - kinds.keys() or progress["step"] < 0 or progress["rows"] < 0:
         raise ValueError(f"it does not say how far the run was: {', '.join(wrong)}")
     if not all(isinstance(value, torch.Tensor) and value.ndim == 0 for value in progress["averages"].values()):
-        raise ValueError("its averages are no numbers")
+        raise ValueError("its averages are not numbers")
     saved, own = state["parts"]["optimizer"], optimizer.state_dict()
     settings = [[{name: group[name] for name in group if name != "lr"} for group in groups]
                 for groups in (saved["param_groups"], own["param_groups"])]
@@ -154,7 +154,7 @@ def check_facts(folder, then, now):
              for group in now for name in sorted(now[group].keys() | then.get(group, {}).keys())
              if then.get(group, {}).get(name) != now[group].get(name)]
     if lines:
-        raise ValueError(f"the run in {folder} was started otherwise, and going on would be another run:\n"
+        raise ValueError(f"the run in {folder} was started differently, so this would be another run:\n"
                          + "\n".join(lines) + "\nResume with the options it was started with")
 
 
@@ -169,9 +169,9 @@ def state_files(folder):
 
 
 def set_aside(folder):
-    """Move what an earlier run left in a folder to previous/, so that nothing of two runs stands side by side.
+    """Move what an earlier run left in a folder to previous/, so that files of two runs are never mixed.
 
-    One such run is kept, the last that had a model; of a run that ended before its first save nothing is.
+ One such run is kept, the last that had a model; nothing is kept of a run that ended before its first save.
     """
     found = [folder / name for name in RESULTS if (folder / name).exists()]
     keep = (folder / "model.safetensors").exists()
@@ -186,7 +186,7 @@ def set_aside(folder):
 
 
 def remove_states(folder):
-    """Remove the training checkpoints of a finished run, and what a kill has left half written."""
+    """Remove the training checkpoints of a finished run, and files that a kill left half written."""
     if rank() == 0 and state_folder(folder).is_dir():
         for path in (*state_files(folder), *state_folder(folder).glob("*.tmp")):
             path.unlink()
@@ -195,7 +195,7 @@ def remove_states(folder):
 
 
 def seed_everything(seed):
-    """Seed Python's, NumPy's and PyTorch's generators; each process of a group draws other numbers."""
+    """Seed Python's, NumPy's and PyTorch's generators; each process of a group draws different numbers."""
     random.seed(seed + rank())
     np.random.seed((seed + rank()) % 2**32)
     torch.manual_seed(seed + rank())
@@ -209,7 +209,7 @@ def generator_states():
 
 
 def set_generator_states(states):
-    """Put the generators where `generator_states` saw them."""
+    """Restore the states that `generator_states` returned."""
     random.setstate(states["python"])
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))

@@ -1,4 +1,4 @@
-"""What a training run works with, and how far it is: all that stands around the loop of train.py (lesson 10)."""
+"""What a training run works with, and how far it is: everything around the loop of train.py (lesson 10)."""
 import json
 import time
 from contextlib import nullcontext
@@ -34,9 +34,9 @@ from .resume import (
 )
 from .stopping import leave_signals_to_the_loop
 
-COARSEST = 32  # pixels that are one cell of the coarsest map, res5
+COARSEST = 32  # pixels per cell of the coarsest map, res5
 BOTH = "the validation data set", "the training data set"
-SMALLEST_SCALE = 1.0  # an fp16 gradient that overflows even at this loss scale is no overflow but a fault
+SMALLEST_SCALE = 1.0  # an fp16 gradient that overflows even at this loss scale is a fault, not an overflow
 
 
 class Run:
@@ -72,7 +72,7 @@ class Run:
         self.started = time.time() - self.progress.seconds
 
     def start_or_resume(self, resume):
-        """Go on where the folder's newest checkpoint was, or begin, with a checkpoint of step 0."""
+        """Go on from the folder's newest checkpoint, or begin, with a checkpoint of step 0."""
         if not (resume and load_state(self.folder, self.parts, self.progress, self.facts)):
             if resume and rank() == 0:
                 tqdm.write(f"note: there is nothing to resume in {self.folder}: a new run starts")
@@ -103,12 +103,12 @@ class Run:
         return [self.views.name(index) for _, index in keys]
 
     def normalizers(self, batch):
-        """What the losses of this step are divided by: of the whole batch, over all processes."""
+        """What the losses of this step are divided by: for the whole batch, over all processes."""
         targets = [target for _, _, targets in batch for target in targets]
         return self.criterion.normalizers(targets, self.model.config.num_queries, self.device)
 
     def averaging_gradients(self, last):
-        """Several processes average their gradients once a step, after the last micro-batch."""
+        """Makes several processes average their gradients once a step, after the last micro-batch."""
         return nullcontext() if world_size() == 1 or last else self.runner.no_sync()
 
     def naming_pictures(self, step, i, output):
@@ -161,7 +161,7 @@ class Run:
 
     def evaluate(self, validation, log, progress):
         """Evaluate, log the figures, and keep the weights if they are the best so far (process 0 decides)."""
-        validation = match_classes(validation, self.views.classes, *BOTH)  # by name, as check_data has seen
+        validation = match_classes(validation, self.views.classes, *BOTH)  # by name, as check_data has checked
         results = evaluate(self.model, validation, self.config.evaluate_images, progress=progress)
         log.write(self.stamped(summary(results) if results else {}))
         if results and self.config.evaluate_every:
@@ -173,7 +173,7 @@ class Run:
         return results
 
     def save(self):
-        """A training checkpoint, and beside it the model."""
+        """Save a training checkpoint, and the model beside it."""
         self.progress.seconds = time.time() - self.started
         save_state(self.folder, self.parts, self.progress, self.facts)
         if rank() == 0:
@@ -191,7 +191,7 @@ def wrap_model(model, device, config):
 
 
 def check_batch_size(model, config):
-    """ValueError for pieces of a batch that a trained BatchNorm cannot work on: one picture whose last map is one cell.
+    """ValueError for micro-batches that a trained BatchNorm cannot work on: one picture whose last map is one cell.
     """
     if any(isinstance(module, _BatchNorm) for module in model.modules()) and config.size <= COARSEST and \
             config.batch_size == config.accumulate * world_size():
@@ -201,7 +201,7 @@ def check_batch_size(model, config):
 
 
 def check_data(model, dataset, validation):
-    """Stop before the first step if data and model cannot belong together."""
+    """Stop before the first step if data and model do not fit together."""
     for name, data in (("training", dataset), ("validation", validation)):
         if data is None:
             continue
@@ -221,10 +221,10 @@ def check_data(model, dataset, validation):
 
 def check_folder(folder, resume):
     """Do not overwrite a run that can go on, and do not resume one that is done. A run that ended before its first save
-    has nothing to lose: starting it again needs no word."""
+    has nothing to lose: it may be started again."""
     waiting = state_files(folder)
     if not resume and any(not path.match("step_00000000.pt") for path in waiting):
         raise ValueError(f"{folder} holds a run that was interrupted: go on with --resume, or choose another folder, "
                          f"or delete this one")
     if resume and not waiting and (folder / "model.safetensors").exists():
-        raise ValueError(f"the run in {folder} is finished, there is nothing to resume")
+        raise ValueError(f"the run in {folder} is finished: there is nothing to resume")

@@ -1,4 +1,4 @@
-"""Stopping cleanly: signals wait for the end of the step, and no process of a loader is left behind (lesson 10)."""
+"""Stopping cleanly: signals wait for the end of the step, and no loader process is left behind (lesson 10)."""
 import multiprocessing
 import os
 import signal
@@ -10,17 +10,17 @@ from ..system.distributed import rank, world_size
 
 
 class StopSignals:
-    """While it is entered, Ctrl-C and SIGTERM set `asked`, and the loop ends after its step, with a checkpoint.
+    """Inside this context Ctrl-C and SIGTERM set `asked`, and the loop ends after its step, with a checkpoint.
 
-    Where `at_once` is set, and at a second Ctrl-C, they interrupt at once. (Not at a second one under torchrun, which
-    passes on what the terminal has sent already.)
+ If `at_once` is set, and at a second Ctrl-C, they interrupt at once. (Not at a second one under torchrun, which
+ repeats the signal that the terminal has already sent.)
     """
 
     def __init__(self):
         self.asked, self.at_once, self.before = False, False, {}
 
     def __enter__(self):
-        if threading.current_thread() is threading.main_thread():  # only there Python allows it
+        if threading.current_thread() is threading.main_thread():  # Python allows it only there
             self.before = {s: signal.signal(s, self.handle) for s in (signal.SIGINT, signal.SIGTERM)}
         return self
 
@@ -32,15 +32,15 @@ class StopSignals:
         """What happens on a signal."""
         if self.at_once or (self.asked and number == signal.SIGINT and world_size() == 1):
             raise KeyboardInterrupt
-        if not self.asked and rank() == 0:  # os.write, because print may be what has been interrupted
+        if not self.asked and rank() == 0:  # os.write, because print may be what was interrupted
             os.write(2, b"\nstopping after this step, with a checkpoint; Ctrl-C again: at once, without\n")
         self.asked = True
 
 
 def leave_signals_to_the_loop(worker):
-    """For processes that load data: a Ctrl-C reaches them too, and their death would end the run before its step.
+    """For processes that load data: Ctrl-C reaches them too, and their death would end the run before its step does.
 
-    Nobody tells them to end if the run is killed: they see it themselves, by a parent that is another, in a second.
+ If the run is killed nobody tells them to end: they notice within a second that their parent has changed.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -50,7 +50,7 @@ def leave_signals_to_the_loop(worker):
 
 
 def end_with(parent):
-    """End this process when its parent has ended (on Windows the number stays: there torch's own check ends it)."""
+    """End this process when its parent has ended (on Windows the parent's id stays; torch's own check works there)."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
@@ -60,8 +60,8 @@ def end_with(parent):
 def ending_workers(batches):
     """The iterator of a DataLoader, whose processes end with the block, however it ends.
 
-    An error's traceback keeps the iterator alive. At Python's exit its processes would be asked to stop with SIGTERM,
-    which they ignore (`leave_signals_to_the_loop`), and Python would wait for them for ever.
+ An error's traceback keeps the iterator alive. At exit Python would ask its processes to stop with SIGTERM, which
+ they ignore (`leave_signals_to_the_loop`), and would wait for them forever.
     """
     try:
         yield batches
@@ -72,5 +72,5 @@ def ending_workers(batches):
                                 f"memory was full: use fewer --workers or a smaller --batch-size; --resume goes on "
                                 f"from the last checkpoint") from error
     finally:
-        if hasattr(batches, "_shutdown_workers"):  # not public, but there is no other way; without workers not there
+        if hasattr(batches, "_shutdown_workers"):  # not public, but there is no other way; absent without workers
             batches._shutdown_workers()

@@ -1,4 +1,4 @@
-"""A configuration that came with a file, checked like any other input before a model is built after it."""
+"""A configuration that came with a file, checked like any other input before a model is built from it."""
 import math
 from dataclasses import fields, replace
 
@@ -23,10 +23,10 @@ def check_config(config, where):
         name, value = field.name, getattr(config, field.name)
         allowed = not_allowed(name, value, config)
         if allowed:
-            raise ValueError(f"{where}: in its configuration {name} is {printable(repr(value))}, allowed is {allowed}")
+            raise ValueError(f"{where}: in its configuration {name} is {printable(repr(value))}; allowed: {allowed}")
     for width, used in (("hidden_dim", True), ("dim", config.encoder_layers)):
         if used and getattr(config, width) % config.num_heads:
-            raise ValueError(f"{where}: in its configuration num_heads is {config.num_heads}, allowed is a divisor of "
+            raise ValueError(f"{where}: in its configuration num_heads is {config.num_heads}; allowed: a divisor of "
                              f"{width}, {getattr(config, width)}")
     return replace(config, class_names=tuple(map(printable, config.class_names)))
 
@@ -46,19 +46,19 @@ def not_allowed(name, value, config):
         return None if good else "three numbers" + " above 0" * (name == "pixel_std")
     if name == "class_names":
         good = isinstance(value, tuple) and all(isinstance(x, str) for x in value)
-        return None if good and len(value) in (0, config.num_classes) else f"no name, or {config.num_classes} of them"
+        return None if good and len(value) in (0, config.num_classes) else f"no names, or {config.num_classes} of them"
     if name == "things":
         good = isinstance(value, tuple) and all(type(x) is int and 0 <= x < config.num_classes for x in value)
         return None if good and len(set(value)) == len(value) else f"class indices from 0 to {config.num_classes - 1}"
     if name in ("frozen_norm", "memory_positions", "pixel_positions"):
         return None if isinstance(value, bool) else "true or false"
-    return None if isinstance(value, str) else "a name"  # backbone, memory, encoder_level: the model knows which
+    return None if isinstance(value, str) else "a name"  # backbone, memory, encoder_level: the model checks which
 
 
 def expected_tensors(config, where):
-    """The state dict of the model of a configuration, without its numbers: names, shapes, no memory."""
+    """The state dict of a configuration's model without its values: names and shapes, no memory."""
     try:
         with torch.device("meta"):
             return MaskFormer(config).state_dict()
     except (ValueError, TypeError, RuntimeError, KeyError, AssertionError) as error:
-        raise ValueError(f"{where}: no model can be built after its configuration ({error})") from None
+        raise ValueError(f"{where}: no model can be built from its configuration ({error})") from None

@@ -25,7 +25,7 @@ def save_checkpoint(model, path, dtype=None, extra=None):
     """Write weights and config to a safetensors file, atomically: an interrupted write leaves the old file whole.
 
     dtype (for example torch.float16) stores floating tensors smaller; they are read back as float32. extra: a dict of
-    strings to keep in the file's header, which also gets a digest of all that the file holds.
+    strings to keep in the file's header, which also gets a digest of everything in the file.
     """
     path = Path(path)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -39,15 +39,15 @@ def save_checkpoint(model, path, dtype=None, extra=None):
 
 
 def load_checkpoint(path):
-    """A MaskFormer in eval mode, from one of these, told by what is in the file:
+    """A MaskFormer in eval mode, from one of these, recognised by what is in the file:
 
     - a file of `save_checkpoint`, or a shipped name ("mini");
     - a file of the reference zoo (.pkl, .pth, both name versions; R50, R101, Swin);
     - a MaskFormer of the hub: its folder, or model.safetensors or pytorch_model.bin with config.json beside it.
 
     The configuration of the last two is read off names and shapes (and config.json). Raises FileNotFoundError, or
-    ValueError if a file is truncated, was changed since it was written (files with a digest), is of another kind, has a
-    configuration that no model has, or does not fit it (every missing, unexpected or misshapen tensor is listed).
+    ValueError if a file is truncated, was changed since it was written (files with a digest), is of another kind, has
+    an impossible configuration, or does not fit it (every missing, unexpected or misshapen tensor is listed).
     """
     path = shipped_checkpoint(path) if str(path) in SHIPPED else Path(path)
     if path.is_dir():
@@ -70,7 +70,7 @@ def load_checkpoint(path):
         tensors = zoo.convert_zoo(tensors)
         config = zoo.guess_config(tensors)
     else:
-        raise ValueError(f"{path} is a safetensors file without a minimaskformer config in its header, and no "
+        raise ValueError(f"{path} is a safetensors file without a minimaskformer config in its header, and not a "
                          f"MaskFormer of the hub")
     config = check_config(config, path)
     check_fit(expected_tensors(config, path), tensors, path)  # before any memory is taken
@@ -80,14 +80,14 @@ def load_checkpoint(path):
 
 
 def load_tensors(model, tensors, where="checkpoint"):
-    """Copy tensors into a model by name; ValueError lists every missing, unexpected or misshapen one; then none is."""
+    """Copy tensors into a model by name; ValueError lists every missing, unexpected or misshapen one, copying none."""
     own = model.state_dict()
     check_fit(own, tensors, where)
     model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
 
 
 def check_fit(own, tensors, where):
-    """ValueError unless tensors have the names and shapes of a model's own; every one that does not is listed."""
+    """ValueError unless tensors have the names and shapes of a model's own; all that do not are listed."""
     problems = [f"missing: {name}" for name in own if name not in tensors]
     problems += [f"unexpected: {name}" for name in tensors if name not in own]
     problems += [f"shape of {name}: {tuple(tensors[name].shape)} in the file, {tuple(own[name].shape)} in the model"
@@ -97,7 +97,7 @@ def check_fit(own, tensors, where):
 
 
 def digest(tensors, header):
-    """SHA-256 of named tensors and the rest of the header, as text: one changed bit changes it."""
+    """SHA-256 of named tensors and the rest of the header, as text: any changed bit changes it."""
     found = hashlib.sha256()
     for name, text in sorted(header.items()):
         found.update(repr((name, text)).encode() if name != "digest" else b"")
@@ -121,7 +121,7 @@ def _config(text, path):
     fields = {field.name for field in dataclasses.fields(MaskFormerConfig)}
     values = parse_json(text, f"{path}, its configuration")
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: its configuration is no table of fields")
+        raise ValueError(f"{path}: its configuration is not a table of fields")
     unknown = sorted(set(values) - fields)
     if unknown:
         raise ValueError(f"{path} was written by another version: unknown configuration fields "

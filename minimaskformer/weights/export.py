@@ -1,9 +1,9 @@
-"""A model for other programs: one graph without Python, as torch.export's program or as a file of ONNX.
+"""A model for other programs: one graph without Python, as torch.export's program or as an ONNX file.
 
     picture -> resize, normalise, zero-pad -> [the graph: class logits, mask logits] -> the rules of lesson 08
 
-The graph is the network alone. What stands before and after it is short, and what it must know of the model is in the
-file's metadata: mean and standard deviation, sides, divisibility, class names, thresholds.
+The graph is the network alone. What comes before and after it is short, and what it must know about the model is in
+the file's metadata: mean and standard deviation, sides, divisibility, class names, thresholds.
 """
 import json
 import logging
@@ -35,9 +35,9 @@ def export_program(model):
     """The network of a MaskFormer, in eval mode, as a torch.export.ExportedProgram for any batch, height and width.
 
     Its `module(check_guards=False)` takes normalised float images [B, 3, H, W] and gives class logits [B, N, K+1] and
-    mask logits [B, N, H/4, W/4], padded as in `MaskFormer.forward`. H and W are 33 or more: a map of one cell is a case
-    of its own to a compiler. (The guards are what torch.export saw of its example, such as a batch above 1; the graph
-    does not depend on it.) Seconds for a ResNet, up to a minute for a Swin.
+    mask logits [B, N, H/4, W/4], padded as in `MaskFormer.forward`. H and W must be at least 33, because a compiler
+    treats a map of one cell as a special case. (The guards are what torch.export saw in its example, such as a batch
+    above 1; the graph does not depend on them.) It takes seconds for a ResNet, up to a minute for a Swin.
     """
     was_training = model.training
     example = torch.zeros(EXAMPLE, device=model.pixel_mean.device)
@@ -53,14 +53,14 @@ def export_program(model):
 def write_onnx(model, path, program=None):
     """Write the network of a MaskFormer as ONNX: input `images`, outputs `class_logits` and `mask_logits`, as above.
 
-    program: what `export_program` gave for the model, if it is at hand. The metadata `minimaskformer` is JSON. Raises
+    program: what `export_program` returned for the model, if you have it. The metadata `minimaskformer` is JSON. Raises
     ValueError without the packages of the extra `export`, or for a name that does not end in .onnx.
     """
     path = Path(path)
     if path.suffix != ".onnx":
-        raise ValueError(f"a model in ONNX is a file called something.onnx, not {path.name!r}")
+        raise ValueError(f"an ONNX model is a file named something.onnx, not {path.name!r}")
     need("onnx", "onnxscript")
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells of every constant that it leaves as it is
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it reports every constant that it leaves as it is
     made = torch.onnx.export(program or export_program(model), dynamo=True, input_names=[INPUT],
                              output_names=list(OUTPUTS), verbose=False)
     config = model.config

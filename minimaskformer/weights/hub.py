@@ -1,7 +1,7 @@
 """The hub's MaskFormer (a folder with config.json and model.safetensors or pytorch_model.bin) under our names.
 
 R50, R101 and Swin without encoder layers, which is all that the hub's code can build. Two versions of the names are in
-use: the files' own and those of version 5 of the `transformers` package, which differ in the decoder only.
+use: the files' own, and those of version 5 of the `transformers` package, which differ only in the decoder.
 """
 import re
 from dataclasses import replace
@@ -17,7 +17,7 @@ from .hub_pictures import FILE, picture_settings
 from .renaming import renamed, shifted
 
 FILES = ("model.safetensors", "pytorch_model.bin")
-HUB_RULES = [  # applied in order; what stands behind a blank is one of three parts that become one tensor here
+HUB_RULES = [  # applied in order; what follows a space names one of three parts that become one tensor here
     (r"^model\.pixel_level_module\.encoder\.", "backbone."),
     (r"^backbone\.embedder\.embedder\.convolution\.", "backbone.stem.0."),
     (r"^backbone\.embedder\.embedder\.normalization\.", "backbone.stem.1."),
@@ -60,10 +60,10 @@ HUB_RULES = [  # applied in order; what stands behind a blank is one of three pa
     (r"^class_predictor\.", "class_head."),
     (r"^mask_embedder\.(\d)\.0\.", shifted("mask_head.{}.", factor=2)),
 ]
-# Constants, and a norm of the Swin classifier that no map passes.
+# Constants, and a norm of the Swin classifier that no map passes through.
 UNUSED = re.compile(r"^criterion\.empty_weight$|\.num_batches_tracked$|\.relative_position_index$"
                     r"|^model\.pixel_level_module\.encoder\.model\.layernorm\.")
-# Settings of config.json that change the arithmetic but not the shapes: the values we compute, if they are given.
+# Settings in config.json that change the arithmetic but not the shapes, with the values we compute.
 RESNET_SETTINGS = {"layer_type": "bottleneck", "downsample_in_first_stage": False, "downsample_in_bottleneck": False,
           "hidden_act": "relu"}
 SWIN_SETTINGS = {"use_absolute_embeddings": False, "hidden_act": "gelu", "layer_norm_eps": 1e-5}
@@ -76,7 +76,7 @@ def is_hub(tensors):
 
 
 def weights_file(folder):
-    """The file with the weights in a folder; FileNotFoundError if there is none."""
+    """The weights file of a folder; FileNotFoundError if there is none."""
     for name in FILES:
         if (Path(folder) / name).is_file():
             return Path(folder) / name
@@ -93,7 +93,7 @@ def our_name_and_part(name):
 def convert_hub(tensors):
     """The hub's {name: tensor} under our names; query, key and value weights become one tensor, in this order.
 
-    Three that are not complete or not of one shape stay apart, under names that say so: the caller lists them.
+    Three that are incomplete or differ in shape stay separate, under names that say so: the caller lists them.
     """
     converted, triples = {}, {}
     for name, tensor in tensors.items():
@@ -117,9 +117,9 @@ def convert_hub(tensors):
 def read_config(folder, tensors):
     """The configuration for converted tensors: shapes from the tensors, heads and class names from config.json.
 
-    Mean, std and size of pictures are those of preprocessor_config.json, if there is one; what of it cannot be done
-    here is said. FileNotFoundError without a config.json; ValueError if it asks for another model or
-    other arithmetic than ours.
+    Mean, std and size of pictures are those of preprocessor_config.json, if there is one; a note says what of it cannot
+    be done here. FileNotFoundError without a config.json; ValueError if it asks for another model or other arithmetic
+    than ours.
     """
     path = Path(folder) / "config.json"
     if not path.is_file():
@@ -128,26 +128,27 @@ def read_config(folder, tensors):
         settings = parse_json(path.read_text(encoding="utf-8"), path)
         kind = settings.get("model_type")
     except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is no JSON object: {error}") from None
+        raise ValueError(f"{path} is not a JSON object: {error}") from None
     if kind != "maskformer":
         raise ValueError(f"{path} describes a model of type {printable(repr(kind))}, not 'maskformer'")
     config = zoo.guess_config(tensors)
     backbone, decoder = (settings.get(part) or {} for part in ("backbone_config", "decoder_config"))
     names = settings.get("id2label") or {}
     if not all(isinstance(part, dict) for part in (backbone, decoder, names)) or not all(map(str.isdecimal, names)):
-        raise ValueError(f"{path}: backbone_config, decoder_config and id2label (class numbers and names) are tables")
+        raise ValueError(f"{path}: backbone_config, decoder_config and id2label (class numbers and names) must be "
+                         "tables")
     expected = SWIN_SETTINGS if config.backbone in SWINS else RESNET_SETTINGS
     problems = [f"{name} = {given[name]!r}, we compute {value!r}"
                 for given, needed in ((backbone, expected), (decoder, DECODER_SETTINGS))
                 for name, value in needed.items() if given.get(name, value) != value]
     if problems:
-        raise ValueError(f"{path} asks for what this library does not have:\n  " + "\n  ".join(problems))
+        raise ValueError(f"{path} asks for something this library does not have:\n  " + "\n  ".join(problems))
     class_names = tuple(str(names[key]) for key in sorted(names, key=int))
     if len(class_names) != config.num_classes or class_names[0] == "LABEL_0":
         class_names = ()
     pictures, undone = picture_settings(folder)
     if undone:
-        say_once(f"note: {Path(folder) / FILE} asks for what this library does in another way: {'; '.join(undone)}")
+        say_once(f"note: {Path(folder) / FILE} asks for something this library does differently: {'; '.join(undone)}")
     return replace(config, class_names=class_names, **pictures,
                    num_heads=decoder.get("decoder_attention_heads", config.num_heads),
                    dropout=decoder.get("dropout", config.dropout),

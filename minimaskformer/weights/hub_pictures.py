@@ -1,4 +1,4 @@
-"""How a checkpoint of the hub wants its pictures: preprocessor_config.json beside the weights, in our terms.
+"""How a checkpoint from the hub wants its pictures: preprocessor_config.json beside the weights, in our terms.
 
 There x' = (x * rescale - mean) / std; here x' = (x - pixel_mean) / pixel_std, so ours are theirs divided by rescale.
 """
@@ -15,10 +15,10 @@ HARMLESS = ("do_resize", "do_rescale", "do_normalize", "do_reduce_labels", "do_c
 
 
 def picture_settings(folder):
-    """({field of MaskFormerConfig: value}, [what cannot be done here, as text]); nothing without the file.
+    """({field of MaskFormerConfig: value}, [what cannot be done here, as text]); both empty without the file.
 
-    Read are mean, std, rescale factor and size, with the names of all versions of the `transformers` package. Raises
-    ValueError with file, name and value for what is none.
+ It reads mean, std, rescale factor and size, under the names of all versions of the `transformers` package. Raises
+ ValueError with file, name and value for an invalid one.
     """
     path = Path(folder) / FILE
     if not path.is_file():
@@ -26,9 +26,9 @@ def picture_settings(folder):
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from None
+        raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(settings, dict):
-        raise ValueError(f"{path} is no JSON object")
+        raise ValueError(f"{path} is not a JSON object")
     flags = {name: flag(settings, name, path) for name in ("do_resize", "do_rescale", "do_normalize")}
     rescale = numbers_of(settings, "rescale_factor", 1 / 255, path, positive=True)[0] if flags["do_rescale"] else 1.0
     mean, std = [0.0] * 3, [1.0] * 3
@@ -39,7 +39,7 @@ def picture_settings(folder):
     changes = {"pixel_mean": tuple(round(m / rescale, 6) for m in mean),
                "pixel_std": tuple(round(s / rescale, 6) for s in std)} | sides
     if not flags["do_resize"]:
-        undone = [f"do_resize is false: here pictures are always resized, to a short side of {sides['short_side']}"]
+        undone = [f"do_resize is false, but here pictures are always resized, to a short side of {sides['short_side']}"]
     divisor = settings.get("size_divisor", settings.get("size_divisibility"))
     if flags["do_resize"] and divisor not in (None, 0, 1):
         undone.append(f"size_divisor {divisor}: there pictures are stretched to a multiple of it, here they are padded")
@@ -70,7 +70,7 @@ def picture_size(settings, path):
 
 
 def flag(settings, name, path):
-    """True or false; true if it is not written."""
+    """True or false; true if it is missing."""
     value = settings.get(name, True)
     if not isinstance(value, bool):
         raise ValueError(f"{path}: {name} = {value!r}, expected true or false")

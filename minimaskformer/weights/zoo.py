@@ -38,7 +38,7 @@ ZOO_RULES = [  # applied in order; \1 ... are the parts in brackets
     (r"^predictor\.query_embed\.", "decoder.query_positions."),
     (r"^predictor\.class_embed\.", "class_head."),
     (r"^predictor\.", ""),
-    (r"^mask_embed\.layers\.(\d)\.", shifted("mask_head.{}.", factor=2)),  # the ReLUs between them have numbers too
+    (r"^mask_embed\.layers\.(\d)\.", shifted("mask_head.{}.", factor=2)),  # the ReLUs between them are numbered too
     (r"\.multihead_attn\.", ".cross_attn."),
     (r"^((?:decoder|pixel_decoder\.encoder)\..*)\.linear1\.", r"\1.mlp.0."),
     (r"^((?:decoder|pixel_decoder\.encoder)\..*)\.linear2\.", r"\1.mlp.3."),
@@ -58,9 +58,9 @@ def convert_zoo(tensors):
 
 
 def guess_config(tensors):
-    """The configuration that fits converted tensors, from their names and shapes; ValueError if no preset is near.
+    """The configuration that fits converted tensors, from their names and shapes; ValueError if no preset is close.
 
-    What a missing tensor would have told is the preset's: so the caller can list it, instead of failing here.
+ What a missing tensor would have told is taken from the preset, so the caller can list it instead of failing here.
     """
     def size(*names):  # length of the first of these that is there
         return next((tensors[name].shape[0] for name in names if name in tensors and tensors[name].ndim), None)
@@ -72,7 +72,7 @@ def guess_config(tensors):
     width = size("backbone.stem.0.weight", "backbone.stages.0.0.conv1.weight", "backbone.stages.0.0.norm1.weight")
     known = {(64, 6): "r50", (64, 23): "r101"} | {(w, depths[2]): name for name, (w, depths) in SWINS.items()}
     if (width, blocks) not in known:
-        raise ValueError(f"these weights are none that we know how to read: {blocks} blocks in res4 (R50 has 6, R101 "
+        raise ValueError(f"these weights are not of a kind we can read: {blocks} blocks in res4 (R50 has 6, R101 "
                          f"23, Swin 6 or 18), {width} channels in the stem, first names {sorted(tensors)[:3]}")
     backbone = known[width, blocks]
     classes = size("class_head.weight", "class_head.bias")  # K + 1

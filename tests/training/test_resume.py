@@ -129,7 +129,7 @@ def test_starting_again_does_not_overwrite_an_interrupted_run(interrupted):
 def test_a_finished_run_is_not_resumed_and_may_be_repeated(tmp_path):
     config = replace(CONFIG, steps=1)
     start_run(tmp_path, config)
-    with pytest.raises(ValueError, match="finished, there is nothing to resume"):
+    with pytest.raises(ValueError, match="finished: there is nothing to resume"):
         start_run(tmp_path, config, resume=True)
     start_run(tmp_path, config)
     assert [row["step"] for row in rows(tmp_path)] == [1]

@@ -141,7 +141,7 @@ def test_misfits_of_a_file_are_listed(tmp_path):
 
 
 @pytest.mark.parametrize("config, message", [
-    (None, "needs its config.json beside"), ("{", "is no JSON object"), ("[]", "is no JSON object"),
+    (None, "needs its config.json beside"), ("{", "is not a JSON object"), ("[]", "is not a JSON object"),
     ({"model_type": "mask2former"}, "of type 'mask2former'"),
     (settings("r50", backbone_config=BACKBONES["r50"] | {"downsample_in_bottleneck": True}), "downsample_in_bottleneck = True, we compute False"),
     (settings("r50", decoder_config={"activation_function": "gelu"}), "activation_function = 'gelu', we compute 'relu'")])

@@ -70,7 +70,7 @@ def test_what_cannot_be_done_is_said(tmp_path, change, sides, words):
 
 
 @pytest.mark.parametrize("settings, words", [
-    ("{", "no JSON"), ("[]", "no JSON object"), (NOW | {"image_std": [0.2, 0, 0.2]}, "image_std = .*above 0"),
+    ("{", "is not JSON"), ("[]", "not a JSON object"), (NOW | {"image_std": [0.2, 0, 0.2]}, "image_std = .*above 0"),
     (NOW | {"image_mean": [0.5, 0.5]}, "image_mean = .*3 finite"), (NOW | {"image_mean": ["a"] * 3}, "image_mean"),
     (NOW | {"rescale_factor": 0}, "rescale_factor = 0"), (NOW | {"size": "big"}, "size = 'big'"),
     (NOW | {"size": {"edge": 3}}, "size = .*known are"), (NOW | {"size": {"shortest_edge": -1}}, "size = -1"),

@@ -162,7 +162,7 @@ def test_missing_and_misshapen_tensors_are_listed(weights, tmp_path):
     for part in ("missing: class_head.bias", "shape of backbone.stem.0.weight", "unexpected: surprise"):
         assert part in str(error.value)
     torch.save({"backbone.x": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="none that we know how to read"):
+    with pytest.raises(ValueError, match="not of a kind we can read"):
         load_checkpoint(tmp_path / "other.pth")
 
 
