@@ -17,7 +17,7 @@ from .train import run_train, train_options
 
 
 def main(arguments=None):
-    """Run one command; errors a person can mend are one line on stderr and exit status 1."""
+    """Run one command; errors the user can fix are one line on stderr and exit status 1."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments:
         build_parser().print_help()
@@ -29,12 +29,12 @@ def main(arguments=None):
         print("stopped", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
-        print(printable(f"minimaskformer: {error}", lines=True), file=sys.stderr)  # it may name what stands in a file
+        print(printable(f"minimaskformer: {error}", lines=True), file=sys.stderr)  # it may quote text from a file
         return 1
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's; its name cannot be imported without torch
             raise
-        print(f"minimaskformer: {str(error).splitlines()[0]}\nTo need less memory: --amp, --accumulate 2 or more (the "
+        print(f"minimaskformer: {str(error).splitlines()[0]}\nTo use less memory: --amp, --accumulate 2 or more (the "
               f"same step in smaller parts), a smaller --size or --batch-size", file=sys.stderr)
         return 1
     leave_processes()  # not after an error: the others may be waiting for us, and torchrun ends them
@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options):
         super().__init__(**options)
-        self.register("type", int, any_whole_number)  # in place of "invalid int value: 'x'"
+        self.register("type", int, any_whole_number)  # instead of "invalid int value: 'x'"
         self.register("type", float, any_number)
 
     def error(self, message):
@@ -77,7 +77,7 @@ class Version(argparse.Action):
 
 
 def leave_processes():
-    """Part from the other processes of a torchrun, if a command has joined them."""
+    """Leave the other processes of a torchrun, if a command has joined them."""
     if distributed := sys.modules.get("minimaskformer.system.distributed"):
         distributed.finish()
 
@@ -122,11 +122,11 @@ COMMANDS = {
     "inspect": (inspect_options, run_inspect, "what a data set holds: class counts, sizes, suspicious files, a sheet"),
     "convert": (convert_options, run_convert, "write a data set of any form as COCO panoptic or COCO instance files"),
     "predict": (predict_options, run_predict,
-                "segment pictures; writes a picture and the raw result of each: NAME_semantic_ids.png holds class "
-                "indices (NAME_semantic.json names them), NAME_panoptic_ids.png segment ids as COCO does (in colours; "
+                "segment pictures; writes a picture and the raw result for each: NAME_semantic_ids.png holds class "
+                "indices (NAME_semantic.json names them), NAME_panoptic_ids.png segment ids as in COCO (in colours; "
                 "NAME_panoptic.json), NAME_instance.npz masks, labels and scores"),
     "export": (export_options, run_export, "write a checkpoint's network as ONNX, for other programs: input `images`, "
-               "normalised and of any size; outputs `class_logits` and `mask_logits`"),
+               "normalised, of any size; outputs `class_logits` and `mask_logits`"),
     "diagnose": (diagnose_options, run_diagnose, "what went wrong in a training run? the usual causes, with numbers"),
     "scenes": (scenes_options, run_scenes, "write Lakeland scenes as COCO panoptic images, PNG and JSON"),
     "doctor": (doctor_options, run_doctor, "is all here that the course needs? says what to fix where it is not"),

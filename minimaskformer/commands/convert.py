@@ -14,20 +14,20 @@ def convert_options(parser):
     data_options(parser, required=True)
     parser.add_argument("--out", required=True, type=Path, help="a new folder")
     parser.add_argument("--format", choices=FORMATS, help="coco_instance: objects with masks that may overlap; "
-                        "coco_panoptic: every pixel has one class (default: the first, if all that is no object is "
+                        "coco_panoptic: every pixel has one class (default: the first, if everything but objects is "
                         "background)")
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="such as train val (default: those of train, val "
-                        "and test that there are)")
+                        "and test that exist)")
 
 
 def run_convert(options):
-    """Write each split into a folder that gets its name when everything is in it: whole, or not there at all."""
+    """Write each split into a folder that gets its name once everything is in it: complete, or not there at all."""
     from tqdm.auto import tqdm
 
     from ..data.writers.instances import write_instances
     from ..data.writers.panoptic import write_panoptic_files
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise FileExistsError(f"{options.out} is there already and not empty: choose another --out")
+        raise FileExistsError(f"{options.out} already exists and is not empty: choose another --out")
     datasets = open_splits(options)
     check_labels_of(datasets)
     first = next(iter(datasets.values())).classes
@@ -62,7 +62,7 @@ def check_labels_of(datasets):
 
 
 def open_splits(options):
-    """{split: data set} of the splits that are wanted; of the usual ones, those that there are."""
+    """{split: data set} of the splits asked for, or of the usual ones that exist."""
     from ..data.recognise.splits import NoSplit
     datasets, missing = {}, None
     for split in options.splits or SPLITS:
@@ -76,5 +76,5 @@ def open_splits(options):
         raise missing
     tables = {dataset.classes for dataset in datasets.values()}
     if len(tables) > 1:
-        print("note: the splits have different class tables, each is written with its own", file=sys.stderr)
+        print("note: the splits have different class tables; each is written with its own", file=sys.stderr)
     return datasets

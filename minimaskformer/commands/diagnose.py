@@ -12,7 +12,7 @@ def diagnose_options(parser):
     data_options(parser, default="lakeland")
     matching_options(parser)
     parser.add_argument("--split", default="val")
-    parser.add_argument("--limit", type=int, default=50, help="pictures that the checkpoint is tried on")
+    parser.add_argument("--limit", type=int, default=50, help="number of pictures to try the checkpoint on")
     parser.add_argument("--device", default="auto", help=DEVICE)
 
 
@@ -33,5 +33,5 @@ def run_diagnose(options):
         raise ValueError(f"no line of {options.run / 'log.jsonl'} can be read, and there is no model.safetensors: "
                          f"there is nothing to diagnose")
     elif evidence is None:
-        print(f"{options.run} has no model.safetensors: only the log is read")
+        print(f"{options.run} has no model.safetensors: reading only the log")
     print(report(diagnose(rows, evidence, config), evidence))

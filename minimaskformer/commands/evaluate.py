@@ -12,7 +12,7 @@ def evaluate_options(parser):
     data_options(parser, default="lakeland")
     matching_options(parser)
     parser.add_argument("--split", default="val", help="train, val, or another split that the data set has")
-    parser.add_argument("--limit", type=int, help="only the first so many images")
+    parser.add_argument("--limit", type=int, help="use only this many images, the first ones")
     parser.add_argument("--out", type=Path, help="folder for metrics.json, metrics.md and scenes.png")
     parser.add_argument("--device", default="auto", help=DEVICE)
 
@@ -30,7 +30,7 @@ def run_evaluate(options):
         check_writable(options.out)
     results = evaluate(model, dataset, options.limit)
     if results is None:
-        return  # of several processes only the first has the figures
+        return  # with several processes only the first has the figures
     print(table(results, dataset.classes))
     if options.out:
         write_table(results, dataset.classes, options.out)
@@ -38,14 +38,14 @@ def run_evaluate(options):
 
 
 def matching_options(parser):
-    """How the classes of a model and of a data set are told to be the same."""
+    """The option for matching the classes of a model and a data set."""
     parser.add_argument("--by-index", action="store_true", help="compare classes by their index, whatever their names")
 
 
 def by_name(model, dataset, options):
     """The data set with the class indices of the model, matched by name; ValueError if it has classes of other names.
 
-    By index alone, and said so if the names differ, where the model has no names, and with --by-index.
+ If the model has no names, or with --by-index, by index alone; a note says so if the names differ.
     """
     from ..data.classes import classes_of
     from ..data.combine import Renumbered, match_classes
@@ -55,14 +55,14 @@ def by_name(model, dataset, options):
         try:
             return match_classes(dataset, classes_of(model))
         except ValueError as error:
-            raise ValueError(f"{error}. Is it the data set that the model was trained for? (--by-index compares the "
+            raise ValueError(f"{error}. Is this the data set the model was trained for? (--by-index compares the "
                              f"classes by their index)") from error
     pairs = list(zip(names, dataset.classes.names))
     other = [f"{k}: {a} / {b}" for k, (a, b) in enumerate(pairs) if a != b]
     if other and len(names) == len(dataset.classes):
         some = ", ".join(map(plain, other[:6])) + " ..." * (len(other) > 6)
-        say_once(f"note: classes are compared by index, and their names differ (model / data set): {some}. Is it the "
-                 f"data set that the model was trained for?")
-        table = replace(classes_of(model), isthing=dataset.classes.isthing)  # of the model's names: no more matching
+        say_once(f"note: classes are compared by index, but their names differ (model / data set): {some}. Is this the "
+                 f"data set the model was trained for?")
+        table = replace(classes_of(model), isthing=dataset.classes.isthing)  # under the model's names: already matched
         return Renumbered(dataset, table, list(range(len(table))))
     return dataset

@@ -9,12 +9,12 @@ def inspect_options(parser):
     """The options of `inspect`."""
     data_options(parser, required=True)
     parser.add_argument("--split", default="train", help="train, val, or another split that the data set has")
-    parser.add_argument("--limit", type=int, help="only so many pictures, spread evenly (all, if not given)")
+    parser.add_argument("--limit", type=int, help="use only this many pictures, spread evenly (default: all)")
     parser.add_argument("--out", default="runs/inspect", type=Path, help="folder for the report and the sheets")
 
 
 def run_inspect(options):
-    """Look at a data set; print and keep what is found. An error at the end if pictures cannot be used."""
+    """Look at a data set; print and keep what is found. Ends with an error if pictures cannot be used."""
     from ..diagnosis.dataset import inspect, write_report
     from ..system.files import check_writable
     dataset = open_data(options, options.split)

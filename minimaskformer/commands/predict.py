@@ -1,11 +1,11 @@
-"""`predict`: segment pictures; of each a picture of the answer, and the answer itself for other programs."""
+"""`predict`: segment pictures; for each, a picture of the answer, and the answer itself for other programs."""
 import json
 from glob import glob
 from pathlib import Path
 
 from .options import CHECKPOINT, DEVICE, counted, data_options, open_data
 
-TOLD = 10  # pictures whose files are named
+TOLD = 10  # pictures whose files are printed
 NAMED = 20  # pictures that could not be read, in the error
 
 
@@ -24,7 +24,7 @@ def predict_options(parser):
 
 
 def run_predict(options):
-    """Segment each picture; NAME_TASK.png is for looking, NAME_TASK_ids.png / .json / .npz for working on."""
+    """Segment each picture; NAME_TASK.png is for viewing, NAME_TASK_ids.png / .json / .npz for further work."""
     from tqdm.auto import tqdm
 
     from ..data.writers.coco_results import CocoResults
@@ -44,7 +44,7 @@ def run_predict(options):
     for number in tqdm(range(len(wanted)), desc="predict", disable=None if len(wanted) > 1 else True):
         try:
             image, file, name = wanted.picture(number)
-        except (ValueError, OSError) as error:  # the others are done all the same
+        except (ValueError, OSError) as error:  # the others are still processed
             failed.append(str(error))
             continue
         result, stem = model.predict(image, options.task), options.out / f"{name}_{options.task}"
@@ -81,7 +81,7 @@ class Files:
         stems = [path.stem for path in files]
         twice = sorted({stem for stem in stems if stems.count(stem) > 1})
         if twice:
-            raise ValueError(f"several pictures are called {', '.join(twice[:5])}, and results are named after them: "
+            raise ValueError(f"several pictures are named {', '.join(twice[:5])}, and results are named after them: "
                              f"one would overwrite the other; predict them with different --out folders")
 
     def __len__(self):
@@ -93,7 +93,7 @@ class Files:
         return open_picture(self.files[number]), self.files[number], self.files[number].stem
 
     def image_id(self, number):
-        """Its number in COCO's files."""
+        """A picture's number in COCO's files."""
         return number + 1
 
     def classes(self, model):
@@ -130,8 +130,8 @@ class Split:
         own, names = classes_of(model), self.dataset.classes.names
         missing = [name for name in own.names if name not in names]
         if missing:
-            raise ValueError(f"the data set has no classes {', '.join(missing[:5])}, which the model finds: is it the "
-                             "data set that the model was trained for?")
+            raise ValueError(f"the data set has no classes {', '.join(missing[:5])}, which the model finds: is this "
+                             "the data set the model was trained for?")
         return replace(own, ids=tuple(self.dataset.classes.ids[names.index(name)] for name in own.names))
 
 
@@ -165,7 +165,7 @@ def objects_of(model, result, task):
 
 
 def write_prediction(model, image, result, task, stem):
-    """A picture of a result, and the result itself in a form other programs read."""
+    """A picture of a result, and the result itself in a form that other programs can read."""
     import numpy as np
     from PIL import Image
 

@@ -15,17 +15,17 @@ def train_options(parser):
     data_options(parser, default="lakeland")
     parser.add_argument("--out", default="runs/mini", type=Path, help="folder of the run")
     parser.add_argument("--start-from", help='checkpoint whose weights to start from, a file or "mini"; its class head '
-                        "only if the classes are as many")
+                        "only if the classes match")
     parser.add_argument("--backbone-weights", help='"DEFAULT" (torchvision downloads ImageNet\'s) or a file')
     parser.add_argument("--queries", type=whole_number, help="number of queries, if not the preset's")
     parser.add_argument("--short-side", type=whole_number, help="short side that predict resizes to (default: "
                         "--size, or the preset's where the paper has a recipe for it)")
     parser.add_argument("--device", default="auto", help=DEVICE)
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out from its last checkpoint")
-    parser.add_argument("--scan", type=whole_number_or_none, metavar="N", help="check and count the labels of so many "
+    parser.add_argument("--scan", type=whole_number_or_none, metavar="N", help="check and count the labels of this many "
                         "images of each split before the first step, 0: none (default: all, and no training if there "
                         "is nothing to learn)")
-    for field in fields(TrainConfig):  # one that is not given is absent, and then the preset decides
+    for field in fields(TrainConfig):  # options not given are absent, and then the preset decides
         name, kind = "--" + field.name.replace("_", "-"), {"type": type(field.default)}
         if isinstance(field.default, bool):
             kind = {"action": argparse.BooleanOptionalAction}
@@ -71,7 +71,7 @@ def run_train(options):
     frozen = any(isinstance(module, FrozenBatchNorm2d) for module in model.modules())
     if frozen and not (options.backbone_weights or options.start_from):
         notes.append(f"note: {options.preset} keeps its BatchNorm frozen, which suits pretrained weights and learns "
-                     f"slowly without; think of --backbone-weights DEFAULT")
+                     f"slowly without them; consider --backbone-weights DEFAULT")
     if options.start_from:
         notes.append(start_from(model, load_checkpoint(options.start_from), options.start_from))
     model = model.to(device).to(memory_format=torch.channels_last)
@@ -96,37 +96,37 @@ def run_train(options):
 
 
 def lacks_only_pictures(folder):
-    """Whether a run was ended after its last step and its checkpoints' removal, but before its last picture."""
+    """Whether a run was stopped after its last step and the removal of its checkpoints, but before its last picture."""
     from ..training.resume import state_files
     finished = (folder / "model.safetensors").is_file() and not state_files(folder)
     return finished and not (folder / "scenes.png").is_file()
 
 
 def scan_splits(splits, limit, queries):
-    """Check and count the labels of {split: data set}; all errors and notes come before the first step."""
+    """Check and count the labels of {split: data set}, so that all errors and notes come before the first step."""
     from ..data.checks import count_labels, files_of
     from ..data.faults import check_targets, notes
     for split, dataset in splits.items():
         counted = count_labels(dataset, limit)
-        if counted:  # scenes that are drawn have no files
+        if counted:  # scenes that are drawn on the fly have no files
             check_targets(counted, files_of(dataset), split)
             told = notes(counted, files_of(dataset), split, queries)
             print(*told, sep="\n", end="\n" if told else "", file=sys.stderr)
 
 
 def lacking_note(some, every):
-    """[a note on classes that the validation split does not know], or []."""
+    """[a note on classes that the validation split does not have], or []."""
     from ..data.combine import names_of
     lacking = [name for name in every.names if name not in some.names]
-    return [f"note: the validation split knows {len(some)} of the {len(every)} classes, and nothing of "
+    return [f"note: the validation split has {len(some)} of the {len(every)} classes, and nothing of "
             f"{names_of(lacking)}"] if len(some) < len(every) else []
 
 
 def start_from(model, other, where):
-    """Copy the weights of another model of the same build; the class head only if the classes are the same.
+    """Copy the weights of another model of the same architecture; the class head only if the classes are the same.
 
-    The same are those of the same names, in any order; without names, as many. Returns a note if the head is left out.
-    Raises ValueError naming what is built differently.
+ Classes are the same if their names are, in any order; without names, if there are as many. Returns a note if the
+ head is left out. Raises ValueError naming what is built differently.
     """
     from ..weights.checkpoint import load_tensors
     own, theirs = asdict(model.config), asdict(other.config)
@@ -145,6 +145,6 @@ def start_from(model, other, where):
     elif named and names != theirs_by_name or own["num_classes"] != theirs["num_classes"]:
         tensors |= {name: value for name, value in model.state_dict().items() if name.startswith("class_head.")}
         note = (f"note: {where} has {theirs['num_classes']} classes, the data {own['num_classes']}"
-                + ", of other names" * bool(named) + ": the class head starts anew")
+                + ", with other names" * bool(named) + ": the class head starts afresh")
     load_tensors(model, tensors, where)
     return note

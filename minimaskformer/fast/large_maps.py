@@ -1,8 +1,8 @@
 """Many maps of one size, a few at a time: what inference needs so that large pictures are quick and fit in memory.
 
-A hundred masks of a 12-megapixel photo are 5 GB; those that take part are enlarged, used and forgotten one by one. That
+A hundred masks of a 12-megapixel photo are 5 GB; those that take part are enlarged, used and discarded one by one. This
 is also faster on a CPU, where a pass over a map that is still in the cache costs a fraction of one from main memory. A
-GPU gets as many at once as `CHUNK` allows. The host waits for it in `threshold_into` alone.
+GPU gets as many at once as `CHUNK` allows. The host waits for it only in `threshold_into`.
 """
 import torch
 import torch.nn.functional as F
@@ -13,12 +13,12 @@ BAND = 8  # rows of masks at the network's size that are enlarged together, time
 
 
 def at_once(device, values):
-    """How many items of so many values each make one piece of work: at least 1."""
+    """How many items of a given number of values make one piece of work: at least 1."""
     return max(1, min(CHUNK, CACHED if torch.device(device).type == "cpu" else CHUNK) // max(1, values))
 
 
 def answer_size(mask_logits, resize=None):
-    """(H, W) of what `resize` makes of mask logits [N, h, w]; without one, their own."""
+    """(H, W) of what `resize` makes of mask logits [N, h, w]; without `resize`, their own."""
     return tuple((resize(mask_logits[:0]) if resize else mask_logits).shape[-2:])
 
 
@@ -37,8 +37,8 @@ def enlarged(mask_logits, queries, resize=None):
 class Largest:
     """The largest of many maps at each pixel, and which one it was; maps come in turn and are not kept.
 
-    value float32 [H, W]; index() int64 [H, W]. Values are at least 0, and a tie stays with the earlier map, as in
-    `argmax`. On a CPU this is several times faster than `argmax` or `torch.where`, which do one value at a time.
+ value float32 [H, W]; index() int64 [H, W]. Values are at least 0, and a tie goes to the earlier map, as in
+ `argmax`. On a CPU this is several times faster than `argmax` or `torch.where`, which handle one value at a time.
     """
 
     def __init__(self, size, device):
@@ -76,9 +76,9 @@ def weighted_masks(weights, mask_logits):
 def bands(mask_logits, padded, size):
     """Yield `bilinear(mask_logits, padded)[:, :size[0], :size[1]]` a few rows at a time.
 
-    A band comes from its own rows of the mask logits and one more on either side. With a factor of 4, the stride of
-    mask logits, the weights of rows are exact, so it does not matter where a band begins: the values are the same. (To
-    the last digit from H + W = 128 on; below, torch has another kernel.)
+    A band is computed from its own rows of the mask logits and one more on either side. With a factor of 4, the stride
+    of mask logits, the weights of rows are exact, so it does not matter where a band begins: the values are the same.
+    (To the last digit from H + W = 128 on; below that, torch uses another kernel.)
     """
     N, height, _ = mask_logits.shape
     factor = padded[0] // height

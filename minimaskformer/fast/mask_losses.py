@@ -6,8 +6,8 @@ import torch.nn.functional as F
 class MatchedMaskLosses(torch.autograd.Function):
     """Focal and dice loss [M] of matched pairs, as sigmoid_focal_loss and dice_loss, but fast and in little memory.
 
-    logits [M, h, w]; masks and valid (or None): M times bool [H, W]. A few pairs at a time are enlarged, and leave only
-    their losses and slopes [h, w]. With sign +1 or -1 where y is 1 or 0, p_t = sigmoid(sign x), q = 1 - p_t = |p - y|:
+    logits [M, h, w]; masks and valid (or None): M times bool [H, W]. Pairs are enlarged a few at a time; only their
+    losses and slopes [h, w] stay. With sign +1 or -1 where y is 1 or 0, p_t = sigmoid(sign x), q = 1 - p_t = |p - y|:
 
         focal = sum of w (-log p_t), w = alpha_t q^2 / pixels          d focal / dx = -sign w (q - 2 p_t log p_t)
         dice = E / D with E = sum q and D = sum p + sum y + 1          d dice / dx = -p_t q (sign / D + E / D^2)

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 
 def pixels_of(points, size):
-    """Rows and columns of the pixels of a picture of `size` (H, W) that points [..., 2], (x, y) in 0 ... 1, lie in."""
+    """Rows and columns of the pixels that contain points [..., 2], (x, y) in 0 ... 1, in a picture of `size` (H, W)."""
     (columns, rows), (H, W) = points.unbind(-1), size
     return (rows * H).long().clamp(max=H - 1), (columns * W).long().clamp(max=W - 1)
 
@@ -13,7 +13,7 @@ def sample_points(maps, points):
     """Values [M, P] of maps [M, H, W] at points [M, P, 2], (x, y) in 0 ... 1 over the picture, bilinear between pixels.
 
     Points [P, 2] are the same for all maps. Pixel centres lie at (j + 0.5) / W; outside the outermost centres the
-    nearest pixel counts. (The reference code mixes in zeros there, which makes the border of every picture look
+    nearest pixel counts. (The reference code mixes in zeros there, which makes the border of every picture seem
     uncertain.)
     """
     dtype = torch.promote_types(maps.dtype, points.dtype)  # mixed precision gives maps in half precision
@@ -25,8 +25,8 @@ def sample_points(maps, points):
 def choose_points(mask_logits, num_points, oversample=3, importance=0.75, generator=None):
     """Points [M, num_points, 2] to compare masks at: `importance` of them the most uncertain, the others anywhere.
 
-    mask_logits [M, H, W]. Draws oversample * num_points points, keeps those with the smallest |logit|: where a mask
-    can still change its mind, its edges above all (PointRend, Kirillov et al. 2020).
+    mask_logits [M, H, W]. Draws oversample * num_points points and keeps those with the smallest |logit|: where a mask
+    is undecided, above all at its edges (PointRend, Kirillov et al. 2020).
     """
     M, device = len(mask_logits), mask_logits.device
     candidates = torch.rand(M, oversample * num_points, 2, generator=generator, device=device)

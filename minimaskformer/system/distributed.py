@@ -20,7 +20,7 @@ STARTED_BY_TORCHRUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTE
 def start(device="auto"):
     """Join the processes that torchrun started, if it did; returns this process's torch.device.
 
-    device: "auto", "cpu", "cuda" or one GPU by number, such as "cuda:1". Raises ValueError where there is no such GPU.
+    device: "auto", "cpu", "cuda" or one GPU by number, such as "cuda:1". Raises ValueError if there is no such GPU.
     """
     name = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     if name != "cpu" and not (name == "cuda" or name.startswith("cuda:") and name[5:].isdecimal()):
@@ -44,7 +44,7 @@ def finish():
 
 
 def several():
-    """Whether this process is one of a group."""
+    """Whether this process is one of several."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
@@ -88,13 +88,13 @@ def gather(value):
 
 
 def choose_device(name):
-    """The torch device of "auto", "cpu" or "cuda", for this process of possibly several."""
+    """The torch device for "auto", "cpu" or "cuda" in this process, possibly one of several."""
     from ..system.distributed import start
     return start(name)
 
 
 @cache
 def say_once(text):
-    """Print to stderr, each text once, and in one process of several."""
+    """Print to stderr, each text once, and from one process only."""
     if os.environ.get("RANK", "0") == "0":
         print(printable(text, lines=True), file=sys.stderr)

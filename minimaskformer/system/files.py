@@ -8,14 +8,14 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-os.umask(UMASK := os.umask(0o077))  # there is no other way to read it
+os.umask(UMASK := os.umask(0o077))  # the only way to read it
 
 
 @contextlib.contextmanager
 def replacing(path):
-    """Write a file by way of a temporary one that takes its place when it is whole and on the disk.
+    """Write a file by way of a temporary one that takes its place once it is complete and on the disk.
 
-    So a kill, a power cut or a full disk leaves the old file. Raises OSError naming the path if writing fails.
+ So a kill, a power cut or a full disk leaves the old file. Raises OSError naming the path if writing fails.
     """
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
@@ -23,12 +23,12 @@ def replacing(path):
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~UMASK)  # safetensors makes files that only their owner can read
+        os.chmod(temporary, 0o666 & ~UMASK)  # safetensors makes files readable only by their owner
         os.replace(temporary, path)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
-        if "DataLoader worker" in str(error):  # raised by a signal, wherever we are
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors raise their own for a full disk
+        if "DataLoader worker" in str(error):  # raised by a signal handler, wherever we are
             raise
-        kept = "; the file of that name from before is whole" if path.exists() else ""
+        kept = "; the earlier file of that name is intact" if path.exists() else ""
         full = "the disk is full, " * disk_is_full(path.parent, error)
         raise OSError(f"could not write {path}: {full}{error}{kept}") from error
     finally:
@@ -42,7 +42,7 @@ def replacing(path):
 
 
 def disk_is_full(folder, error):
-    """Whether an error in writing to a folder comes from a full disk (or a full quota): torch does not say."""
+    """Whether an error while writing to a folder comes from a full disk (or quota), which torch does not say."""
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
         return True
     return isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < 2**20
@@ -58,13 +58,13 @@ def without_nan(results):
 
 
 def write_text(path, text):
-    """Write a text file so that an interruption leaves the old one or the new one, never half."""
+    """Write a text file so that an interruption leaves the old one or the new one, never half of one."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def check_writable(folder):
-    """Make a folder for results before the work begins; OSError with a remedy where that cannot be done."""
+    """Make a folder for results before the work begins; OSError with a remedy if that fails."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

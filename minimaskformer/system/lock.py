@@ -1,8 +1,8 @@
 """Locks that the operating system frees when their process ends, however it ends.
 
-On Linux and macOS a record lock (fcntl), which belongs to one process: those that it starts to load data do not hold it
-on. Network file systems pass such locks on to other machines where they can lock at all (NFS from version 4 on); where
-a file system cannot, work goes on without, and one line says so.
+On Linux and macOS a record lock (fcntl), which belongs to one process: the data-loading processes it starts do not keep
+it alive. Network file systems that can lock at all (NFS from version 4 on) share such locks between machines; if a file
+system cannot lock, work goes on without a lock, and one line says so.
 """
 import contextlib
 import errno
@@ -20,7 +20,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
     import msvcrt
-BYTE = 2**30  # the one that is locked: far behind the text, which others may read
+BYTE = 2**30  # the byte that is locked: far beyond the text, which others may read
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # what such a file system says
 HELD = set()  # folders that this process holds
 TURN = threading.Lock()  # the lock of a file keeps other processes out, not the threads of one
@@ -34,12 +34,12 @@ def lock_file(file):
         else:
             file.seek(BYTE)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    except PermissionError as error:  # the other word for it
+    except PermissionError as error:  # some systems raise this instead
         raise BlockingIOError(error.errno, error.strerror) from error
 
 
 def open_locked(path):
-    """The file of that name, locked, with our name in it; BlockingIOError if another process holds it."""
+    """The file of that name, locked, saying who we are; BlockingIOError if another process holds it."""
     while True:
         file = open(path, "a+", encoding="utf-8")
         try:
@@ -58,19 +58,19 @@ def open_locked(path):
 def unlock(file, path):
     """Free a lock and remove its file."""
     if fcntl:
-        path.unlink(missing_ok=True)  # while we hold it, so that it is ours
+        path.unlink(missing_ok=True)  # while we hold it, so that it is certainly ours
         file.close()
     else:
         file.close()
-        with contextlib.suppress(OSError):  # somebody waits for it
+        with contextlib.suppress(OSError):  # another process has it open
             path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def only_run_in(folder):
-    """Nobody else trains in this folder for a while; ValueError naming process and host if somebody does.
+    """Keep others from training in this folder meanwhile; ValueError naming process and host if one already does.
 
-    Entered again by the same thread's own calls it does nothing. Of several processes of one run the first takes it.
+ Entered again from the same thread it does nothing. Of several processes of one run the first takes the lock.
     """
     from .distributed import rank, say_once  # not above: the exercises' record needs no torch
     folder = Path(folder).resolve()
@@ -110,10 +110,10 @@ def alone_in_its_folder(train):
 
 @contextlib.contextmanager
 def taking_turns(path, seconds=60):
-    """Processes and threads that change one file do so one after the other; TimeoutError if no turn comes in time.
+    """Let processes and threads change a file one at a time; TimeoutError if no turn comes in time.
 
-    path: of the lock, beside the file. Gives False where the file system has no locks: then nothing keeps others out.
-    A process that ended holds no turn; one that was stopped does, and going on without one would lose what it writes.
+    path: of the lock, beside the file. Gives False if the file system has no locks: then nothing keeps others out.
+    A process that has ended holds no turn; one that is suspended does, and going on would lose what it writes.
     """
     with TURN:
         file, end = None, time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""A pickle is a program. This is an interpreter that knows the few instructions arrays need, and nothing that acts.
+"""A pickle is a program. This interpreter knows the few instructions arrays need, and none that acts on the machine.
 
 Python's own unpickler can be told which names to admit, but not what an admitted name does with what the file says: a
 NumPy dtype with a forged state makes an array of pointers out of any eight bytes. So no class of NumPy or Python is
@@ -12,11 +12,11 @@ import numpy as np
 
 from .text import printable
 
-MOST_STEPS = 1_000_000  # a model's file has some ten thousand
+MOST_STEPS = 1_000_000  # a model's file has about ten thousand
 PLAIN = {"BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES",
          "BINBYTES8", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}  # put their argument on the stack
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-KEYS = (str, int, bool, type(None))  # of a dict: the hash of a deeply nested tuple would end the process
+KEYS = (str, int, bool, type(None))  # for dict keys: the hash of a deeply nested tuple would crash the process
 
 
 class Mark:
@@ -29,12 +29,12 @@ class Name:
     def __init__(self, module, name):
         self.text = f"{module.replace('numpy._core', 'numpy.core')}.{name}"  # the new name and the old one
         if self.text not in CALLS and self.text != "numpy.ndarray":
-            raise ValueError(f"it asks for {printable(f'{module}.{name}')}, which is no array: refused, nothing was "
-                             f"run")
+            raise ValueError(f"it asks for {printable(f'{module}.{name}')}, which is not an array: refused, nothing "
+                             f"was run")
 
 
 class Dtype:
-    """Stands for a dtype of plain numbers; all that a file may set is the order of the bytes."""
+    """Stands for a dtype of plain numbers; a file may set nothing but the byte order."""
 
     def __init__(self, text, align=False, copy=False):
         if not isinstance(text, str) or not re.fullmatch(r"[fiu][1248]|b1", text):
@@ -48,7 +48,7 @@ class Dtype:
         self.dtype = self.dtype.newbyteorder(state[1])
 
     def read(self, data, shape=(), order="C"):
-        """The array in some bytes, as many as its shape needs; in the machine's byte order, with memory of its own."""
+        """The array in exactly the bytes its shape needs; in the machine's byte order, with its own memory."""
         if isinstance(data, str):
             data = data.encode("latin1")  # what Python 2 wrote
         array = np.frombuffer(data, self.dtype).reshape(tuple(map(int, shape)), order=order)
@@ -56,7 +56,7 @@ class Dtype:
 
 
 class Array:
-    """Stands for an array that is empty when it is called for, and filled by its state."""
+    """Stands for an array that is created empty and filled by its state."""
 
     def __init__(self, kind, shape, dtype):
         self.array = np.zeros(0, np.float32)
@@ -82,7 +82,7 @@ CALLS = {"collections.OrderedDict": lambda: {}, "_codecs.encode": encoded, "nump
 def read_arrays(path):
     """What a pickle of arrays, numbers, texts, lists and dicts holds; an array is an `Array`, with its `.array`.
 
-    ValueError for every other pickle. Nothing in the file is run, and no more memory is taken than its bytes explain.
+ ValueError for any other pickle. Nothing in the file is run, and no more memory is taken than its bytes account for.
     """
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -95,13 +95,13 @@ def read_arrays(path):
 def interpret(operations, budget):
     """Follow (operation, argument, place) to the end; the object that is left.
 
-    budget: how many bytes the calls may make, so that one long text used a thousand times does not fill the memory.
+    budget: how many bytes the calls may create, so that one long text used a thousand times does not fill the memory.
     """
     stack, memo = [], {}
     for count, (operation, argument, _) in enumerate(operations):
         name = operation.name
         if count > MOST_STEPS or budget < 0:
-            raise ValueError("it makes more than a model's file holds")
+            raise ValueError("it creates more than a model's file holds")
         if name in PLAIN:
             stack.append(argument)
         elif name in CONSTANTS:
@@ -134,7 +134,7 @@ def interpret(operations, budget):
             budget -= len(stack[-1]) if isinstance(stack[-1], bytes) else 0
         elif name == "BUILD":
             state, = popped(stack, 1)
-            if not isinstance(stack[-1], dict):  # of an OrderedDict it is the versions of a model's modules
+            if not isinstance(stack[-1], dict):  # for an OrderedDict the state is the versions of a model's modules
                 checked(stack[-1], Array, Dtype).build(checked(state, tuple))
                 budget -= stack[-1].array.nbytes if isinstance(stack[-1], Array) else 0
         elif name == "STOP":
@@ -145,7 +145,7 @@ def interpret(operations, budget):
 
 
 def popped(stack, count):
-    """The last `count` things of the stack, taken off it."""
+    """The last `count` items of the stack, popped."""
     if len(stack) < count:
         raise ValueError("the stack is empty")
     items = stack[len(stack) - count:]
@@ -154,7 +154,7 @@ def popped(stack, count):
 
 
 def since_mark(stack):
-    """What lies on the stack above the last mark, taken off with it."""
+    """What lies on the stack above the last mark, popped together with the mark."""
     place = next((i for i in range(len(stack) - 1, -1, -1) if stack[i] is Mark), None)
     if place is None:
         raise ValueError("a mark is missing")

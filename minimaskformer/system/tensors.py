@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from .pickles import Array, read_arrays
 from .text import printable
 
-OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number before all that torch wrote until version 1.5
+OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # what opens every file torch wrote until version 1.5
 
 
 def read_tensors(path):
@@ -28,7 +28,7 @@ def read_tensors(path):
 
 
 def read_torch(path):
-    """The tensors of a .pth, of the old form too, with torch's own weights-only reader."""
+    """The tensors of a .pth, in the old format too, with torch's own weights-only reader."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for broken or refused files
@@ -52,11 +52,11 @@ def model_part(content, path):
 def plain_tensor(value, where):
     """An array or tensor as a tensor of numbers that really lie in memory; ValueError for tensors of other kinds.
 
-    A file may say that its one number is a tensor of a billion (by a stride of 0): a model is built after such sizes.
+ A file may claim that its one number is a tensor of a billion (by a stride of 0), and a model of that size is built.
     """
     tensor = torch.as_tensor(value.array if isinstance(value, Array) else value)
     if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
-        raise ValueError(f"{where} is no plain tensor of numbers")
+        raise ValueError(f"{where} is not a plain tensor of numbers")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise ValueError(f"{where} says it is {tuple(tensor.shape)}, which is more than the file holds")
     return tensor

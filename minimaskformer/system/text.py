@@ -1,4 +1,4 @@
-"""Text that others wrote: names to print or to put on a page, JSON to read, and file names that must stay inside."""
+"""Text that others wrote: names to print or to put on a page, JSON to read, file names that must stay in a folder."""
 import html
 import json
 import math
@@ -8,13 +8,13 @@ import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 LONGEST = 200  # characters of a name
-MAY_BE_INFINITE = re.compile(r"[eE]\+?\d{3}|\d{300}")  # only such a text is parsed number by number: that is slow
-UNSEEN = ("Cc", "Cf", "Zl", "Zp", "Cs")  # Unicode's categories of what steers a terminal, or the direction of a line
-JOINERS = "\u200c\u200d"  # parts of words, in Persian and Hindi among others
+MAY_BE_INFINITE = re.compile(r"[eE]\+?\d{3}|\d{300}")  # only such texts are parsed number by number, which is slow
+UNSEEN = ("Cc", "Cf", "Zl", "Zp", "Cs")  # Unicode categories that control a terminal or the direction of a line
+JOINERS = "\u200c\u200d"  # parts of words, in Persian and Hindi for example
 
 
 def plain(text, keep=JOINERS):
-    """A name on one line: line breaks, escape codes and marks that turn text around are written out, as in \\n."""
+    """A name on one line: line breaks, escape codes and marks that reverse text are written out, as in \\n."""
     return "".join(c if c in keep or unicodedata.category(c) not in UNSEEN
                    else c.encode("unicode_escape").decode() for c in str(text))
 
@@ -25,10 +25,10 @@ def markdown(text):
 
 
 def printable(text, lines=False):
-    """A text as it may be shown in a terminal: like `plain`, and long texts are cut.
+    """A text that is safe to show in a terminal: like `plain`, and long texts are cut.
 
-    Escape codes could recolour the screen or rewrite what stands above, a newline could fake a line of ours. lines:
-    newlines and tabs are ours and stay, and the text may be long.
+ Escape codes could recolour the screen or rewrite what stands above; a newline could fake a line of ours. lines:
+ newlines and tabs are ours and stay, and the text may be long.
     """
     if lines:
         return plain(text, JOINERS + "\n\t")
@@ -37,9 +37,9 @@ def printable(text, lines=False):
 
 
 def parse_json(text, where, finite=True):
-    """The content of a JSON text; ValueError naming `where` if it is broken, nested too deeply or holds no number.
+    """The content of a JSON text; ValueError naming `where` if it is broken, nested too deeply or holds a bad number.
 
-    finite: refuse NaN, Infinity and what is too large for a float, such as 1e400 (a training log may hold them).
+ finite: refuse NaN, Infinity and what is too large for a float, such as 1e400 (a training log may hold them).
     """
     hooks = {}
     if finite:
@@ -51,16 +51,16 @@ def parse_json(text, where, finite=True):
     except RecursionError:
         raise ValueError(f"{where}: lists in lists, nested too deeply to be read") from None
     except ValueError as error:
-        raise ValueError(f"{where} is no valid JSON ({error})") from None
+        raise ValueError(f"{where} is not valid JSON ({error})") from None
 
 
 def refuse_constant(name):
-    """For json: NaN and Infinity are no JSON, though Python reads them."""
-    raise ValueError(f"it holds {name}, which is no number")
+    """For json: NaN and Infinity are not JSON, though Python reads them."""
+    raise ValueError(f"it holds {name}, which is not a number")
 
 
 def finite_float(text):
-    """For json: the number that a text stands for, if a float can hold it."""
+    """For json: the number that a text stands for, provided a float can hold it."""
     if not math.isfinite(value := float(text)):
         raise ValueError(f"it holds {text[:20]}, which is too large for a number")
     return value
@@ -71,8 +71,8 @@ def check_inside(name, where):
     parts = {*PurePosixPath(name).parts, *PureWindowsPath(name).parts}
     absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor
     if not parts or ".." in parts or absolute or "\0" in name:
-        raise ValueError(f"{where}: the file name {printable(name)!r} leads out of the folder of the data: a name is "
-                         f"relative and has no ..")
+        raise ValueError(f"{where}: the file name {printable(name)!r} leads out of the data folder: a name must be "
+                         f"relative, without ..")
     return name
 
 
@@ -80,6 +80,6 @@ def check_links(path, *folders):
     """The path, if it lies in one of the folders when all links are followed; else ValueError."""
     real = os.path.realpath(path)
     if not any(Path(real).is_relative_to(os.path.realpath(folder)) for folder in folders):
-        raise ValueError(f"{path} is a link to {real}, outside the folder of the data: put the file itself there, or "
+        raise ValueError(f"{path} is a link to {real}, outside the data folder: put the file itself there, or "
                          f"move the annotations to where the files are")
     return path

@@ -64,7 +64,7 @@ def test_diagnose_a_run_with_and_without_its_checkpoint(tmp_path, capsys):
     (run / "model.safetensors").unlink()
     assert cli.main(["diagnose", str(run)]) == 0 and capsys.readouterr().out == first  # from evidence.json
     (run / "evidence.json").unlink()
-    assert cli.main(["diagnose", str(run)]) == 0 and "only the log is read" in capsys.readouterr().out
+    assert cli.main(["diagnose", str(run)]) == 0 and "reading only the log" in capsys.readouterr().out
     assert cli.main(["diagnose", str(tmp_path)]) == 1 and "no log.jsonl" in capsys.readouterr().err
 
 
@@ -149,7 +149,7 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(trained, tmp_path, cap
         Image.new("RGB", (20, 20)).save(tmp_path / folder / "photo.png")
     pictures = [str(tmp_path / folder / "photo.png") for folder in ("a", "b")]
     assert cli.main(["predict", str(trained), *pictures, "--out", str(tmp_path / "out")]) == 1
-    assert "several pictures are called photo" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert "several pictures are named photo" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 WITHOUT_TORCH = """
@@ -337,7 +337,7 @@ def test_start_from_a_model_of_other_classes_keeps_all_but_the_class_head(tmp_pa
     data, quick = own_folder(tmp_path / "data"), QUICK[:-2]
     assert cli.main(["train", "--data", data, "--start-from", "mini", "--out", str(tmp_path / "run"), "--learning-rate",
                      "0", "--weight-decay", "0", *quick]) == 0
-    assert "mini has 11 classes, the data 2: the class head starts anew" in capsys.readouterr().err
+    assert "mini has 11 classes, the data 2: the class head starts afresh" in capsys.readouterr().err
     mini, model = load_checkpoint("mini").state_dict(), load_checkpoint(tmp_path / "run" / "model.safetensors").state_dict()
     for name in (name for name in mini if "num_batches" not in name and "running" not in name):
         assert mini[name].shape[0] != model[name].shape[0] if name.startswith("class_head") else torch.equal(mini[name], model[name])

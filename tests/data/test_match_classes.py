@@ -120,7 +120,7 @@ def test_a_class_head_starts_from_the_rows_of_its_names():
     assert torch.equal(model.class_head.bias[-1], other.class_head.bias[-1])
     model = build_model("mini", 11, class_names=("goat", *NAMES[1:]), things=())
     before = model.class_head.weight.clone()
-    assert "of other names" in start_from(model, other, "x") and torch.equal(model.class_head.weight, before)
+    assert "with other names" in start_from(model, other, "x") and torch.equal(model.class_head.weight, before)
 
 
 def test_the_command_matches_by_name_or_says_which_names_differ(tmp_path, capsys):

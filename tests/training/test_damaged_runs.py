@@ -125,7 +125,7 @@ def test_content_of_another_form_is_a_sentence_that_names_the_file(run, change):
     change(state)
     with replacing(path) as temporary:
         torch.save(state, temporary)
-    with pytest.raises(ValueError, match="step_00000004.pt is no training checkpoint of this run"):
+    with pytest.raises(ValueError, match="step_00000004.pt is not a training checkpoint of this run"):
         go_on(run)
 
 

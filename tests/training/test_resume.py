@@ -221,7 +221,7 @@ def test_a_file_that_does_not_fit_is_an_error_that_names_it_and_keeps_the_old_on
     path.write_text("good")
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(OSError, match="could not write .*file: .*the file of that name from before is whole"):
+        with pytest.raises(OSError, match="could not write .*file: .*the earlier file of that name is intact"):
             with replacing(path) as temporary:
                 write(temporary)
     finally:
