@@ -16,9 +16,9 @@ FATE_ROWS = (("kept", ("segment", "merged")), ("removed: score", ("score",)), ("
 def draw_candidates(figure, image, judged, classes, columns=10):
     """Every query that sees an object, one thumbnail each, in rows by what became of it; returns the figure.
 
-    judged: what `studies.thresholds.judge_candidates` gives. Coloured and outlined are the pixels a candidate stands
-    for (its segment, or what it had won), pale the rest of its own mask. Above: query, class, score. Below: pixels
-    won / pixels of its mask, and what the truth says. Best 10 inches wide; the height is set to what the rows need.
+    judged: what `studies.thresholds.judge_candidates` returns. The pixels a candidate stands for (its segment, or what
+    it had won) are coloured and outlined, the rest of its own mask is pale. Above: query, class, score. Below: pixels
+    won / pixels of its mask, and what the truth says. Best 10 inches wide; the height adapts to the rows.
     """
     image = as_image(image)
     groups = [(name, [j for j in judged if j.candidate.fate in fates]) for name, fates in FATE_ROWS]
@@ -42,7 +42,7 @@ def draw_candidates(figure, image, judged, classes, columns=10):
 
 
 def draw_candidate(ax, image, judged, classes):
-    """One candidate: its pixels over the grey picture, its numbers around it, a frame in the colour of the verdict."""
+    """One candidate: its pixels over the grey picture, its numbers around it, its frame in the verdict's colour."""
     c, (text, color) = judged.candidate, MARKS[judged.verdict]
     region, mask = to_numpy(judged.region), to_numpy(judged.mask)
     show(ax, tint(image, class_colors(classes)[c.category_id], np.where(region, 0.9, 0.4 * mask)[..., None]))

@@ -1,6 +1,6 @@
 """What every picture of a segmentation is made of: pictures in any form, flat colours over grey, stripes, outlines.
 
-Figures are plain matplotlib Figure objects: nothing here knows pyplot, so nothing stays open in a long run.
+Figures are plain matplotlib Figure objects: nothing here uses pyplot, so no figure stays open in a long run.
 """
 import io
 import re
@@ -17,7 +17,7 @@ from PIL import Image
 from ..system.files import replacing
 from ..system.tensors import to_numpy
 
-SIDE = 768  # small pictures are enlarged to about this before matplotlib shrinks them to the screen: no uneven pixels
+SIDE = 768  # small pictures are enlarged to about this before matplotlib shrinks them to the screen: even pixels
 INK = "0.12"  # outlines and text
 CJK_LETTERS = re.compile(r"[\u1100-\u11ff\u2e80-\ud7ff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
 CJK = ("Noto Sans CJK KR", "Noto Sans CJK JP", "Noto Sans CJK SC", "NanumGothic", "Apple SD Gothic Neo",
@@ -30,9 +30,9 @@ def with_cjk(families, installed):
 
 
 def find_letters(texts):
-    """Give texts with letters from Korean, Japanese or Chinese on a font that has them, if one is installed.
+    """Give texts with Korean, Japanese or Chinese letters a font that has them, if one is installed.
 
-    Only these: for a bold title matplotlib would complain that such a font has no bold.
+ Only these texts: for a bold title matplotlib would complain that such a font has no bold.
     """
     families = with_cjk(rcParams["font.family"], {font.name for font in fontManager.ttflist})
     for text in texts:
@@ -41,7 +41,7 @@ def find_letters(texts):
 
 
 def new_figure(width=3.2, height=None, rows=1, columns=1, layout="compressed", **ratios):
-    """A Figure of that many inches and its axes (one, or an array [rows, columns] squeezed as in plt.subplots).
+    """A Figure of a size in inches, and its axes (one, or an array [rows, columns] squeezed as in plt.subplots).
 
     layout: "constrained" where captions need the room that narrow pictures leave. ratios: width_ratios, height_ratios.
     """
@@ -51,7 +51,7 @@ def new_figure(width=3.2, height=None, rows=1, columns=1, layout="compressed", *
 
 
 def save_figure(figure, path, dpi=150):
-    """Write a figure as its suffix says (PNG without one); a reader never sees half a file, nor loses the old one."""
+    """Write a figure in its suffix's format (PNG without one); readers never see half a file, nor lose the old one."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     find_letters(figure.findobj(Text))
@@ -78,7 +78,7 @@ def in_notebook(dpi=100, colors=256):
 
 
 def small_png(figure, dpi=100, colors=256):
-    """A figure as the bytes of a PNG with a table of colours."""
+    """A figure as the bytes of a palette PNG."""
     large, small = io.BytesIO(), io.BytesIO()
     figure.savefig(large, dpi=dpi, format="png", bbox_inches="tight", pad_inches=0.04)
     picture = Image.open(large).convert("RGB").quantize(colors, dither=Image.Dither.NONE)
@@ -87,14 +87,14 @@ def small_png(figure, dpi=100, colors=256):
 
 
 def no_math(text):
-    """A name as matplotlib draws it letter by letter: without this, what stands between two $ is a formula."""
+    """A name escaped so that matplotlib draws every letter: otherwise text between two $ is a formula."""
     return str(text).replace("$", r"\$")
 
 
 def as_image(image):
     """uint8 [H, W, 3] from a tensor [3, H, W], an array [H, W, 3] or a PIL picture; floats mean 0 ... 1.
 
-    Raises ValueError for another shape, and for floats outside 0 ... 1 (most often a picture still normalised).
+    Raises ValueError for another shape, and for floats outside 0 ... 1 (usually a picture that is still normalised).
     """
     if hasattr(image, "convert"):
         return np.asarray(image.convert("RGB"))
@@ -105,7 +105,7 @@ def as_image(image):
     array = array.transpose(1, 2, 0) if tensor else array  # [H, W, 3]
     if array.dtype.kind == "f":
         if not (array.min() >= 0 and array.max() <= 1):
-            raise ValueError(f"a picture of floats must lie in 0 ... 1, this one in {array.min():.3g} ... "
+            raise ValueError(f"a picture of floats must lie in 0 ... 1, but this one lies in {array.min():.3g} ... "
                              f"{array.max():.3g}: draw the picture from before the normalisation")
         array = (array * 255).round()
     elif array.dtype != np.uint8:
@@ -154,13 +154,13 @@ def to_bytes(rgb):
 
 
 def enlarge(array):
-    """Every pixel as a whole block, so that the larger side comes near SIDE: exact squares, never blurred."""
+    """Every pixel as a block, so that the larger side is about SIDE: exact squares, never blurred."""
     times = max(1, round(SIDE / max(array.shape[:2])))
     return array.repeat(times, 0).repeat(times, 1)
 
 
 def grey(image):
-    """The picture without its colours, and lighter, float [H, W, 3]: so that the only colours are the palette's."""
+    """The picture in lighter greys, float [H, W, 3], so that the only colours are the palette's."""
     light = image @ np.array([0.299, 0.587, 0.114]) / 255
     return np.repeat((0.35 + 0.65 * light)[..., None], 3, 2)
 
@@ -180,7 +180,7 @@ def outline(ax, segments, color=INK, width=0.8, **options):
 
 def boundary_lines(segments):
     """Ends [(x, y), (x, y)] of all straight pieces of boundary in a map [H, W]: float [L, 2, 2], pixel coordinates."""
-    across = runs(segments[1:] != segments[:-1])  # between two rows: (row, first, behind last)
+    across = runs(segments[1:] != segments[:-1])  # between two rows: (row, first, after last)
     down = runs((segments[:, 1:] != segments[:, :-1]).T)
     lines = np.zeros((len(across) + len(down), 2, 2))
     lines[:len(across), :, 0], lines[:len(across), :, 1] = across[:, 1:] - 0.5, across[:, :1] + 0.5
@@ -189,7 +189,7 @@ def boundary_lines(segments):
 
 
 def runs(flags):
-    """The runs of True in each row of flags [R, C]: int [M, 3] of (row, first column, column behind the last)."""
+    """The runs of True in each row of flags [R, C]: int [M, 3] of (row, first column, column after the last)."""
     edges = np.diff(np.pad(flags.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     row, first = np.nonzero(edges == 1)
     return np.stack([row, first, np.nonzero(edges == -1)[1]], 1)

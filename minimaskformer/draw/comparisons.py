@@ -35,7 +35,7 @@ def draw_ladder(axes, runs):
 
 
 def draw_queries(axes, runs):
-    """Number of queries: how far the paper's three data sets fall below their best mIoU, and what ours reach."""
+    """Number of queries: how far the paper's three data sets fall below their best mIoU, and what our runs reach."""
     for (title, points), shade, style in zip(QUERIES.items(), ("0.15", "0.45", "0.65"), ("-", "--", ":")):
         best = max(miou for miou, _ in points.values())
         axes[0].plot(list(points), [miou - best for miou, _ in points.values()], style, color=shade, marker=".",
@@ -65,8 +65,8 @@ def draw_queries(axes, runs):
 def draw_differences(axes, runs, pairs=PAIRS):
     """What each change does: paired differences with 95 % intervals, and the paper's figure where it has one.
 
-    The interval is Student's: 4.3 standard errors with three seeds, 1.96 with very many. A bar that crosses zero says:
-    these seeds cannot tell.
+    The interval is Student's: 4.3 standard errors with three seeds, 1.96 with very many. A bar that crosses zero means
+    that these seeds cannot tell.
     """
     names = [name for name in pairs if pairs[name][0] in by_setting(runs, "miou")]
     for ax, (metric, title) in zip(axes, STUDY_METRICS.items()):
@@ -88,7 +88,7 @@ def draw_differences(axes, runs, pairs=PAIRS):
 
 
 def draw_setting_answers(axes, shipped, index, settings):
-    """A validation scene, its truth and what the first seed of some settings says about it."""
+    """A validation scene, its truth, and what some settings' first seed says about it."""
     budget, classes = Budget(**shipped["budget"]), Lakeland.classes
     image, target = Lakeland("val", budget.size, budget.difficulty)[index]
     truth = panoptic_to_semantic(target["segment_map"], target["segments_info"], VOID)

@@ -1,4 +1,4 @@
-"""Curves of one training run, and of several side by side: a broken run against a right one, layers, query scores."""
+"""Curves of one training run, and of several side by side: broken runs against a good one, layers, query scores."""
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
@@ -13,8 +13,8 @@ def draw_curves(rows, path=None):
     """Curves of a training run: loss terms (log scale), metrics in percent, learning rate, each where the log has it.
 
     rows: dicts with "step" and any of loss, class, focal, dice, lr, or of pq, pq_things, pq_stuff, miou (fractions or
-    percent); of two rows for one step and name the later counts, as after a resume. Returns the Figure, saves it if a
-    path is given. Raises ValueError if no row holds any of these.
+    percent); of two rows with the same step and name the later counts, as after a resume. Returns the Figure, and saves
+    it if a path is given. Raises ValueError if no row holds any of these.
     """
     panels = [("loss", ("loss", "class", "focal", "dice")), ("metrics", ("pq", "pq_things", "pq_stuff", "miou")),
               ("learning rate", ("lr",))]
@@ -87,14 +87,14 @@ TERMS = {"class": 1.0, "focal": 20.0, "dice": 1.0}  # what a term weighs in the 
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5)
 
 
-RIGHT = "0.6"  # the run that all others are held against
+RIGHT = "0.6"  # the run that all others are compared with
 
 
 def draw_gallery(figure, runs, right, columns=4):
-    """One panel per run: the last layer's three loss terms, weighted, over the thin grey ones of a right run.
+    """One panel per run: the last layer's three loss terms, weighted, over the thin grey ones of a good run.
 
-    runs: {title: rows of log.jsonl}; right: rows. The last evaluation in the log stands under the title. Returns the
-    axes. Raises ValueError without runs, or for a run whose log has no losses.
+ runs: {title: rows of log.jsonl}; right: rows. The last evaluation in the log is under the title. Returns the axes.
+ Raises ValueError without runs, or for a run whose log has no losses.
     """
     if not runs:
         raise ValueError("a gallery needs at least one run")

@@ -16,7 +16,7 @@ def draw_map(ax, values, limit=None, cell=None, numbers=False, segments=None, ti
     """A signed map [h, w]: red above 0, blue below, white at 0, full colour at +-limit (default: its largest value).
 
     cell: (row, column) to frame. numbers: write each value into its cell. segments: a map of ids [H, W], H and W the
-    same multiple of h and w, whose borders are drawn over it. Returns the axes.
+    same multiple of h and w, whose borders are drawn on top. Returns the axes.
     Raises ValueError for another shape, values that are not finite, or a cell outside the map.
     """
     ax, values = new_figure()[1] if ax is None else ax, to_numpy(values).astype(float)
@@ -42,16 +42,16 @@ def frame(ax, cell, shape):
     """A frame around one cell, black between white so that it shows on any colour."""
     row, column = (int(i) for i in cell)
     if not (0 <= row < shape[0] and 0 <= column < shape[1]):
-        raise ValueError(f"the map is {shape[0]} x {shape[1]}, it has no cell ({row}, {column})")
+        raise ValueError(f"the map is {shape[0]} x {shape[1]} and has no cell ({row}, {column})")
     ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.2,
                            path_effects=[withStroke(linewidth=3, foreground="white")]))
 
 
 def embedding_colors(embeddings, scale=None):
-    """One colour per pixel from its embedding: [C, h, w] to float [h, w, 3] in 0 ... 1; like colours, like vectors.
+    """One colour per pixel from its embedding: [C, h, w] to float [h, w, 3] in 0 ... 1; similar vectors look alike.
 
-    The three directions in which the embeddings differ most (principal components) become red, green and blue.
-    scale: other embeddings [C, *, *] to take the directions from, so that two pictures can be compared.
+ The three directions in which the embeddings differ most (principal components) become red, green and blue.
+ scale: other embeddings [C, *, *] to take the directions from, so that two pictures can be compared.
     """
     vectors, reference = as_vectors(embeddings), as_vectors(embeddings if scale is None else scale)  # [h*w, C]
     center = reference.mean(0)
@@ -79,7 +79,7 @@ def as_vectors(embeddings):
 
 
 def draw_terms(figure, mask_embedding, pixel_embeddings, sums=(1, 4, 16), largest=4):
-    """How C channels become one mask: the terms m_c E_c that differ most over the picture, and sums of the first ones.
+    """How C channels become one mask: the terms m_c E_c that vary most over the picture, and sums of the first few.
 
     mask_embedding: [C], pixel_embeddings: [C, h, w]. Upper row: the `largest` terms. Lower row: the sum of the first
     `sums` terms in that order, and of all. Returns the figure.
@@ -91,7 +91,7 @@ def draw_terms(figure, mask_embedding, pixel_embeddings, sums=(1, 4, 16), larges
     axes = figure.subplots(2, max(largest, len(counts)))
     for ax in axes.flat:
         ax.set_axis_off()
-    limit = 0.5 * np.abs(terms[order[:largest]]).max()  # half: what is far from 0 may saturate
+    limit = 0.5 * np.abs(terms[order[:largest]]).max()  # half: values far from 0 may saturate
     for ax, c in zip(axes[0], order[:largest]):
         draw_map(ax, terms[c], limit, title=f"channel {c}").set_axis_on()
     for ax, count in zip(axes[1], counts):

@@ -17,9 +17,9 @@ def draw_matching(figure, image, mask_probs, target, match, classes, max_queries
     """Which query answers for which true mask; the lines cross because a set has no order.
 
     mask_probs: [N, h, w] in 0 ... 1, any resolution; target: {"labels" [T], "masks" [T, H, W]}; match: two index lists.
-    Shown are the first max_queries pairs and, if room is left, unmatched queries in grey: their answer is "no object".
+    It shows the first max_queries pairs and, if there is room, unmatched queries in grey: their answer is "no object".
     With cost [N, T] the cost of each pair is written at its query. Best 7.5 inches wide, 0.6 per query high.
-    Returns the figure. Raises ValueError if shapes, match or classes do not fit each other.
+    Returns the figure. Raises ValueError if shapes, match or classes do not fit together.
     """
     image, probs = as_image(image), to_numpy(mask_probs).astype(float)
     masks, labels = to_numpy(target["masks"]) > 0, to_numpy(target["labels"]).tolist()
@@ -60,7 +60,7 @@ def draw_matching(figure, image, mask_probs, target, match, classes, max_queries
 
 
 def matching_axes(figure, n, t, shape):
-    """Axes for the scene, n queries and t targets: thumbnails as large as height and width of the figure allow."""
+    """Axes for the scene, n queries and t targets: thumbnails as large as the figure's height and width allow."""
     if n == 0:
         raise ValueError("draw_matching needs at least one query to show")
     width, height = figure.bbox.width / figure.dpi, figure.bbox.height / figure.dpi  # inches
@@ -84,7 +84,7 @@ def matching_axes(figure, n, t, shape):
 
 
 def connect(figure, left, right, color):
-    """A line between the facing edges of two thumbnails, dark-edged so that a white one shows on paper."""
+    """A line between the facing edges of two thumbnails, with dark edges so that a white one shows on paper."""
     a, b = left.get_position(), right.get_position()
     x, y = [a.x1, b.x0], [(a.y0 + a.y1) / 2, (b.y0 + b.y1) / 2]
     line = Line2D(x, y, color=color, linewidth=2, transform=figure.transSubfigure, solid_capstyle="butt", zorder=1)
@@ -93,7 +93,7 @@ def connect(figure, left, right, color):
 
 
 def nearest(mask, shape):
-    """A mask [h, w] at another resolution, [H, W] = shape[:2], by nearest pixel: the blocks the network really sees."""
+    """A mask [h, w] at another resolution, [H, W] = shape[:2], by nearest pixel: the blocks that the network sees."""
     rows = ((np.arange(shape[0]) + 0.5) * mask.shape[0] / shape[0]).astype(int)
     columns = ((np.arange(shape[1]) + 0.5) * mask.shape[1] / shape[1]).astype(int)
     return mask[rows[:, None], columns]

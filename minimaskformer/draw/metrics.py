@@ -34,7 +34,7 @@ def draw_cells(ax, segment_map, segments_info, classes, names, nothing="void", t
 
 
 def axis_middle(mask):
-    """The centre of the longest run of pixels in a mask, of such runs the one nearest to the mask's own centre."""
+    """The centre of the longest run of pixels in a mask; among equals, of the run nearest to the mask's centre."""
     runs = []
     for y, row in enumerate(mask):
         edges = np.flatnonzero(np.diff(np.r_[0, row.astype(int), 0])).reshape(-1, 2)  # [runs, (start, end)]
@@ -61,7 +61,7 @@ def draw_precision_recall(ax, scores, right, total, title=None):
     ax.fill_between([0, *recall], [best[0], *best], step="pre", color="0.85", linewidth=0)
     ax.plot(recall, precision, color=CLASS_METRICS["AP"][0], linewidth=1, zorder=2)
     color = CLASS_METRICS["AP"][0]
-    texts = {}  # place: the scores of the dots there
+    texts = {}  # position: the scores of the dots there
     for r, p, score, good in zip(recall.tolist(), precision.tolist(), scores.tolist(), right.tolist()):
         face = color if good else "white"
         ax.plot(r, p, "o", color=color, markerfacecolor=face, markersize=6, zorder=3, clip_on=False)

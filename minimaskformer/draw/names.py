@@ -1,6 +1,6 @@
-"""Names on a picture that never cover each other, however large the picture turns out on the page.
+"""Names on a picture that never cover each other, whatever the picture's size on the page.
 
-How much room a name takes is only known when the figure is drawn: layout moves axes, and one figure is shown at 100
+How much room a name takes is known only when the figure is drawn: layout moves axes, and one figure is shown at 100
 and saved at 300 dots per inch. So the names are placed at that moment, by an artist that draws nothing itself.
 """
 import numpy as np
@@ -10,15 +10,15 @@ from scipy.ndimage import distance_transform_edt
 
 from .canvas import find_letters, no_math
 
-CELLS = 128  # the picture as the placing sees it: at most this many cells a side
+CELLS = 128  # names are placed on a grid of at most this many cells a side
 PAD = 0.2  # around the text, in font sizes
 
 
 class Labels(Artist):
-    """Places one name per region: near the region's middle, on free ground, hiding as little of small things as it can.
+    """Places one name per region: near its middle, on free ground, hiding as little of small things as possible.
 
-    items: (text, colour, mask bool [H, W], isthing). Larger regions choose first. A name that finds no place within
-    `reach` (a fraction of the picture's longer side) of its region is left out rather than put where it would mislead.
+ items: (text, colour, mask bool [H, W], isthing). Larger regions choose first. A name that finds no place within
+ `reach` (a fraction of the picture's longer side) of its region is left out rather than put where it misleads.
     """
 
     def __init__(self, ax, items, shape, fontsize=7, reach=0.3):
@@ -55,14 +55,14 @@ class Labels(Artist):
         return x * self.stride - 0.5, y * self.stride - 0.5
 
     def draw(self, renderer):
-        """Choose every place anew for the present size of the axes; nothing is painted here."""
+        """Choose every place anew for the current size of the axes; nothing is painted here."""
         scale = abs(self.axes.transData.transform([[1, 1]]) - self.axes.transData.transform([[0, 0]]))[0]
         inches = self.axes.get_window_extent(renderer).width / self.axes.figure.dpi
         size = min(self.fontsize, max(4.0, 2.6 * inches))  # small panels, small names
         placed, leaders = [], []
         for text, region, anchor, isthing in zip(self.texts, self.regions, self.anchors, self.isthing):
             text.set_fontsize(size)
-            text.set_visible(True)  # a hidden text has no extent, and it was hidden if an earlier drawing had no room
+            text.set_visible(True)  # a hidden text has no extent, and an earlier drawing without room hid it
             extent, pad = text.get_window_extent(renderer), 2 * PAD * renderer.points_to_pixels(size)
             box = np.array([extent.height + pad, extent.width + pad]) / scale[::-1] / self.stride  # in cells, h and w
             corner = self.choose(np.ceil(box).astype(int) + 1, region, anchor, isthing, placed)

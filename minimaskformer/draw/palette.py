@@ -1,7 +1,7 @@
-"""The one palette of the project: a colour per class that also red-green-blind eyes tell apart.
+"""The one palette of the project: a colour per class that even red-green-blind eyes can tell apart.
 
 Distances between colours are measured in OKLab, a space in which equal steps look about equally large. One man in
-twelve sees red and green badly, so every colour is also looked at through a simulation of deuteranopia (Machado et
+twelve has trouble telling red from green, so every colour is also checked under simulated deuteranopia (Machado et
 al. 2009).
 """
 import numpy as np
@@ -35,7 +35,7 @@ def class_colors(classes):
         if name in NATURAL:
             colors[k] = [int(NATURAL[name][i:i + 2], 16) / 255 for i in (1, 3, 5)]
     candidates = farthest_candidates()
-    gap = np.full(len(candidates), np.inf)  # of each candidate to the closest colour already taken
+    gap = np.full(len(candidates), np.inf)  # from each candidate to the closest colour already taken
     for taken in colors[~np.isnan(colors[:, 0])]:
         gap = np.minimum(gap, distance(candidates, taken))
     for k in np.flatnonzero(np.isnan(colors[:, 0])):
@@ -69,7 +69,7 @@ def shade(color, order):
 
 
 def farthest_candidates():
-    """Colours to choose from: a regular grid of sRGB without what looks black, white, grey (void) or neon."""
+    """Colours to choose from: a regular grid of sRGB without those that look black, white, grey (void) or neon."""
     levels = np.linspace(0, 1, 13)
     rgb = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)  # [2197, 3]
     lab = rgb_to_oklab(rgb)
@@ -78,14 +78,14 @@ def farthest_candidates():
 
 
 def distance(a, b):
-    """How far two sRGB colours look apart: the smaller of normal and deuteranope OKLab distance (about 0 ... 1)."""
+    """How far apart two sRGB colours look: the smaller of normal and deuteranope OKLab distance (about 0 ... 1)."""
     normal = np.linalg.norm(rgb_to_oklab(a) - rgb_to_oklab(b), axis=-1)
     deuteranope = np.linalg.norm(rgb_to_oklab(deuteranopia(a)) - rgb_to_oklab(deuteranopia(b)), axis=-1)
     return np.minimum(normal, deuteranope)
 
 
 def deuteranopia(rgb):
-    """The sRGB colours that eyes without green cones see in place of these: [..., 3] to [..., 3]."""
+    """The sRGB colours that eyes without green cones see instead of these: [..., 3] to [..., 3]."""
     return encode(np.clip(decode(np.asarray(rgb, float)) @ DEUTERANOPIA.T, 0, 1))
 
 

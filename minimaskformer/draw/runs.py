@@ -7,7 +7,7 @@ from .scenes import contact_sheet
 
 
 def draw_run(model, validation, folder):
-    """curves.png and scenes.png of a finished run; curves of those rows of its log that are whole, if there are any."""
+    """curves.png and scenes.png of a finished run; the curves show the intact rows of its log, if there are any."""
     rows = read_log(folder / "log.jsonl")
     if rows:
         draw_whole(folder / "curves.png", lambda path: draw_curves(rows, path))
@@ -15,7 +15,7 @@ def draw_run(model, validation, folder):
 
 
 def draw_whole(path, draw_to):
-    """Draw to another name, which becomes the file's when it is whole: a kill leaves no half picture."""
+    """Draw to a temporary file and rename it when complete: a kill leaves no half-written picture."""
     half = path.with_name(f"{path.stem}.half{path.suffix}")
     draw_to(half)
     os.replace(half, path)

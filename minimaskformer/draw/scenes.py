@@ -24,9 +24,9 @@ __all__ = ["class_colors", "contact_sheet", "draw_cost", "draw_curves", "draw_im
            "new_figure", "save_figure"]
 
 
-SWATCHES = 23  # at most so many classes in the legend of a contact sheet
+SWATCHES = 23  # at most this many classes in the legend of a contact sheet
 LEGEND = dict(frameon=False, handlelength=1.4, handleheight=1.1, columnspacing=1.2, borderpad=0)
-MASK = (0.84, 0.37, 0.0)  # a mask whose class is not the point: vermilion
+MASK = (0.84, 0.37, 0.0)  # for a mask whose class does not matter: vermilion
 
 
 def own_axes(ax):
@@ -112,7 +112,7 @@ def large_regions(mask, share=0.03):
 
 
 def draw_instances(ax, image, result, classes, min_score=0.5, alpha=0.6, labels=True, title=None):
-    """An instance result {"masks", "labels", "scores"}: a stack, not a map, so masks may lie over each other.
+    """An instance result {"masks", "labels", "scores"}: a stack, not a map, so masks may overlap.
 
     Masks below min_score are not drawn; higher scores lie on top. image None: on white.
     Raises ValueError for columns of unequal length, a label outside the table or a picture of another size.
@@ -143,7 +143,7 @@ def draw_instances(ax, image, result, classes, min_score=0.5, alpha=0.6, labels=
 def draw_mask(ax, mask, image=None, color=None, level=0.5, title=None):
     """One mask [H, W]: bool as a flat colour, floats in 0 ... 1 as a heat map with a line where they cross `level`.
 
-    Over a picture, and in a colour of your own, probability is opacity.
+    Over a picture, or with a given colour, probability is opacity.
     Raises ValueError for a picture of another size or floats outside 0 ... 1.
     """
     ax, mask = own_axes(ax), to_numpy(mask)
@@ -151,7 +151,7 @@ def draw_mask(ax, mask, image=None, color=None, level=0.5, title=None):
     image = image_of_size(image, mask.shape, "mask")
     if mask.dtype.kind == "f":
         if not (mask.min() >= 0 and mask.max() <= 1):
-            raise ValueError(f"mask probabilities lie in 0 ... 1, these in {mask.min():.3g} ... {mask.max():.3g}: "
+            raise ValueError(f"mask probabilities lie in 0 ... 1, these lie in {mask.min():.3g} ... {mask.max():.3g}: "
                              "apply a sigmoid to mask logits first")
         if image is None and color is None:
             show(ax, colormaps["viridis"](mask)[..., :3])
@@ -206,7 +206,7 @@ def four_readings(figure, image, semantic, instances, panoptic, classes, min_sco
 
 
 def contact_sheet(items, classes, path=None, columns=None):
-    """Image, truth and prediction of N scenes; items are (image, truth, prediction, title), the pairs panoptic.
+    """Image, truth and prediction of N scenes; items are (image, truth, prediction, title), both maps panoptic pairs.
 
     columns: scenes side by side. Saved as a file if a path is given. Returns the Figure.
     """

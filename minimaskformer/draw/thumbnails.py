@@ -1,4 +1,4 @@
-"""A sheet of pictures of a data set, each beside its labels: what `inspect` leaves to look at."""
+"""A sheet of pictures of a data set, each beside its labels: what `inspect` leaves to be looked at."""
 import math
 from collections import Counter
 
@@ -14,12 +14,12 @@ COUNT = 12
 NAMES_SHOWN = 10  # classes named on a picture
 ALPHA = 0.5  # the picture shows through: do the labels lie where the things are?
 DPI = 150
-GAP = 10  # pixels that stay free behind a caption
+GAP = 10  # pixels kept free after a caption
 PICTURE_SIDE = 1024  # larger pictures are thinned out before they are drawn
 
 
 def choose(looks, count=COUNT):
-    """Up to `count` of the pictures looked at: first those that show classes not seen yet, then some spread evenly."""
+    """Up to `count` of the pictures looked at: first those that show classes not yet seen, then some spread evenly."""
     chosen, seen, rest = [], set(), list(looks)
     while rest and len(chosen) < count:
         best = max(rest, key=lambda found: len(found.segments.keys() - seen))
@@ -59,18 +59,18 @@ def count_text(found):
 
 
 def caption(ax, lines):
-    """Write two lines above a panel; without a second one it stays free, so that the first lines of a row agree."""
+    """Write two lines above a panel; a missing second one stays blank, so that the first lines of a row align."""
     return ax.set_title(no_math("\n".join([*lines, " "][:2])), fontsize=7, loc="left", pad=2)
 
 
 def fit_captions(figure, axes, titles):
-    """Shorten the captions of a grid of axes [rows, columns] to the room each has up to the next panel in its row."""
-    figure.set_dpi(DPI)  # letters are not exactly as wide at another
+    """Shorten the captions of a grid of axes [rows, columns] to the room up to the next panel in the row."""
+    figure.set_dpi(DPI)  # letters are not exactly as wide at another resolution
     find_letters(titles)
     renderer, texts = FigureCanvasAgg(figure).get_renderer(), [title.get_text() for title in titles]
     for title in titles:
         title.set_text("x\nx")  # long ones would push the panels aside
-    figure.get_layout_engine().execute(figure)  # only now the panels have their places,
+    figure.get_layout_engine().execute(figure)  # now the panels have their places,
     figure.set_layout_engine("none")  # and they keep them
     for ax in axes.flat:
         ax.apply_aspect()
@@ -111,7 +111,7 @@ def draw_pair(left, right, image, target, classes):
 def class_names(segments, classes):
     """{id: text}: the name of each of the largest classes once, on its largest segment, and how many there are.
 
-    segments: (id, class index, area). One name for each segment would hide the labels that are to be looked at.
+    segments: (id, class index, area). A name on every segment would hide the labels one wants to see.
     """
     largest, count, area = {}, Counter(), Counter()
     for i, k, size in sorted(segments, key=lambda segment: -segment[2]):
@@ -122,7 +122,7 @@ def class_names(segments, classes):
 
 
 def thinned(image, target):
-    """Image and target with every n-th row and column only, so that the longer side is at most PICTURE_SIDE."""
+    """Image and target with only every n-th row and column, so that the longer side is at most PICTURE_SIDE."""
     step = -(-max(image.shape[1:]) // PICTURE_SIDE)
     thin = {name: target[name][..., ::step, ::step] for name in ("masks", "valid", "segment_map")}
     return image[:, ::step, ::step], {**target, **thin}

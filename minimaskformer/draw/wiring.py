@@ -22,7 +22,7 @@ BOX = 1.46, 0.46
 
 @torch.no_grad()
 def trace(model, height, width):
-    """Every map on the way of one image through a running MaskFormer: {name: shape without the batch}."""
+    """Every map that one image becomes in a running MaskFormer: {name: shape without the batch}."""
     seen = {}
 
     def keep(name, read):
@@ -202,8 +202,8 @@ def draw_costs(axes, costs):
 def read_answer(output, target, classes):
     """The panoptic result of an `Output` of one image at the truth's size, and its PQ against the target.
 
-    A query counts with more than one half of certainty, a segment with more than half of its mask left: what forms
-    early shows early. (`predict` asks for 0.8.)
+ A query counts if its score is above one half, a segment if more than half of its mask is left, so that what forms
+ early is seen early. (`predict` asks for 0.8.)
     """
     mask_logits = F.interpolate(output.mask_logits.float(), size=target["masks"].shape[-2:], mode="bilinear")[0]
     result = panoptic_inference(output.class_logits[0], mask_logits, classes.things, 0.5, 0.5)
@@ -215,9 +215,10 @@ def read_answer(output, target, classes):
 def draw_answers(axes, image, target, output, classes, pairs, label=None):
     """One row of a training film: what each decoder layer would answer, and masks of single queries in the last one.
 
-    output: an `Output` of this one image; pairs: (query, target index) of the queries to show. Their masks stand in the
-    target's colour under an outline of the truth; above it the query's number and its probability for the true class.
-    axes: one per decoder layer and pair. Void (hatched) is what no query claims (see read_answer). Returns the axes.
+    output: an `Output` of this one image; pairs: (query, target index) of the queries to show. Their masks are drawn in
+    the target's colour under an outline of the truth; above are the query's number and its probability for the true
+    class. axes: one per decoder layer and pair. What no query claims is void, hatched (see read_answer). Returns the
+    axes.
     """
     colors = class_colors(classes)
     layers = [*output.aux, output]

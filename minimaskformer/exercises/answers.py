@@ -8,7 +8,7 @@ import torch
 
 
 class Misfit(Exception):
-    """The value has not the expected form; the message completes "the value ..."."""
+    """The value does not have the expected form; the message completes "the value ..."."""
 
 
 NOTHING = "is None: did you forget `return`?"
@@ -40,7 +40,7 @@ def to_array(value):
 def read(value, template, parts=()):
     """The value as a list of (name, array, whether integer), split like the template: one array, or one per part.
 
-    Raises Misfit, with a sentence that names the part, when the value cannot be split so.
+    Raises Misfit, with a sentence that names the part, if the value cannot be split that way.
     """
     if not isinstance(template, tuple):
         return [("", *to_array(value))]

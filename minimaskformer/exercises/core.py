@@ -1,6 +1,6 @@
 """The exercises of the lessons: check, hint, solution, example, progress.
 
-An exercise compares the learner's function with a reference on fixtures that keep the known mistakes apart, and names
+An exercise compares the learner's function with a reference on fixtures that tell the known mistakes apart, and names
 a mistake only when the learner's value equals that mistake's value on *every* fixture and no other mistake's. Nothing
 here raises inside a notebook; MINIMASKFORMER_STRICT=1 makes every check that does not pass raise (for the tests).
 """
@@ -31,7 +31,7 @@ class Fixture:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A known wrong way: a function of the same arguments, what to say about it, and where people met it."""
+    """A known mistake: a function of the same arguments, what to say about it, and where people met it."""
     name: str  # completes "Looks like: ..."
     fn: Callable
     hint: str
@@ -39,13 +39,13 @@ class Mistake:
 
 
 def issue(repository, number):
-    """The address of a thread, for a mistake's link."""
+    """The address of an issue thread, for a mistake's link."""
     return f"https://github.com/{repository}/issues/{number}"
 
 
 @dataclass(frozen=True)
 class Remark:
-    """Something worth saying about a *right* solution: arguments on which a fragile one is not finite, a sentence."""
+    """Something to say about a *right* solution: arguments on which a fragile one is not finite, and a sentence."""
     args: tuple
     text: str
 
@@ -64,7 +64,7 @@ class Exercise:
     parts: tuple[str, ...] = ()  # names of the parts where the value is a tuple
     canonical: Callable = field(default=lambda arrays: arrays)  # brings equivalent answers into one form
     remarks: tuple[Remark, ...] = ()
-    rtol: float = 1e-4  # fits a float32 result; the mistakes lie ten times further away (tested)
+    rtol: float = 1e-4  # suits a float32 result; the mistakes are ten times further away (tested)
     atol: float = 1e-5
 
     def solution_source(self) -> str:
@@ -81,7 +81,7 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Raised:
-    """The outcome of a call that stopped with an exception."""
+    """The outcome of a call that raised an exception."""
     error: BaseException
 
 
@@ -112,7 +112,7 @@ def find(exercise_id) -> Exercise:
 
 
 def check(exercise_id, fn=None):
-    """Compare your function with the reference and print what came out; the notebook goes on whatever it is."""
+    """Compare your function with the reference and print the outcome; the notebook goes on whatever it is."""
     try:
         exercise = find(exercise_id)
     except LookupError as e:
@@ -144,7 +144,7 @@ def judge(exercise, fn) -> Outcome:
 
     suspects = [m for m in exercise.mistakes if _fits(exercise, m, inputs, got)]
     mistake = suspects[0] if len(suspects) == 1 else None
-    # what to show: an error before a wrong shape before wrong numbers, but with a named mistake its value says most
+    # what to show: an error before a wrong shape before wrong numbers; but for a named mistake, its value
     order = ("form", "gap", "exception") if mistake else ("exception", "form", "gap")
     kind = min((p[0] for p in found if p), key=order.index)
     worst = next(i for i, p in enumerate(found) if p and p[0] == kind)
@@ -232,7 +232,7 @@ def hint(exercise_id, n=1):
 
 
 def solution(exercise_id):
-    """Print the solution, which is the code the library itself runs or is tested against, and why it is so."""
+    """Print the solution, which is the code that the library itself runs or is tested against, and its reasons."""
     try:
         exercise = find(exercise_id)
     except LookupError as e:
@@ -270,7 +270,7 @@ def fold(text):
 
 
 def say(text):
-    """Print, also to a console that has no ✓."""
+    """Print, even to a console that has no ✓."""
     try:
         print(text)
     except UnicodeEncodeError:

@@ -1,8 +1,8 @@
 """The learner's progress: one small JSON file, by default ~/.minimaskformer/progress.json.
 
-The folder is MINIMASKFORMER_HOME where that is set. Losing the file must never stop a lesson: a disk that cannot be
-written is reported and forgotten, a damaged file is kept aside and a new one begun. Two notebooks at once lose nothing:
-who adds an entry holds a lock while the file is read and written, and without it adds none and says so.
+The folder is MINIMASKFORMER_HOME if that is set. Losing the file must never stop a lesson: an unwritable disk is
+reported and ignored; a damaged file is set aside and a new one begun. Two notebooks at once lose nothing: whoever adds
+an entry holds a lock while the file is read and written; without the lock none is added, and a message says so.
 """
 import contextlib
 import functools
@@ -14,7 +14,7 @@ from pathlib import Path
 from ..system.lock import taking_turns
 from ..system.text import parse_json
 
-LARGEST = 1_000_000  # bytes; the file of somebody who has done everything has ten thousand
+LARGEST = 1_000_000  # bytes; with every exercise done the file has ten thousand
 
 
 def path():
@@ -51,7 +51,7 @@ def clear():
 
 
 def _change(change):
-    """Read the entries, change them and write them, while nobody else does."""
+    """Read the entries, change them and write them, while no other process does."""
     temporary = None
     try:
         target = path()

@@ -1,7 +1,7 @@
-"""What the paper found, asked again at small scale: settings that differ in one thing, a loop, a read-out (lesson 11).
+"""What the paper found, tested again at small scale: settings that differ in one thing, a loop, a read-out (lesson 11).
 
 Every setting sees the same Lakeland scenes in the same order for the same number of steps, with the same optimiser.
-The truth is semantic, one mask per class, because the per-pixel models know nothing else and because the paper's own
+The truth is semantic, one mask per class, because per-pixel models can predict nothing else and because the paper's own
 ablations (its Tables 2 and 4) are semantic. `benchmarks/ablations.py` runs all of them with several seeds.
 """
 import time
@@ -60,15 +60,15 @@ class Budget:
     learning_rate: float = 4e-4
     warmup: int = 60
     weight_decay: float = 0.05
-    backbone_multiplier: ClassVar[float] = 1.0  # no part of what is compared
+    backbone_multiplier: ClassVar[float] = 1.0  # not part of the comparison
     clip: float = 1.0
-    stride: int = 2  # of the mask and likelihood losses: every second row and column of the truth
+    stride: int = 2  # for the mask and likelihood losses: every second row and column of the truth
     amp: bool = False  # bfloat16
     device: str = "cpu"
 
 
 def sample_scenes(split, budget):
-    """Scenes drawn once for all runs: images uint8 [n, 3, size, size], label maps int8 [n, size, size] (-1: void)."""
+    """Scenes drawn once, for all runs: images uint8 [n, 3, size, size], label maps int8 [n, size, size] (-1: void)."""
     count = budget.scenes if split == "train" else budget.validation_scenes
     data = Lakeland(split, budget.size, budget.difficulty, count)
     images, maps = [], []
@@ -101,7 +101,7 @@ def loss_function(setting, budget, num_classes):
 def train_setting(setting, seed, budget, scenes):
     """Train a setting from scratch on `sample_scenes`' (images, maps); returns (model, mean loss of every 50 steps).
 
-    The seed decides first weights, order and mirroring, so runs of one seed are pairs: they see the same batches.
+    The seed decides the initial weights, order and mirroring, so runs of one seed pair up: they see the same batches.
     """
     images, maps = scenes
     num_classes = len(Lakeland.classes)
@@ -120,7 +120,7 @@ def train_setting(setting, seed, budget, scenes):
         flip = torch.rand(len(batch), generator=generator) < 0.5
         x, y = ([v.flip(-1) if f else v for v, f in zip(values[batch], flip)] for values in (images, maps))
         targets = [semantic_to_target(label_map, num_classes, ignore=VOID) for label_map in y]
-        with sdpa_kernel(SDPBackend.MATH):  # plain attention: for 64 keys faster on a CPU than the fused one
+        with sdpa_kernel(SDPBackend.MATH):  # plain attention: with 64 keys it is faster on a CPU than the fused one
             with torch.autocast(budget.device, torch.bfloat16, enabled=budget.amp):
                 output = model(model.normalize(torch.stack(x)).contiguous(memory_format=torch.channels_last))
             loss = criterion(output, targets)["loss"]
@@ -138,7 +138,7 @@ def train_setting(setting, seed, budget, scenes):
 def predict_images(model, images):
     """What a model says about uint8 images [n, 3, H, W], at their size: n pairs (class logits [N, K+1], mask logits).
 
-    Mask logits are [N, H, W]. A per-pixel model gives (None, logits of the K classes [K, H, W]).
+    Mask logits are [N, H, W]. For a per-pixel model a pair is (None, logits of the K classes [K, H, W]).
     """
     out = []
     for chunk in images.split(50):
@@ -153,7 +153,7 @@ def predict_images(model, images):
 def class_map(class_logits, mask_logits, rule="semantic", score_threshold=0.0):
     """The class of each pixel of one image, int64 [H, W], from a pair of `predict_images`; VOID if there is no answer.
 
-    rule: "semantic" or "general", which leaves out queries of a score below the threshold. Per-pixel models know one.
+    rule: "semantic" or "general", which leaves out queries with a score below the threshold. Per-pixel models have one.
     """
     if class_logits is None:
         return mask_logits.argmax(0)
@@ -181,10 +181,10 @@ def all_stuff(classes):
 
 @torch.no_grad()
 def habits(predictions, maps):
-    """How a mask model's queries share the work, means over the known pixels of all images.
+    """How a mask model's queries share the work: means over the known pixels of all images.
 
-    openness: m_i over all queries; score: sum over classes of the semantic scores (1 if the masks tile the image);
-    queries: the effective number that answers for a pixel, 1 / sum_i r_i^2 of the shares r in its true class's score.
+ openness: m_i over all queries; score: sum over classes of the semantic scores (1 if the masks tile the image);
+ queries: the effective number that answer for a pixel, 1 / sum_i r_i^2 with the shares r in its true class's score.
     """
     sums, count = {"openness": 0.0, "score": 0.0, "queries": 0.0}, 0
     for (class_logits, mask_logits), label_map in zip(predictions, maps):

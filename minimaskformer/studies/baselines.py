@@ -1,10 +1,10 @@
-"""The paper's two per-pixel baselines, to compare mask classification with (section 4, "Baseline models"; lesson 11).
+"""The paper's two per-pixel baselines for mask classification (section 4, "Baseline models"; lesson 11).
 
     PerPixelBaseline       pixel embeddings -> 1x1 convolution -> K class scores per pixel
     PerPixelBaselinePlus   MaskFormer itself with N = K queries, whose k-th mask is read as the scores of class k
 
-Both are trained by cross-entropy per pixel. So the second differs from MaskFormer in the formulation and in nothing
-else: same modules, one class score per pixel and query in place of a class for each query.
+Both are trained with per-pixel cross-entropy. So the second differs from MaskFormer only in the formulation: the same
+modules, but one class score per pixel and query instead of a class for each query.
 
 A third way needs no model of its own: `likelihood_loss` trains MaskFormer itself, without any matching, to make the
 semantic score of each pixel's true class large (section 3.4: "leads to poor performance").
@@ -24,7 +24,7 @@ from ..targets import VOID, on_one_canvas
 
 
 class PixelOutput(NamedTuple):
-    """Scores of K classes for every pixel of B images, and the same of every earlier decoder layer (if any)."""
+    """Scores of K classes for every pixel of B images, and the same from every earlier decoder layer (if any)."""
     pixel_logits: torch.Tensor  # [B, K, H/4, W/4]
     aux: tuple = ()
 
@@ -34,7 +34,7 @@ class PerPixelBaseline(Pixels):
 
     def __init__(self, config: MaskFormerConfig):
         super().__init__(config)
-        parts = MaskFormer(replace(config, num_queries=1, decoder_layers=1))  # its decoder is thrown away
+        parts = MaskFormer(replace(config, num_queries=1, decoder_layers=1))  # its decoder is discarded
         self.backbone, self.pixel_decoder = parts.backbone, parts.pixel_decoder
         self.classifier = nn.Conv2d(config.mask_dim, config.num_classes, 1)
         nn.init.kaiming_normal_(self.classifier.weight, mode="fan_out", nonlinearity="relu")  # as in the reference
@@ -60,7 +60,7 @@ class PerPixelBaselinePlus(nn.Module):
         super().__init__()
         self.config = replace(config, num_queries=config.num_classes)
         self.mask_former = MaskFormer(self.config)
-        self.mask_former.class_head = nn.Identity()  # nobody asks what query k has found: it stands for class k
+        self.mask_former.class_head = nn.Identity()  # query k need not say what it has found: it stands for class k
 
     def forward(self, images, sizes=None):
         """Normalised float images [B, 3, H, W] (see `MaskFormer.forward`) to a `PixelOutput` [B, K, H/4, W/4]."""
@@ -125,7 +125,7 @@ def pixel_likelihood(class_logits, mask_logits, truth):
     """-log sum_i p_i(c) m_i at each pixel of known class c, mean over those pixels: a scalar (0 if there is none).
 
     class_logits [B, N, K+1], mask_logits [B, N, H, W], truth int64 [B, H, W], -1 where unknown. The log of a sum of
-    products is a log-sum-exp of sums of logs: a score of 1e-60 is a loss of 138 and not infinity.
+    products is a log-sum-exp of sums of logs: a score of 1e-60 gives a loss of 138, not infinity.
     """
     log_probs = class_logits.log_softmax(-1)  # [B, N, K+1]
     log_masks = F.logsigmoid(mask_logits).flatten(2)  # [B, N, H*W]
@@ -150,8 +150,8 @@ def log_total_score(class_logits, mask_logits, truth):
 def responsibilities(class_logits, mask_logits, truth):
     """The share of each query in the score of a pixel's true class: p_i(c) m_i / sum_j p_j(c) m_j (lesson 11).
 
-    One image: class_logits [N, K+1], mask_logits [N, H, W], truth int64 [H, W] of known classes, to [N, H, W]. Its
-    negative is the gradient of -log sum_i p_i(c) m_i with respect to log(p_i(c) m_i): who is told to do something.
+ One image: class_logits [N, K+1], mask_logits [N, H, W], truth int64 [H, W] of known classes, to [N, H, W]. Its
+ negative is the gradient of -log sum_i p_i(c) m_i with respect to log(p_i(c) m_i): which queries are told to change.
     """
     log_probs = class_logits.log_softmax(-1)[:, truth]  # [N, K+1] -> [N, H, W]
     return (log_probs + F.logsigmoid(mask_logits)).softmax(0)  # [N, H, W], sums to 1 over queries

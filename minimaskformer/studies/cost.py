@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-PARTS = {  # the modules of each part, in the order of the forward pass; the encoder is counted apart from its FPN
+PARTS = {  # the modules of each part, in the order of the forward pass; the encoder is counted separately from its FPN
     "backbone": ("backbone",),
     "encoder": ("pixel_decoder.encoder_proj", "pixel_decoder.encoder"),
     "pixel decoder": ("pixel_decoder",),
@@ -23,7 +23,7 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelCost:
-    """The cost of each part, and the multiply-adds of heads and masks that inference computes and never reads."""
+    """The cost of each part, and the multiply-adds of heads and masks that inference computes but never uses."""
     parts: dict[str, Cost]
     auxiliary: int  # the share of the earlier decoder layers in "heads" and "masks"
 
@@ -35,8 +35,8 @@ class ModelCost:
 def cost_by_part(model, height, width):
     """Parameters and multiply-adds of each part of a MaskFormer for one image of height x width, as a `ModelCost`.
 
-    Counted is what convolutions, linear layers, attention and the mask product multiply, by running the model once
-    (on a copy, in eval mode). Not counted: norms, activations, resizing, and reading out a result afterwards. One
+    Convolutions, linear layers, attention and the mask product are counted, by running the model once (a copy, in
+    eval mode). Norms, activations, resizing and reading out a result afterwards are not. One
     multiply-add is often called one FLOP in papers, and two FLOPs by torch. Raises ValueError for a size below 1.
     """
     if height < 1 or width < 1:

@@ -1,10 +1,10 @@
 """Where the field went next: the three changes of Mask2Former (Cheng et al. 2022, arXiv 2112.01527), sketched.
 
-    masked attention   a query reads only where the layer before it has drawn its mask   (section 3.2.1)
+    masked attention   a query reads only where the previous layer has drawn its mask    (section 3.2.1)
     multi-scale        layers take turns: memory at stride 32, 16, 8, 32, ...             (section 3.2.2)
     point losses       the mask losses look at some points, most of them uncertain        (section 3.3)
 
-A sketch to read and run on this library's pieces, not a reproduction: no deformable attention, no weights to load.
+A sketch to read and to run on this library's parts, not a reproduction: no deformable attention, no weights to load.
 """
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,10 @@ from ..transformer import DecoderLayer, sine_positions
 
 
 def attention_mask(mask_logits, size):
-    """What each query must not read: bool [..., N, h*w] from the mask logits [..., N, H, W] of the layer before.
+    """What each query must not read: bool [..., N, h*w] from the mask logits [..., N, H, W] of the previous layer.
 
-    True where the mask, resized to the memory's `size` (h, w) bilinearly as logits, is below probability 0.5 (Eq. 2
-    there). A query whose mask is empty at that size reads everything: softmax over nothing would be nan.
+ True where the mask, resized to the memory's `size` (h, w) bilinearly as logits, is below probability 0.5 (that
+ paper's Eq. 2). A query whose mask is empty at that size reads everything: softmax over nothing would be nan.
     """
     lead = mask_logits.shape[:-2]
     resized = F.interpolate(mask_logits.reshape(1, -1, *mask_logits.shape[-2:]), size=size, mode="bilinear",
@@ -28,14 +28,14 @@ def attention_mask(mask_logits, size):
 
 
 class MaskedDecoder(nn.Module):
-    """A decoder with masked attention that reads three scales in turn; each layer first reads, then talks.
+    """A decoder with masked attention over three scales in turn; each layer has cross- before self-attention.
 
-    The heads are the model's own, and answer after every layer, and *before* the first: its answer is the first mask.
+ The heads are the model's own. They answer after every layer and *before* the first: that answer is the first mask.
     """
 
     def __init__(self, dim, num_queries, num_layers=9, num_heads=8, feedforward=2048, levels=3):
         super().__init__()
-        self.query_features = nn.Embedding(num_queries, dim)  # learned, not zero: they draw the first masks
+        self.query_features = nn.Embedding(num_queries, dim)  # learned, not zero: they produce the first masks
         self.query_positions = nn.Embedding(num_queries, dim)
         self.level_embedding = nn.Embedding(levels, dim)
         self.layers = nn.ModuleList([DecoderLayer(dim, num_heads, feedforward, 0.0) for _ in range(num_layers)])

@@ -1,4 +1,4 @@
-"""The paper's published comparisons, and our small runs in the same form (lesson 11).
+"""The paper's published comparisons, and our small runs in the same format (lesson 11).
 
 Published figures are mIoU and PQ_St in percent, ResNet-50, validation images (arXiv 2107.06278v2, Tables 2, 4 and VII).
 Ours are the rows of data/ablations.json, one per run.
@@ -14,7 +14,7 @@ from .error_bars import mean_and_error
 STUDY_METRICS = {"miou": "mIoU", "pq": "PQ_St"}
 
 
-# ADE20K-150. Fixed and bipartite matching there with 150 queries, as many as classes.
+# ADE20K-150. There fixed and bipartite matching have 150 queries, as many as classes.
 LADDER = {"per-pixel": (39.2, 21.6), "per-pixel+": (41.9, 28.3), "fixed": (43.7, 30.3), "bipartite": (44.2, 33.4)}
 
 
@@ -29,7 +29,7 @@ QUERIES = {"ADE20K, 150 classes": {20: (42.9, 32.6), 50: (43.9, 32.7), 100: (44.
 RULES = {"general": (42.4, 34.2), "semantic": (44.5, 33.4)}  # ADE20K-150, general with scores below 0.3 left out
 
 
-# setting of ours -> (setting it is compared with, what changes, what the paper found for mIoU and PQ_St)
+# our setting -> (the setting it is compared with, what changes, what the paper found for mIoU and PQ_St)
 PAIRS = {"per-pixel+": ("per-pixel", "per-pixel → per-pixel+", (2.7, 6.7)),
          "fixed": ("per-pixel+", "per-pixel+ → mask, fixed", (1.8, 2.0)),
          "11 queries": ("fixed", "fixed → bipartite matching", (0.5, 3.1)),
@@ -45,7 +45,7 @@ PAIRS = {"per-pixel+": ("per-pixel", "per-pixel → per-pixel+", (2.7, 6.7)),
 def by_setting(runs, metric, rule="semantic"):
     """{setting: figures [S]} of one metric, by seed; only seeds that every setting has finished, so that all pair up.
 
-    The general rules of "32 queries" stand beside the settings as "general" and "general 0.3".
+ The general rule on "32 queries" is listed like a setting, as "general" and "general 0.3".
     """
     rows = {(row["setting"], row["seed"]): row for row in runs}
     names = list(dict.fromkeys(name for name, _ in rows))

@@ -21,7 +21,7 @@ class Reading(NamedTuple):
 
 @torch.no_grad()
 def decoder_input(model, images, sizes=None):
-    """A MaskFormer's work before its transformer decoder; images and sizes as in `MaskFormer.forward`."""
+    """What a MaskFormer computes before its transformer decoder; images and sizes as in `MaskFormer.forward`."""
     memory, image_mask, pixel_embeddings = model.encode(images, sizes)
     if image_mask is None:
         image_mask = torch.ones_like(memory[:, 0], dtype=torch.bool)  # [B, h, w]
@@ -47,9 +47,9 @@ def share_on_mask(attention, mask_logits):
 
 
 def mask_centres(mask_logits):
-    """The middle (x, y) of each mask, its pixels above one half, in 0 ... 1 of the picture: [..., H, W] to [..., 2].
+    """The centre (x, y) of each mask, its pixels above one half, in 0 ... 1 of the picture: [..., H, W] to [..., 2].
 
-    Not a number where a mask is empty.
+ nan if a mask is empty.
     """
     inside = (mask_logits > 0).float()  # [..., H, W]
     h, w = inside.shape[-2:]

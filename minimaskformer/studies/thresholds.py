@@ -1,6 +1,6 @@
 """Inference rules measured against the truth: what each removed candidate was worth, and thresholds swept (lesson 08).
 
-The model runs once per scene; only the reading of its output is repeated.
+The model runs once per scene; only the reading out is repeated.
 """
 from dataclasses import dataclass
 
@@ -27,9 +27,9 @@ def judge_candidates(class_logits, mask_logits, truth, things, **thresholds):
     """What panoptic inference did with every query, and whether that was right: a list of N `Judged`.
 
     truth: (segment_map [H, W], segments_info). A candidate is right if its pixels have IoU > 0.5 with a true segment of
-    its class, as in PQ (void left out, crowds no target). Its pixels: of a kept one, its segment; of one that the
-    overlap test removed, the pixels it had won; of one below the score threshold, its own mask. A removed candidate
-    that is right was "missed", or a "duplicate avoided" where a kept segment has that true segment already.
+    its class, as in PQ (void left out, crowds not targets). Its pixels are its segment if it was kept, the pixels it
+    had won if the overlap test removed it, and its own mask if it is below the score threshold. A removed candidate
+    that is right was "missed", or is a "duplicate avoided" if a kept segment has that true segment already.
     """
     candidates = panoptic_candidates(class_logits, mask_logits, things, **thresholds)
     segment_map, _ = panoptic_inference(class_logits, mask_logits, things, **thresholds)
