@@ -45,7 +45,7 @@ def matching_options(parser):
 def by_name(model, dataset, options):
     """The data set with the class indices of the model, matched by name; ValueError if it has classes of other names.
 
- If the model has no names, or with --by-index, by index alone; a note says so if the names differ.
+    If the model has no names, or with --by-index, by index alone; a note says so if the names differ.
     """
     from ..data.classes import classes_of
     from ..data.combine import Renumbered, match_classes

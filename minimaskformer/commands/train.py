@@ -125,8 +125,8 @@ def lacking_note(some, every):
 def start_from(model, other, where):
     """Copy the weights of another model of the same architecture; the class head only if the classes are the same.
 
- Classes are the same if their names are, in any order; without names, if there are as many. Returns a note if the
- head is left out. Raises ValueError naming what is built differently.
+    Classes are the same if their names are, in any order; without names, if there are as many. Returns a note if the
+    head is left out. Raises ValueError naming what is built differently.
     """
     from ..weights.checkpoint import load_tensors
     own, theirs = asdict(model.config), asdict(other.config)

@@ -136,9 +136,9 @@ class Renumbered(Dataset):
 def match_classes(dataset, classes, where="the data set", other="the model"):
     """The data set under the indices of a class table: classes are the same if their names are, whatever their order.
 
- Capitals, and spaces instead of - or _, make no difference, unless two classes of a table differ in nothing else. The
- data set may have fewer classes than the table, and it decides itself which are things. Raises ValueError with the
- names that the table does not have, or that several classes have.
+    Capitals, and spaces instead of - or _, make no difference, unless two classes of a table differ in nothing else.
+    The data set may have fewer classes than the table, and it decides itself which are things. Raises ValueError with
+    the names that the table does not have, or that several classes have.
     """
     mine = dataset.classes
     if mine.names == classes.names:

@@ -74,7 +74,7 @@ def a_mask_for_numbers(counted, dataset):
 def one_class_alone(counted, dataset):
     """Only one class has targets: every figure of such a run would look fine and mean nothing.
 
- If all classes are things, pixels in no mask are negatives, and one class is enough.
+    If all classes are things, pixels in no mask are negatives, and one class is enough.
     """
     known = [k for k in range(len(counted.classes)) if counted.targets[k]]
     if len(known) > 1 or len(known) == 1 and (len(counted.classes) == 1 or not counted.classes.stuff):
@@ -124,7 +124,7 @@ def reasons(counted, dataset, effects=EFFECTS):
 def check_targets(counted, dataset, split):
     """ValueError with the reasons not to train on a split, if there are any and the whole split was looked at.
 
- A validation split may lack things altogether, as the notes then say: its other figures still mean something.
+    A validation split may lack things altogether, as the notes then say: its other figures still mean something.
     """
     found = reasons(counted, dataset, EFFECTS if split == "training" else (one_class_alone,))
     if found and counted.whole:

@@ -29,7 +29,7 @@ def read_image(path):
 def open_image(path):
     """A file as a loaded Pillow image; FileNotFoundError or ValueError say which file is missing or broken.
 
- A file with several pages or frames is refused: which of them is meant?
+    A file with several pages or frames is refused: which of them is meant?
     """
     return open_pages(path, several=False)[0]
 

@@ -127,7 +127,7 @@ def duplicate_files(files, others=()):
 def inspect(dataset, limit=None, other=None, workers=None, progress=True):
     """Look at a data set: a list of `Look`s, for all items or for `limit` of them, spread evenly.
 
- other: the other split; images that occur in both are suspicious: validation would then test on training data.
+    other: the other split; images that occur in both are suspicious: validation would then test on training data.
     """
     if limit is None and not hasattr(dataset, "files"):
         limit = DRAWN

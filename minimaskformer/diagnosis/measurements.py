@@ -100,7 +100,7 @@ def agreement(label_map, true_map):
 class VoidCount:
     """Classes predicted on void pixels, compared with the true classes around them: they should be alike.
 
- Also compared with the classes predicted elsewhere: a model that knows only one class tells nothing about void.
+    Also compared with the classes predicted elsewhere: a model that knows only one class tells nothing about void.
     """
 
     def __init__(self, num_classes, reach=3):

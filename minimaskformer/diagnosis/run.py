@@ -131,7 +131,7 @@ def void_as_class(rows, evidence, config):
 def masks_left_behind(rows, evidence, config):
     """Two signs together: left and right are hardly told apart, and correct data are easier than the training's own.
 
- Only if the focal loss has settled: while it falls, the log's mean over the last steps lags behind the checkpoint.
+    Only if the focal loss has settled: while it falls, the log's mean over the last steps lags behind the checkpoint.
     """
     focal = series(rows, "focal")
     if len(focal) < 8 or not evidence or not has_learnt(evidence):

@@ -15,7 +15,7 @@ LIGHT = np.array([int(NATURAL["duck"][i:i + 2], 16) / 255 for i in (1, 3, 5)])  
 def draw_attention(ax, attention, image, title=None):
     """Weights [h, w] of one query as yellow light on the darkened picture, brightest at the largest weight.
 
- Cells are squares, as the query sees them. Raises ValueError for negative weights or another shape.
+    Cells are squares, as the query sees them. Raises ValueError for negative weights or another shape.
     """
     image, attention = as_image(image), to_numpy(attention).astype(float)
     if attention.ndim != 2 or not np.isfinite(attention).all() or attention.min() < 0 or attention.max() == 0:
@@ -52,7 +52,7 @@ def draw_reading(figure, image, reading, queries, names, picture=0):
 def draw_specialisation(ax, counts, scenes, names):
     """How often each query gave each answer: counts [N, K+1] over `scenes`; a column per query, a row per answer.
 
- Columns are sorted by the query's favourite class, then by how often it is given. Returns the order of the queries.
+    Columns are sorted by the query's favourite class, then by how often it is given. Returns the order of the queries.
     """
     counts = to_numpy(counts)
     if counts.ndim != 2 or counts.shape[1] != len(names) or (counts.sum(1) != scenes).any():
@@ -78,9 +78,9 @@ def draw_specialisation(ax, counts, scenes, names):
 def draw_divided_places(ax, centres, speaks, queries, title=None):
     """Where each of some queries draws, relative to where the others among them draw in the same scene.
 
- centres [S, N, 2] as from mask_centres, speaks bool [S, N]: which answers count. 0 is the mean of a scene's answers;
- down is down in the picture. Scenes in which fewer than two of the queries speak, or all draw in one place (within
- 0.03), are left out. Large marks are means.
+    centres [S, N, 2] as from mask_centres, speaks bool [S, N]: which answers count. 0 is the mean of a scene's answers;
+    down is down in the picture. Scenes in which fewer than two of the queries speak, or all draw in one place (within
+    0.03), are left out. Large marks are means.
     """
     speaks = to_numpy(speaks)[:, queries] & np.isfinite(to_numpy(centres)[:, queries]).all(-1)  # [S, M]
     places = np.where(speaks[..., None], to_numpy(centres)[:, queries], 0.0)  # [S, M, 2]

@@ -32,7 +32,7 @@ def with_cjk(families, installed):
 def find_letters(texts):
     """Give texts with Korean, Japanese or Chinese letters a font that has them, if one is installed.
 
- Only these texts: for a bold title matplotlib would complain that such a font has no bold.
+    Only these texts: for a bold title matplotlib would complain that such a font has no bold.
     """
     families = with_cjk(rcParams["font.family"], {font.name for font in fontManager.ttflist})
     for text in texts:

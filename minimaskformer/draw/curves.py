@@ -93,8 +93,8 @@ RIGHT = "0.6"  # the run that all others are compared with
 def draw_gallery(figure, runs, right, columns=4):
     """One panel per run: the last layer's three loss terms, weighted, over the thin grey ones of a good run.
 
- runs: {title: rows of log.jsonl}; right: rows. The last evaluation in the log is under the title. Returns the axes.
- Raises ValueError without runs, or for a run whose log has no losses.
+    runs: {title: rows of log.jsonl}; right: rows. The last evaluation in the log is under the title. Returns the axes.
+    Raises ValueError without runs, or for a run whose log has no losses.
     """
     if not runs:
         raise ValueError("a gallery needs at least one run")

@@ -50,8 +50,8 @@ def frame(ax, cell, shape):
 def embedding_colors(embeddings, scale=None):
     """One colour per pixel from its embedding: [C, h, w] to float [h, w, 3] in 0 ... 1; similar vectors look alike.
 
- The three directions in which the embeddings differ most (principal components) become red, green and blue.
- scale: other embeddings [C, *, *] to take the directions from, so that two pictures can be compared.
+    The three directions in which the embeddings differ most (principal components) become red, green and blue.
+    scale: other embeddings [C, *, *] to take the directions from, so that two pictures can be compared.
     """
     vectors, reference = as_vectors(embeddings), as_vectors(embeddings if scale is None else scale)  # [h*w, C]
     center = reference.mean(0)

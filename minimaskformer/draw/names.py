@@ -17,8 +17,8 @@ PAD = 0.2  # around the text, in font sizes
 class Labels(Artist):
     """Places one name per region: near its middle, on free ground, hiding as little of small things as possible.
 
- items: (text, colour, mask bool [H, W], isthing). Larger regions choose first. A name that finds no place within
- `reach` (a fraction of the picture's longer side) of its region is left out rather than put where it misleads.
+    items: (text, colour, mask bool [H, W], isthing). Larger regions choose first. A name that finds no place within
+    `reach` (a fraction of the picture's longer side) of its region is left out rather than put where it misleads.
     """
 
     def __init__(self, ax, items, shape, fontsize=7, reach=0.3):

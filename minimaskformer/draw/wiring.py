@@ -202,8 +202,8 @@ def draw_costs(axes, costs):
 def read_answer(output, target, classes):
     """The panoptic result of an `Output` of one image at the truth's size, and its PQ against the target.
 
- A query counts if its score is above one half, a segment if more than half of its mask is left, so that what forms
- early is seen early. (`predict` asks for 0.8.)
+    A query counts if its score is above one half, a segment if more than half of its mask is left, so that what forms
+    early is seen early. (`predict` asks for 0.8.)
     """
     mask_logits = F.interpolate(output.mask_logits.float(), size=target["masks"].shape[-2:], mode="bilinear")[0]
     result = panoptic_inference(output.class_logits[0], mask_logits, classes.things, 0.5, 0.5)

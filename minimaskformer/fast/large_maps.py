@@ -37,8 +37,8 @@ def enlarged(mask_logits, queries, resize=None):
 class Largest:
     """The largest of many maps at each pixel, and which one it was; maps come in turn and are not kept.
 
- value float32 [H, W]; index() int64 [H, W]. Values are at least 0, and a tie goes to the earlier map, as in
- `argmax`. On a CPU this is several times faster than `argmax` or `torch.where`, which handle one value at a time.
+    value float32 [H, W]; index() int64 [H, W]. Values are at least 0, and a tie goes to the earlier map, as in
+    `argmax`. On a CPU this is several times faster than `argmax` or `torch.where`, which handle one value at a time.
     """
 
     def __init__(self, size, device):

@@ -183,8 +183,8 @@ def all_stuff(classes):
 def habits(predictions, maps):
     """How a mask model's queries share the work: means over the known pixels of all images.
 
- openness: m_i over all queries; score: sum over classes of the semantic scores (1 if the masks tile the image);
- queries: the effective number that answer for a pixel, 1 / sum_i r_i^2 with the shares r in its true class's score.
+    openness: m_i over all queries; score: sum over classes of the semantic scores (1 if the masks tile the image);
+    queries: the effective number that answer for a pixel, 1 / sum_i r_i^2 with the shares r in its true class's score.
     """
     sums, count = {"openness": 0.0, "score": 0.0, "queries": 0.0}, 0
     for (class_logits, mask_logits), label_map in zip(predictions, maps):

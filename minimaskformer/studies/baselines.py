@@ -150,8 +150,8 @@ def log_total_score(class_logits, mask_logits, truth):
 def responsibilities(class_logits, mask_logits, truth):
     """The share of each query in the score of a pixel's true class: p_i(c) m_i / sum_j p_j(c) m_j (lesson 11).
 
- One image: class_logits [N, K+1], mask_logits [N, H, W], truth int64 [H, W] of known classes, to [N, H, W]. Its
- negative is the gradient of -log sum_i p_i(c) m_i with respect to log(p_i(c) m_i): which queries are told to change.
+    One image: class_logits [N, K+1], mask_logits [N, H, W], truth int64 [H, W] of known classes, to [N, H, W]. Its
+    negative is the gradient of -log sum_i p_i(c) m_i with respect to log(p_i(c) m_i): which queries are told to change.
     """
     log_probs = class_logits.log_softmax(-1)[:, truth]  # [N, K+1] -> [N, H, W]
     return (log_probs + F.logsigmoid(mask_logits)).softmax(0)  # [N, H, W], sums to 1 over queries

@@ -17,8 +17,8 @@ from ..transformer import DecoderLayer, sine_positions
 def attention_mask(mask_logits, size):
     """What each query must not read: bool [..., N, h*w] from the mask logits [..., N, H, W] of the previous layer.
 
- True where the mask, resized to the memory's `size` (h, w) bilinearly as logits, is below probability 0.5 (that
- paper's Eq. 2). A query whose mask is empty at that size reads everything: softmax over nothing would be nan.
+    True where the mask, resized to the memory's `size` (h, w) bilinearly as logits, is below probability 0.5 (that
+    paper's Eq. 2). A query whose mask is empty at that size reads everything: softmax over nothing would be nan.
     """
     lead = mask_logits.shape[:-2]
     resized = F.interpolate(mask_logits.reshape(1, -1, *mask_logits.shape[-2:]), size=size, mode="bilinear",
@@ -30,7 +30,7 @@ def attention_mask(mask_logits, size):
 class MaskedDecoder(nn.Module):
     """A decoder with masked attention over three scales in turn; each layer has cross- before self-attention.
 
- The heads are the model's own. They answer after every layer and *before* the first: that answer is the first mask.
+    The heads are the model's own. They answer after every layer and *before* the first: that answer is the first mask.
     """
 
     def __init__(self, dim, num_queries, num_layers=9, num_heads=8, feedforward=2048, levels=3):

@@ -45,7 +45,7 @@ PAIRS = {"per-pixel+": ("per-pixel", "per-pixel → per-pixel+", (2.7, 6.7)),
 def by_setting(runs, metric, rule="semantic"):
     """{setting: figures [S]} of one metric, by seed; only seeds that every setting has finished, so that all pair up.
 
- The general rule on "32 queries" is listed like a setting, as "general" and "general 0.3".
+    The general rule on "32 queries" is listed like a setting, as "general" and "general 0.3".
     """
     rows = {(row["setting"], row["seed"]): row for row in runs}
     names = list(dict.fromkeys(name for name, _ in rows))

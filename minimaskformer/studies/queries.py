@@ -49,7 +49,7 @@ def share_on_mask(attention, mask_logits):
 def mask_centres(mask_logits):
     """The centre (x, y) of each mask, its pixels above one half, in 0 ... 1 of the picture: [..., H, W] to [..., 2].
 
- nan if a mask is empty.
+    nan if a mask is empty.
     """
     inside = (mask_logits > 0).float()  # [..., H, W]
     h, w = inside.shape[-2:]

@@ -8,8 +8,8 @@ import torch
 def check_target(target, where="target"):
     """Raise ValueError unless a target has the shapes and dtypes that targets.py names, for functions that take one.
 
- Masks and valid are bool, or of another dtype and hold only 0 and 1. Checking bool masks costs nothing; the values
- of others must be read, for which a GPU has to stop.
+    Masks and valid are bool, or of another dtype and hold only 0 and 1. Checking bool masks costs nothing; the values
+    of others must be read, for which a GPU has to stop.
     """
     if not isinstance(target, dict) or not {"labels", "masks"} <= target.keys():
         got = sorted(map(str, target)) if isinstance(target, dict) else type(target).__name__
@@ -97,7 +97,7 @@ def check_labels(labels, num_classes, where="labels"):
 def check_things(things, num_classes=None):
     """The set of thing class indices; raises ValueError for anything but integers in [0, K) (or from 0 on).
 
- True and False are refused, NumPy's and PyTorch's too: a list of flags would be read as the indices 0 and 1.
+    True and False are refused, NumPy's and PyTorch's too: a list of flags would be read as the indices 0 and 1.
     """
     known = f"[0, {num_classes})" if num_classes is not None else "0, 1, 2 ..."
     if not hasattr(things, "__iter__") or isinstance(things, str):

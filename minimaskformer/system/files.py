@@ -15,7 +15,7 @@ os.umask(UMASK := os.umask(0o077))  # the only way to read it
 def replacing(path):
     """Write a file by way of a temporary one that takes its place once it is complete and on the disk.
 
- So a kill, a power cut or a full disk leaves the old file. Raises OSError naming the path if writing fails.
+    So a kill, a power cut or a full disk leaves the old file. Raises OSError naming the path if writing fails.
     """
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")

@@ -70,7 +70,7 @@ def unlock(file, path):
 def only_run_in(folder):
     """Keep others from training in this folder meanwhile; ValueError naming process and host if one already does.
 
- Entered again from the same thread it does nothing. Of several processes of one run the first takes the lock.
+    Entered again from the same thread it does nothing. Of several processes of one run the first takes the lock.
     """
     from .distributed import rank, say_once  # not above: the exercises' record needs no torch
     folder = Path(folder).resolve()

@@ -82,7 +82,7 @@ CALLS = {"collections.OrderedDict": lambda: {}, "_codecs.encode": encoded, "nump
 def read_arrays(path):
     """What a pickle of arrays, numbers, texts, lists and dicts holds; an array is an `Array`, with its `.array`.
 
- ValueError for any other pickle. Nothing in the file is run, and no more memory is taken than its bytes account for.
+    ValueError for any other pickle. Nothing in the file is run, and no more memory is taken than its bytes account for.
     """
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

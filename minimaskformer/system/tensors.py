@@ -52,7 +52,7 @@ def model_part(content, path):
 def plain_tensor(value, where):
     """An array or tensor as a tensor of numbers that really lie in memory; ValueError for tensors of other kinds.
 
- A file may claim that its one number is a tensor of a billion (by a stride of 0), and a model of that size is built.
+    A file may claim that its one number is a tensor of a billion (by a stride of 0), and a model of that size is built.
     """
     tensor = torch.as_tensor(value.array if isinstance(value, Array) else value)
     if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:

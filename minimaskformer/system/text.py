@@ -27,8 +27,8 @@ def markdown(text):
 def printable(text, lines=False):
     """A text that is safe to show in a terminal: like `plain`, and long texts are cut.
 
- Escape codes could recolour the screen or rewrite what stands above; a newline could fake a line of ours. lines:
- newlines and tabs are ours and stay, and the text may be long.
+    Escape codes could recolour the screen or rewrite what stands above; a newline could fake a line of ours. lines:
+    newlines and tabs are ours and stay, and the text may be long.
     """
     if lines:
         return plain(text, JOINERS + "\n\t")
@@ -39,7 +39,7 @@ def printable(text, lines=False):
 def parse_json(text, where, finite=True):
     """The content of a JSON text; ValueError naming `where` if it is broken, nested too deeply or holds a bad number.
 
- finite: refuse NaN, Infinity and what is too large for a float, such as 1e400 (a training log may hold them).
+    finite: refuse NaN, Infinity and what is too large for a float, such as 1e400 (a training log may hold them).
     """
     hooks = {}
     if finite:

@@ -13,8 +13,8 @@ from ..system.text import parse_json, printable
 def read_log(path, warn=True):
     """The intact rows of a log.jsonl, a list of dicts of numbers, in order; a warning says which lines are damaged.
 
- A row is intact if it has a step and everything else in it is a number or None (Infinity and NaN included: they tell
- something). A missing file counts as empty.
+    A row is intact if it has a step and everything else in it is a number or None (Infinity and NaN included: they tell
+    something). A missing file counts as empty.
     """
     rows, broken = [], []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
@@ -38,8 +38,8 @@ def read_log(path, warn=True):
 class RunLog:
     """log.jsonl of a folder, one dict per line; `rows` lines of an earlier part of the run are kept, later ones cut.
 
- Damaged ones among them are left out with a warning; `kept` says how many remain. folder None: a log that writes
- nothing, for all processes but the first. Raises ValueError if TensorBoard is asked for but not installed.
+    Damaged ones among them are left out with a warning; `kept` says how many remain. folder None: a log that writes
+    nothing, for all processes but the first. Raises ValueError if TensorBoard is asked for but not installed.
     """
 
     def __init__(self, folder, rows=0, tensorboard=False, step=0):

@@ -9,7 +9,7 @@ ADVICE = ("The last good checkpoint is kept. Look at that picture and its labels
 def naming_pictures(step, names, output):
     """Turn the matching's refusal of a cost that is not finite into a FloatingPointError that names the pictures.
 
- names: those of the B pictures of `output`. Any other error passes through.
+    names: those of the B pictures of `output`. Any other error passes through.
     """
     try:
         yield
@@ -24,7 +24,7 @@ def naming_pictures(step, names, output):
 def explanation(run, losses, batch, normalizers, names, step):
     """What to say about a step whose loss or gradient is not finite: which terms or parameters, from which pictures.
 
- Each picture of the batch is tried alone; the model's gradients are overwritten. names: a list per micro-batch.
+    Each picture of the batch is tried alone; the model's gradients are overwritten. names: a list per micro-batch.
     """
     model, parameters = run.model, bad_parameters(run.model)
     terms = {name: None for name, value in losses.items() if name != "loss" and not value.isfinite()}

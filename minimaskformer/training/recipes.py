@@ -121,7 +121,7 @@ def learning_rate_note(preset, config):
 def amp_note(config, device):
     """A note, as text, if mixed precision would slow a run on this CPU, for lack of hardware support; else None.
 
- Measured, not looked up: PyTorch detects such hardware only on some processors, and under names that change.
+    Measured, not looked up: PyTorch detects such hardware only on some processors, and under names that change.
     """
     if device.type != "cpu" or config.amp == "off":
         return None

@@ -61,8 +61,8 @@ def save_state(folder, parts, progress, facts):
 def load_state(folder, parts, progress, facts):
     """Restore model, optimizer and all else from the newest intact checkpoint of a folder; False if there is none.
 
- A damaged file gives a warning, and the one before it is used. Raises ValueError if the run was started with other
- settings, listing them, and for a file that is intact but not a checkpoint of this run.
+    A damaged file gives a warning, and the one before it is used. Raises ValueError if the run was started with other
+    settings, listing them, and for a file that is intact but not a checkpoint of this run.
     """
     for path in reversed(state_files(folder)):
         try:
@@ -171,7 +171,7 @@ def state_files(folder):
 def set_aside(folder):
     """Move what an earlier run left in a folder to previous/, so that files of two runs are never mixed.
 
- One such run is kept, the last that had a model; nothing is kept of a run that ended before its first save.
+    One such run is kept, the last that had a model; nothing is kept of a run that ended before its first save.
     """
     found = [folder / name for name in RESULTS if (folder / name).exists()]
     keep = (folder / "model.safetensors").exists()

@@ -12,8 +12,8 @@ from ..system.distributed import rank, world_size
 class StopSignals:
     """Inside this context Ctrl-C and SIGTERM set `asked`, and the loop ends after its step, with a checkpoint.
 
- If `at_once` is set, and at a second Ctrl-C, they interrupt at once. (Not at a second one under torchrun, which
- repeats the signal that the terminal has already sent.)
+    If `at_once` is set, and at a second Ctrl-C, they interrupt at once. (Not at a second one under torchrun, which
+    repeats the signal that the terminal has already sent.)
     """
 
     def __init__(self):
@@ -40,7 +40,7 @@ class StopSignals:
 def leave_signals_to_the_loop(worker):
     """For processes that load data: Ctrl-C reaches them too, and their death would end the run before its step does.
 
- If the run is killed nobody tells them to end: they notice within a second that their parent has changed.
+    If the run is killed nobody tells them to end: they notice within a second that their parent has changed.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -60,8 +60,8 @@ def end_with(parent):
 def ending_workers(batches):
     """The iterator of a DataLoader, whose processes end with the block, however it ends.
 
- An error's traceback keeps the iterator alive. At exit Python would ask its processes to stop with SIGTERM, which
- they ignore (`leave_signals_to_the_loop`), and would wait for them forever.
+    An error's traceback keeps the iterator alive. At exit Python would ask its processes to stop with SIGTERM, which
+    they ignore (`leave_signals_to_the_loop`), and would wait for them forever.
     """
     try:
         yield batches

@@ -17,8 +17,8 @@ HARMLESS = ("do_resize", "do_rescale", "do_normalize", "do_reduce_labels", "do_c
 def picture_settings(folder):
     """({field of MaskFormerConfig: value}, [what cannot be done here, as text]); both empty without the file.
 
- It reads mean, std, rescale factor and size, under the names of all versions of the `transformers` package. Raises
- ValueError with file, name and value for an invalid one.
+    It reads mean, std, rescale factor and size, under the names of all versions of the `transformers` package. Raises
+    ValueError with file, name and value for an invalid one.
     """
     path = Path(folder) / FILE
     if not path.is_file():

@@ -60,7 +60,7 @@ def convert_zoo(tensors):
 def guess_config(tensors):
     """The configuration that fits converted tensors, from their names and shapes; ValueError if no preset is close.
 
- What a missing tensor would have told is taken from the preset, so the caller can list it instead of failing here.
+    What a missing tensor would have told is taken from the preset, so the caller can list it instead of failing here.
     """
     def size(*names):  # length of the first of these that is there
         return next((tensors[name].shape[0] for name in names if name in tensors and tensors[name].ndim), None)

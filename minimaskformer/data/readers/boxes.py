@@ -31,7 +31,7 @@ def box_of_mask(mask):
 def compare_boxes(pairs, size):
     """(boxes compared, ids of those that do not fit, (sx, sy) of those that fit after scaling), for (annotation, box).
 
- Missing or empty boxes are skipped. size: (H, W) of the picture, to which boxes are cut.
+    Missing or empty boxes are skipped. size: (H, W) of the picture, to which boxes are cut.
     """
     compared, misfits, scales = 0, [], []
     for annotation, mine in pairs:

@@ -13,7 +13,7 @@ class Palettes:
     def check(self, labels, palette, path):
         """Note the colours of the numbers in labels [H, W]; ValueError if a colour has another number in another file.
 
- palette: r, g, b, r, g, b, ... Colours that a palette holds twice are ignored.
+        palette: r, g, b, r, g, b, ... Colours that a palette holds twice are ignored.
         """
         colors = [tuple(palette[i:i + 3]) for i in range(0, len(palette), 3)]
         for number in np.flatnonzero(np.bincount(labels.ravel(), minlength=len(colors)))[:len(colors)].tolist():
@@ -49,7 +49,7 @@ def spread_hint(values):
 def check_values(values, void, folder):
     """ValueError if the numbers in label files cannot be taken for classes as they are, because one of them is void.
 
- A black and white mask holds one number besides a void one (255 or 65535); classes that are spread out end in one.
+    A black and white mask holds one number besides a void one (255 or 65535); classes that are spread out end in one.
     """
     values, unsaid = sorted(values), sorted(set(values) & set(void))
     if not unsaid or not (len(values) == 2 or spread(values)):

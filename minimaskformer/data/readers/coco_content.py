@@ -33,8 +33,8 @@ def open_objects(pictures, names, folder):
 def upright_sizes(images):
     """[(height, width)] of pictures, from their headers; ValueError naming those that are broken or turned by EXIF.
 
- Tools show a picture upright, so labels drawn there do not fit the stored pixels; if the labels are fractions of the
- picture, no other check would notice.
+    Tools show a picture upright, so labels drawn there do not fit the stored pixels; if the labels are fractions of the
+    picture, no other check would notice.
     """
     found = map_threads(upright_size, images)
     stop_at_bad([error for error in found if isinstance(error, str)], len(images))
@@ -81,8 +81,8 @@ def unused_roots(contents):
 def beside(label_file, folder, name):
     """The picture of a label file: `name` as the file gives it, if that is in the data folder; else by its stem.
 
- It is looked for relative to the label file's folder, beside it, and in images/ if the file is in labels/. None if
- it is nowhere.
+    It is looked for relative to the label file's folder, beside it, and in images/ if the file is in labels/. None if
+    it is nowhere.
     """
     base, folder, name = label_file.parent, Path(folder).resolve(), str(name).replace("\\", "/")
     places = [base / name, base / Path(name).name]

@@ -55,8 +55,8 @@ class CocoInstance(Dataset):
     def from_content(cls, content, source, image_dir=None, background=None):
         """The same data set from the content of such a JSON, made from files in another format or picked from one.
 
- source: the file or folder that errors name. An image may have "label_files", those that were read for it; a
- segmentation may be a Path: a mask file with one object, read by `mask_files.read_mask` when needed.
+        source: the file or folder that errors name. An image may have "label_files", those that were read for it; a
+        segmentation may be a Path: a mask file with one object, read by `mask_files.read_mask` when needed.
         """
         dataset = cls.__new__(cls)
         dataset.open_content(content, Path(source), image_dir, background)
@@ -238,7 +238,7 @@ def read_instance_entries(content, index_of, path):
 def checked_segmentation(annotation, size, place):
     """The segmentation of an annotation, if it consists of polygons or a run-length code for that size.
 
- Polygons of one or two points enclose nothing and are left out (pycocotools would take two points for a box).
+    Polygons of one or two points enclose nothing and are left out (pycocotools would take two points for a box).
     """
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, Path):

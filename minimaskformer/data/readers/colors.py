@@ -75,8 +75,8 @@ def line_row(line):
 def read_colors(path, colors):
     """A coloured label file as int32 [H, W]: the position of each pixel's colour in the list of (r, g, b).
 
- Palette files are read by their colours, so palettes may differ in order; transparency is dropped. Raises
- ValueError with the most frequent colours that are not in the list.
+    Palette files are read by their colours, so palettes may differ in order; transparency is dropped. Raises
+    ValueError with the most frequent colours that are not in the list.
     """
     rgb = np.asarray(open_image(path).convert("RGB")).astype(np.int32)  # [H, W, 3]
     codes = rgb @ np.array([65536, 256, 1], dtype=np.int32)  # [H, W]

@@ -13,7 +13,7 @@ BRUSH = re.compile(r"task-(?P<task>\d+)-annotation-(?P<annotation>\d+)-by-.*?-ta
 def read_mask(path, size):
     """A mask file as bool [H, W]: 0 is outside, the one other value inside.
 
- Raises ValueError for a file with more values (is it several objects?), and for one of another size.
+    Raises ValueError for a file with more values (is it several objects?), and for one of another size.
     """
     picture = open_image(path)
     pixels = np.asarray(picture.convert("RGB") if picture.mode in ("P", "RGBA", "LA", "CMYK") else picture)
@@ -45,8 +45,8 @@ def picture_folders(folder):
 def brush_masks(folder):
     """[(image, [(label, mask file)])] of Label Studio's brush PNGs in masks/ (or the folder itself); None without any.
 
- A file's name has the number of its task, which must be the name of its picture in images/. Raises ValueError if it
- is not, and if two people annotated one task.
+    A file's name has the number of its task, which must be the name of its picture in images/. Raises ValueError if it
+    is not, and if two people annotated one task.
     """
     place = Path(folder) / "masks" if (Path(folder) / "masks").is_dir() else Path(folder)
     named = [(match, path) for path in sorted(place.iterdir()) if path.suffix.lower() in LABEL_SUFFIXES

@@ -1,7 +1,7 @@
 """A folder of any layout: patterns that say which pictures and labels there are and which belong together.
 
- PNGImages/*.png   PedMasks/{stem}_mask.png       one label file per picture
- {stem}/images/*   {stem}/masks/*.png             several: one file per object
+  PNGImages/*.png   PedMasks/{stem}_mask.png       one label file per picture
+  {stem}/images/*   {stem}/masks/*.png             several: one file per object
 
 `{stem}` is what a picture and its labels have in common, `{split}` the name of a split (train, val, test, or a common
 variant of these), `*` anything. In a picture pattern without `{stem}` the last `*` is taken for it.

@@ -43,9 +43,9 @@ def add_part(parts, split, items, place):
 def choose_split(parts, split, share=None, name=str):
     """(the items of a split, a text that says how the items are split).
 
- parts: {split: items}, or {"": items} for items that nobody has split: every n-th in the order of name(item) is
- then "val", the others are "train". share: that of "val" (0.2 if None). Raises FileNotFoundError for a split that
- does not exist, ValueError for a share if there is nothing to split.
+    parts: {split: items}, or {"": items} for items that nobody has split: every n-th in the order of name(item) is
+    then "val", the others are "train". share: that of "val" (0.2 if None). Raises FileNotFoundError for a split that
+    does not exist, ValueError for a share if there is nothing to split.
     """
     if share is not None and not 0 < share < 1:
         raise ValueError(f"--val-share is a share of the pictures, above 0 and below 1, got {share}")

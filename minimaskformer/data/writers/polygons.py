@@ -29,8 +29,8 @@ def signed_area(line):
 def simplify(line, away):
     """A closed line [P, 2] (the last corner is the first) without the corners that hardly change its shape.
 
- Douglas and Peucker's rule: keep the corner farthest from the chord, if it is farther than `away`, and repeat on both
- sides of it. The last corner, the first again, is left out.
+    Douglas and Peucker's rule: keep the corner farthest from the chord, if it is farther than `away`, and repeat on
+    both sides of it. The last corner, the first again, is left out.
     """
     far = int(np.argmax(((line - line[0]) ** 2).sum(axis=1)))
     keep, stack = {0, far}, [(0, far), (far, len(line) - 1)]
