@@ -123,7 +123,7 @@ def hostile_files():
 
 
 def outcome(path):
-    """How a process ends that opens a file: with a sentence, or how else."""
+    """How a process that opens a file ends: with a sentence, or some other way."""
     receive, send = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("fork").Process(target=open_limited, args=(path, send))
     process.start()
@@ -140,7 +140,7 @@ def outcome(path):
 
 
 def open_limited(path, send):
-    """Open a file as a checkpoint with little time and memory, and tell what came of it."""
+    """Open a file as a checkpoint with little time and memory, and report the outcome."""
     resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
     resource.setrlimit(resource.RLIMIT_DATA, (4 * 2**30, 4 * 2**30))
     os.chdir(path.parent)

@@ -1,4 +1,4 @@
-"""Public functions called with arguments that people get wrong: a table, and what becomes of each call.
+"""Public functions called with arguments that people get wrong: a table, and the outcome of each call.
 
     python tests/public_calls.py                    print call and outcome, as Markdown
     python tests/public_calls.py --save old.json    keep the outcomes

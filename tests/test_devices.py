@@ -1,4 +1,4 @@
-"""A GPU's errors without a GPU: torch's fake tensors have a device and a shape and no values.
+"""A GPU's errors without a GPU: torch's fake tensors have a device and a shape but no values.
 
 An operation on tensors of two devices is an error for them, as on a GPU; a value that the host asks for is one too,
 and so is seen. (tests/test_losses_on_gpu.py does the same for matching and losses.)
@@ -76,7 +76,7 @@ def test_the_baseline_stays_on_the_gpu():
         assert devices(output) == {"cuda"} and output.pixel_logits.shape == (2, 11, 16, 24)
 
 
-# largest: how often the host asks for values of one picture's answer; inference.py's docstring says what for
+# largest: how often the host asks for values of one picture's answer; inference.py's docstring says why
 @pytest.mark.parametrize("task, largest", list(zip(TASKS, (1, 3, 3, 3))))
 def test_a_picture_is_answered_on_the_gpu(task, largest, monkeypatch):
     found = AllFound()

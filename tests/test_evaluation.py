@@ -1,4 +1,4 @@
-"""Evaluation in parts: how the pictures are shared out, and that merged parts are the whole."""
+"""Evaluation in parts: how the pictures are shared out, and that merged parts equal the whole."""
 import json
 import re
 import sys

@@ -1,4 +1,4 @@
-"""The script for a GPU: its parts run in tiny on a CPU, and one that fails or hangs costs nothing else."""
+"""The script for a GPU: its parts run in miniature on a CPU, and one that fails or hangs does not affect the others."""
 import json
 import os
 import subprocess

@@ -200,7 +200,7 @@ def test_pixels_below_one_half_still_belong_to_the_winner():
 
 
 def test_a_query_whose_own_mask_is_empty_makes_no_segment():
-    predictions = queries((0, 0.9, [[0.4, 0.4]]))  # it wins every pixel, for want of others, and claims none
+    predictions = queries((0, 0.9, [[0.4, 0.4]]))  # it wins every pixel, for lack of others, and claims none
     segment_map, info = panoptic_inference(*predictions, {0}, overlap_threshold=0.0)
     assert segment_map.tolist() == [[0, 0]] and info == []
 

@@ -255,7 +255,7 @@ def semantic_scene(labels=((2, 0), (1, 3, 2)), **options):
 
 
 def test_fixed_matching_is_the_loop():
-    """Class k is the business of query k alone, in every layer; the mask of a class that is absent is not trained."""
+    """Only query k is trained for class k, in every layer; the mask of an absent class is not trained."""
     out, truth = semantic_scene(void=True)
     losses = SetCriterion(4, matching="fixed")(out, truth)
     for suffix, layer in (("", out), ("_0", out.aux[0])):

@@ -199,7 +199,7 @@ def test_no_gradient_flows_through_the_cost():
 
 @pytest.mark.parametrize("scale, pixels", [(3, 100), (3, 5000), (100, 3000), (1e4, 2048)])
 def test_the_quick_mask_cost_is_the_two_definitions(scale, pixels):
-    """Also where the sigmoid is 0 or 1 in float32, and over several slices of pixels; the logits are left alone."""
+    """Even where the sigmoid is 0 or 1 in float32, and over several slices of pixels; the logits are unchanged."""
     g = torch.Generator().manual_seed(pixels)
     x, y = scale * torch.randn(7, pixels, generator=g), torch.rand(4, pixels, generator=g) > 0.6
     valid = (torch.rand(1, pixels, generator=g) > 0.2).double()
@@ -265,7 +265,7 @@ def test_every_image_is_compared_at_points_of_its_own():
 
 
 def test_a_point_lies_in_the_pixel_that_covers_it():
-    """x is a share of the width, y of the height, also at the very edge of a picture that is not square."""
+    """x is a fraction of the width, y of the height, even at the very edge of a picture that is not square."""
     points = torch.tensor([[0.0, 0.0], [0.34, 0.49], [0.66, 0.51], [0.67, 0.5], [1.0, 1.0]])
     rows, columns = pixels_of(points, (2, 3))
     assert rows.tolist() == [0, 0, 1, 1, 1] and columns.tolist() == [0, 1, 1, 2, 2]

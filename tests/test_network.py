@@ -1,4 +1,4 @@
-"""Parts of the network by their values: how they begin, where dropout acts, the pyramid written out."""
+"""Parts of the network by their values: how they are initialised, where dropout acts, the pyramid written out."""
 import math
 
 import pytest

@@ -1,4 +1,4 @@
-"""Pictures of any kind and size in, answers of that size out; company in a batch changes nothing."""
+"""Pictures of any kind and size in, answers of that size out; other pictures in the batch change nothing."""
 import sys
 
 import numpy as np

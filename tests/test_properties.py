@@ -1,4 +1,4 @@
-"""Properties that hold for whatever comes, on small drawn examples: definitions by brute force, round trips, company.
+"""Properties that hold for any input, on small random examples: definitions by brute force, round trips, batches.
 
 The examples are drawn by hypothesis, the same in every run (derandomize), and a failing one is made as small as it can.
 """

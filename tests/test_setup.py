@@ -90,7 +90,7 @@ def test_tests_and_lessons_are_one_command():
 
 
 def test_wheel_has_package_and_checkpoint():
-    """The builder passes over a missing file without a word, so this test does not."""
+    """The builder skips a missing file silently, so this test does not."""
     wheel = SETTINGS["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert wheel["only-include"] == ["minimaskformer", "data/mini.safetensors", "data/mini.json"]
     assert wheel["sources"] == {"data": "minimaskformer/_shipped"}

@@ -209,7 +209,7 @@ def test_ctrl_c_is_a_clean_stop(monkeypatch, capsys):
 
 
 def own_folder(place, shapes=((40, 30), (30, 40), (30, 30))):
-    """A small data set of three pictures a split, with the labels 0, 1 and 255."""
+    """A small data set of three pictures per split, with the labels 0, 1 and 255."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for kind in ("images", "labels"):

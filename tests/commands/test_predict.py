@@ -21,7 +21,7 @@ from minimaskformer.data.writers.polygons import mask_polygons
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Three scenes in folders, one of them turned by its EXIF note, and a file that is no picture."""
+    """Three scenes in folders, one of them turned by its EXIF orientation, and a file that is not a picture."""
     place = tmp_path_factory.mktemp("photos")
     (place / "more").mkdir()
     exif = Image.Exif()

@@ -1,4 +1,4 @@
-"""Ranges of the colour changes, read off pictures in which each shows alone; and pictures made small by their mean."""
+"""Ranges of the colour changes, read off pictures that show each alone; and pictures shrunk to the mean."""
 import colorsys
 import random
 

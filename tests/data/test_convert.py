@@ -1,4 +1,4 @@
-"""`convert`: what is written reads back pixel for pixel, also in the other libraries' readers; nothing half written."""
+"""`convert`: what is written reads back pixel for pixel, in other libraries' readers too; nothing is half written."""
 import contextlib
 import io
 import json

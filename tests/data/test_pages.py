@@ -1,4 +1,4 @@
-"""Files of several pages or frames: one object a page is read, all else is refused with the number of pages."""
+"""Files with several pages or frames: one object per page is read, all else is refused with the number of pages."""
 import numpy as np
 import pytest
 import torch
@@ -80,7 +80,7 @@ def test_objects_that_overlap_stay_whole(folder):
     pages(folder / "labels" / "a.tif", arrays)
     dataset = opened(folder)
     _, target = dataset[0]
-    truth = np.array([arrays[0], arrays[1], arrays[3]]) > 0  # an empty page is no object
+    truth = np.array([arrays[0], arrays[1], arrays[3]]) > 0  # an empty page is not an object
     assert (target["masks"][:3].numpy() == truth).all() and target["labels"].tolist() == [0, 0, 0, 1]
     shown = target["segment_map"].numpy()
     assert (shown[2:5, 2:5] == 2).all() and (shown[5:8, 5:8] == 3).all()  # the smaller lies on top

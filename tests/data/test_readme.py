@@ -1,4 +1,4 @@
-"""What data/README.md shows is run as it stands there, on files with the names that people have."""
+"""The commands and scripts in data/README.md are run as they stand there, on files with realistic names."""
 import re
 import shlex
 from pathlib import Path

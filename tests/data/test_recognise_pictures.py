@@ -1,4 +1,4 @@
-"""Label pictures as they lie: colours, labels called otherwise, one file an object, and patterns that say where what is."""
+"""Label pictures in any layout: colours, labels with other names, one file per object, and patterns for where files are."""
 from pathlib import Path
 
 import numpy as np

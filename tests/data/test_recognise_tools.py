@@ -1,4 +1,4 @@
-"""What annotation tools write, opened as own:PATH: the masks are those that were drawn, in the splits that are said."""
+"""What annotation tools write, opened as own:PATH: the masks are those that were drawn, in the splits announced."""
 import base64
 import io
 import json

@@ -148,7 +148,7 @@ def test_every_pixel_comes_from_where_its_label_comes_from(seed):
     image, moved = view(image, target, 32, random.Random(seed), (0.7, 1.6))
     ids = moved["segment_map"].long()
     inside, (row, column) = ids > 0, ((ids - 1) // width, (ids - 1) % width)
-    steps = 4 * 32 * 1.6 / 32  # four grey values a pixel, up to 1.8 source pixels of resampling
+    steps = 4 * 32 * 1.6 / 32  # four grey values per pixel, up to 1.8 source pixels of resampling
     assert inside.any() and ((image[0].float() - 4 * row).abs()[inside] <= steps).all()
     assert ((image[1].float() - 4 * column).abs()[inside] <= steps).all()
     assert torch.equal(moved["masks"][0] if len(moved["masks"]) else torch.zeros_like(inside), inside & (column >= 28))

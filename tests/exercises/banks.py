@@ -22,7 +22,7 @@ def test_right_solutions_written_differently_pass(exercise_id, request):
 
 @pytest.mark.usefixtures("answers_kept")
 def test_other_wrong_solutions_are_not_accused(exercise_id, request):
-    """Wrong solutions that are no known mistake are told where they differ, and nothing is guessed."""
+    """Wrong solutions that match no known mistake are told where they differ, and nothing is guessed."""
     for solution in request.module.WRONG[exercise_id]:
         outcome = core.judge(core.find(exercise_id), solution)
         assert outcome.kind in ("gap", "form", "exception"), (solution, outcome.text)

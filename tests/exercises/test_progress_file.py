@@ -1,4 +1,4 @@
-"""The record of exercises: two writers, nonsense in the file, and where it lies."""
+"""The record of exercises: two writers, nonsense in the file, and where the file is."""
 import multiprocessing
 import os
 

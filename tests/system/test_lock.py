@@ -1,4 +1,4 @@
-"""Locks: one run in a folder, freed by whatever ends its process; and turns at a file that several write."""
+"""Locks: one run in a folder, freed by whatever ends its process; and turns for a file that several write."""
 import functools
 import multiprocessing
 import os

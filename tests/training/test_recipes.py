@@ -1,4 +1,4 @@
-"""How a run is set: the paper's recipes by preset, what the command line changes, and what cannot be meant."""
+"""How a run is configured: the paper's recipes by preset, what the command line changes, and impossible values."""
 import json
 import tempfile
 

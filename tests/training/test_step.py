@@ -79,7 +79,7 @@ def test_two_steps_are_adamw_with_clip_betas_and_groups_written_out(tmp_path):
         train_step(run, [collate(items)], step)
         clipped = torch.cat([p.grad.flatten() for p in run.model.parameters()]).norm()
         assert clipped.item() == pytest.approx(CONFIG.clip, rel=1e-3)
-        for name, p in run.model.named_parameters():  # where a gradient is next to nothing Adam enlarges its noise
+        for name, p in run.model.named_parameters():  # where a gradient is almost zero Adam amplifies its noise
             assert (p.detach() - weights[name]).abs().mean() < 3e-3 * CONFIG.learning_rate, name
             with torch.no_grad():
                 p.copy_(weights[name])  # that noise stays out of the second step

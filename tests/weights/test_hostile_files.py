@@ -1,4 +1,4 @@
-"""Files that try something: each ends in a sentence, in this very process, and nothing of it is run."""
+"""Files that try something: each ends in a sentence, in this very process, and none of its code is run."""
 import pickle
 
 import numpy as np

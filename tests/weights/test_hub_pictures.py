@@ -1,4 +1,4 @@
-"""preprocessor_config.json: what our pictures become is what the hub's own processor makes of them, or it is said."""
+"""preprocessor_config.json: our pictures become what the hub's own processor makes of them, or a note says otherwise."""
 import json
 
 import numpy as np

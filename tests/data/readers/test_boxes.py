@@ -1,4 +1,4 @@
-"""Boxes against masks: what fits, what does not, and what fits but for the unit."""
+"""Boxes against masks: what fits, what does not, and what fits except for the unit."""
 import numpy as np
 import pytest
 
@@ -13,7 +13,7 @@ def compared(written, mine):
 
 @pytest.mark.parametrize("written, mine, expected", [
     ([10, 20, 30, 40], (10, 20, 30, 40), (1, (), ())),
-    ([10.4, 19.2, 29, 41.5], (10, 20, 30, 40), (1, (), ())),  # rounded in another way
+    ([10.4, 19.2, 29, 41.5], (10, 20, 30, 40), (1, (), ())),  # rounded differently
     ([0, 0, 20, 30], (-15, -5, 35, 35), (1, (), ())),  # cut at the border, the polygon is not
     ([20, 40, 60, 80], (10, 20, 30, 40), (1, (7,), ((2.0, 2.0),))),
     ([10, 20, 30, 40], (0.05, 0.2, 0.15, 0.4), (1, (7,), (pytest.approx((200, 100)),))),

@@ -1,4 +1,4 @@
-"""Numbers that are no class numbers: spread for the eye, palettes in several orders, interpolated, once JPEG."""
+"""Numbers that are not class numbers: spread out for the eye, palettes in different orders, interpolated, once JPEG."""
 import numpy as np
 import pytest
 from PIL import Image
@@ -50,7 +50,7 @@ def test_spread_numbers_are_refused_or_named(tmp_path):
 
 
 def palette_file(order):
-    """The scene as a palette picture whose palette has the colours in an order of its own."""
+    """The scene as a palette picture whose palette has its own order of colours."""
     colors = [list(COLORS.values())[k] for k in order]
     picture = Image.fromarray(np.argsort(order)[scene()].astype(np.uint8)).convert("P")
     picture.putpalette([value for color in colors for value in color] + [0] * (768 - 9))

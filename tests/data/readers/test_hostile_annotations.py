@@ -1,4 +1,4 @@
-"""Annotation files that would have wrong masks read, files outside the data opened, or the process ended."""
+"""Annotation files that would cause wrong masks, open files outside the data folder, or crash the process."""
 import json
 import os
 
@@ -66,7 +66,7 @@ def test_a_code_that_does_not_fill_its_mask_is_refused(code, message):
 
 
 def instance_json(folder, **image):
-    """A data set of one picture; keywords change what the JSON says of it."""
+    """A data set of one picture; keywords change what the JSON says about it."""
     (folder / "train").mkdir(parents=True)
     Image.new("RGB", (W, H)).save(folder / "train" / "a.png")
     Image.new("RGB", (W, H)).save(folder / "secret.png")
