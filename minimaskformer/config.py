@@ -77,7 +77,7 @@ PRESETS = {
     # ... and COCO panoptic, 80 things and 53 stuff classes: six encoder layers on res5, which the queries read.
     "r50_panoptic": COCO_PANOPTIC,
     "r101_panoptic": replace(COCO_PANOPTIC, backbone="resnet101"),
-    # Swin models have no encoder, on COCO either. B and L were pretrained on 384 x 384 images, hence the larger window.
+    # Swin models have no encoder, not even on COCO. B and L were trained on 384 x 384 images, hence the larger window.
     "swin_t": MaskFormerConfig(backbone="swin_t"),
     "swin_s": MaskFormerConfig(backbone="swin_s"),
     "swin_b": MaskFormerConfig(backbone="swin_b", window=12, short_side=640, long_side=2560),

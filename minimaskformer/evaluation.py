@@ -124,5 +124,5 @@ def table(results, classes):
 
 
 def percent(value):
-    """A figure in [0, 1] as text in percent; a dash where there is none (class absent)."""
+    """A figure in [0, 1] as text in percent; a dash if there is none (class absent)."""
     return "-" if value is None or value != value else f"{100 * value:.1f}"

@@ -211,7 +211,7 @@ def count_overlaps(pred, truth, num_classes):
 
 
 def given_areas(truth_info, counted):
-    """Area of each true segment [T]: as its entry says, else as counted; warns if a map has more pixels than that."""
+    """Area of each true segment [T]: from its entry, else counted; warns if a map has more pixels than that."""
     areas = np.array([s.get("area", area) for s, area in zip(truth_info, counted)], dtype=np.float64)
     if (areas < counted).any():
         warnings.warn("truth: an 'area' in segments_info is smaller than the segment in the map (was the map "

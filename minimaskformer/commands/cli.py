@@ -119,8 +119,9 @@ def run_progress(options):
 COMMANDS = {
     "train": (train_options, run_train, "train a model and leave checkpoint, log, metrics and pictures in a folder"),
     "evaluate": (evaluate_options, run_evaluate, "mIoU, PQ and mask AP of a checkpoint on a data set"),
-    "inspect": (inspect_options, run_inspect, "what a data set holds: class counts, sizes, suspicious files, a sheet"),
-    "convert": (convert_options, run_convert, "write a data set of any form as COCO panoptic or COCO instance files"),
+    "inspect": (inspect_options, run_inspect, "what a data set holds: class counts, sizes, suspicious files, a "
+                "contact sheet"),
+    "convert": (convert_options, run_convert, "write a data set of any format as COCO panoptic or COCO instance files"),
     "predict": (predict_options, run_predict,
                 "segment pictures; writes a picture and the raw result for each: NAME_semantic_ids.png holds class "
                 "indices (NAME_semantic.json names them), NAME_panoptic_ids.png segment ids as in COCO (in colours; "

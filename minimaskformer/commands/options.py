@@ -11,7 +11,7 @@ LAYOUT = (  # option, what it says; fields of FolderLayout
     ("instances", "pattern of the files that number the instances, for --kind panoptic"),
     ("lists", "pattern of the lists of names of each split, such as 'ImageSets/{split}.txt'"),
     ("classes", "a file of class names, or names separated by commas"),
-    ("colors", "a file of colours and class names, where labels are colours"))
+    ("colors", "a file of colours and class names, for labels that are colours"))
 KINDS = ("semantic", "instances", "panoptic")
 CHECKPOINT = 'a file, or a shipped model\'s name ("mini")'
 
@@ -25,7 +25,7 @@ def data_options(parser, **data):
     group.add_argument("--kind", dest="layout_kind", choices=KINDS, help="what label files hold: classes, numbers of "
                        "the objects of one class (or one file per object), or classes with --instances beside them")
     group.add_argument("--val-share", dest="layout_val_share", type=float, metavar="SHARE", help="share of the "
-                       "pictures, spread evenly over their names, to use for validation if nothing else says (0.2)")
+                       "pictures, spread evenly over their names, to use for validation if there are no splits (0.2)")
     reading_options(group)
 
 
@@ -39,8 +39,8 @@ def folder_layout(options):
 
 def reading_options(parser):
     """Options for reading labels that are ambiguous."""
-    parser.add_argument("--crowds", choices=("ignore", "objects"), default="ignore", help="COCO instance JSON: what "
-                        "\"iscrowd\": 1 is: a group that is neither learnt nor counted, or an object (CVAT writes it "
+    parser.add_argument("--crowds", choices=("ignore", "objects"), default="ignore", help="COCO instance JSON: take "
+                        "\"iscrowd\": 1 as a group that is neither learnt nor counted, or as an object (CVAT writes it "
                         "for every mask drawn with a brush)")
     parser.add_argument("--connected", action="store_true", help="files that should number the instances are black and "
                         "white masks: each connected part is an object")

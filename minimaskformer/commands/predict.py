@@ -15,10 +15,10 @@ def predict_options(parser):
     parser.add_argument("images", nargs="*", type=Path, metavar="PICTURE", help="files, folders, or patterns in "
                         "quotes, such as 'photos/**/*.jpg'; or none, with --data")
     data_options(parser)
-    parser.add_argument("--split", default="test", help="with --data: which pictures of the data set")
+    parser.add_argument("--split", default="test", help="with --data: the split to predict")
     parser.add_argument("--task", default="panoptic", choices=("semantic", "instance", "panoptic"))
-    parser.add_argument("--labelme", action="store_true", help="also a folder labelme/ of the pictures with LabelMe "
-                        "JSONs, to be corrected by hand and read as own:")
+    parser.add_argument("--labelme", action="store_true", help="also write a folder labelme/ with the pictures and "
+                        "LabelMe JSONs, to correct by hand and read back as own:")
     parser.add_argument("--out", default="predictions", type=Path)
     parser.add_argument("--device", default="auto", help=DEVICE)
 

@@ -19,7 +19,7 @@ def train_options(parser):
     parser.add_argument("--backbone-weights", help='"DEFAULT" (torchvision downloads ImageNet\'s) or a file')
     parser.add_argument("--queries", type=whole_number, help="number of queries, if not the preset's")
     parser.add_argument("--short-side", type=whole_number, help="short side that predict resizes to (default: "
-                        "--size, or the preset's where the paper has a recipe for it)")
+                        "--size, or the preset's if the paper has a recipe for it)")
     parser.add_argument("--device", default="auto", help=DEVICE)
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out from its last checkpoint")
     parser.add_argument("--scan", type=whole_number_or_none, metavar="N", help="check and count the labels of this many "

@@ -179,7 +179,7 @@ def check_same_size(shapes, name):
 
 
 def open_picture(path):
-    """A picture file as RGB PIL image, upright as a viewer shows it; a clear error for anything else."""
+    """A picture file as an RGB PIL image, upright as a viewer shows it; a clear error for anything else."""
     if Path(path).is_dir():
         raise ValueError(f"{path} is a folder: name the pictures in it, for example {path}/*.jpg")
     return Image.fromarray(upright_array(open_image(path), path))

@@ -105,7 +105,7 @@ def nearly_black(image, deep):
 
 
 def file_of(dataset, index):
-    """The image file of an item, or its name where there is no file."""
+    """The image file of an item, or its name if there is no file."""
     return str(dataset.files(index)[0]) if hasattr(dataset, "files") else dataset.name(index)
 
 

@@ -1,4 +1,4 @@
-"""What a finished run leaves to look at: its curves, and scenes beside their truth."""
+"""What a finished run leaves to be looked at: its curves, and scenes beside their truth."""
 import os
 
 from ..training.log import read_log

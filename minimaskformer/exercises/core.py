@@ -107,7 +107,7 @@ def find(exercise_id) -> Exercise:
     wanted = f"{lesson.zfill(2)}.{number}"
     if wanted not in known:
         near = [i for i in known if i.startswith(wanted[:2])] or list(known)
-        raise LookupError(f"There is no exercise {str(exercise_id)!r}. There is: {', '.join(near)}.")
+        raise LookupError(f"There is no exercise {str(exercise_id)!r}. There are: {', '.join(near)}.")
     return known[wanted]
 
 
@@ -251,7 +251,7 @@ def example(exercise_id, n=1):
 
 
 def progress(reset=False):
-    """Print what is done in every lesson that has exercises; `reset=True` forgets it all first."""
+    """Print your progress in every lesson that has exercises; `reset=True` forgets it all first."""
     lines = [note] if reset and (note := record.clear()) else []
     entries = record.load()
     for number, module in lessons().items():

@@ -17,7 +17,7 @@ class TrainConfig:
 
     Raises ValueError for impossible values.
     """
-    steps: int = option(1000, "optimizer steps [160000]")
+    steps: int = option(1000, "optimizer steps [160000; in brackets: the paper's values, for R50 on ADE20K]")
     batch_size: int = option(16, "images per step, of all processes together [16]")
     accumulate: int = option(1, "work through the batch in this many micro-batches: the same step in less memory [1]")
     learning_rate: float = option(4e-4, "peak learning rate [1e-4, from a pretrained backbone]")
@@ -39,7 +39,7 @@ class TrainConfig:
     seed: int = option(0, "decides the initial weights, the order and the views")
     amp: str = option("off", "mixed precision: bf16 (if no value is given), fp16 with a gradient scaler, or off "
                       "[off]")
-    compile: bool = option(False, "torch.compile: minutes to start, then faster; pays on GPUs and long runs")
+    compile: bool = option(False, "torch.compile: minutes to start, then faster; worth it on GPUs, for long runs")
     workers: int = option(0, "processes that prepare data, for each training process [4]", free=True)
     log_every: int = option(20, "steps between lines of log.jsonl")
     save_every: int = option(250, "steps between checkpoints", free=True)

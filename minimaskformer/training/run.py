@@ -108,11 +108,11 @@ class Run:
         return self.criterion.normalizers(targets, self.model.config.num_queries, self.device)
 
     def averaging_gradients(self, last):
-        """Makes several processes average their gradients once a step, after the last micro-batch."""
+        """Make several processes average their gradients once a step, after the last micro-batch."""
         return nullcontext() if world_size() == 1 or last else self.runner.no_sync()
 
     def naming_pictures(self, step, i, output):
-        """Names the pictures whose prediction is not finite, if the matching refuses its costs."""
+        """Name the pictures whose prediction is not finite, if the matching refuses its costs."""
         return naming_pictures(step, self.names(step, i), output)
 
     def check_finite(self, norm, losses, batch, normalizers, step):

@@ -108,7 +108,7 @@ def digest(tensors, header):
 
 
 def shipped_checkpoint(name):
-    """Where a shipped checkpoint lies: data/ of a checkout, or inside the installed package."""
+    """Where a shipped checkpoint is: in data/ of a checkout, or inside the installed package."""
     package = Path(__file__).parent.parent
     places = [package.parent / "data" / SHIPPED[name], package / "_shipped" / SHIPPED[name]]
     for place in places:

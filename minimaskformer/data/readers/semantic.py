@@ -1,7 +1,7 @@
 """Folders of images and label PNGs: semantic labels, and panoptic ones if a second file numbers the instances.
 
 ADE20K, Cityscapes, Pascal VOC, Oxford-IIIT Pet and most home-made data sets are of this kind. They differ in where the
-files lie (layouts.py) and in what the numbers mean (the class table); the reading is the same.
+files are (public.py) and in what the numbers mean (the class table); the reading is the same.
 """
 from dataclasses import replace
 

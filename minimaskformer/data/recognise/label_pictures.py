@@ -46,7 +46,7 @@ def open_label_pictures(items, every_item, table, layout, folder):
     dataset = SemanticFolder.from_files(rows, classes, void, read=read)
     others = {labels[0] for _, labels, _ in every_item} - {labels[0] for _, labels, _ in items}
     if others and not table.colors:
-        with suppress(ValueError, OSError):  # what is wrong with a file of another split is said there
+        with suppress(ValueError, OSError):  # errors of another split are reported when it is opened
             read_labels(min(others), dataset.palettes)  # so that palettes agree between splits too
     return dataset
 

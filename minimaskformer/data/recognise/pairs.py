@@ -14,7 +14,7 @@ PLACES = (("images/{split}", "labels/{split}"), ("images/{split}", "masks/{split
           ("{split}", "{split}_masks"), ("{split}", "{split}annot"), ("JPEGImages", "SegmentationClass"),
           ("PNGImages", "PedMasks"), ("images", "labels"), ("images", "masks"), ("images", "annotations"),
           ("imgs", "masks"), ("photos", "masks"))
-ENDINGS = ("_mask", "_masks", "_label", "_labels", "_seg", "_gt", "_L", "-mask")  # of labels that lie beside pictures
+ENDINGS = ("_mask", "_masks", "_label", "_labels", "_seg", "_gt", "_L", "-mask")  # of labels beside pictures
 
 
 def find_places(folder):
