@@ -1,4 +1,4 @@
-"""`doctor`: is everything here that the course needs? Each line says what was found, and what to do where it is not."""
+"""`doctor`: is everything here that the course needs? Each line says what was found, and what to do if need be."""
 import importlib.metadata
 import os
 import re
@@ -16,7 +16,7 @@ MARKS = {"fine": "✓", "note": "○", "fix": "✗"}
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One thing that was looked at: "fine", a "note" on what is lacking but not needed, or something to "fix"."""
+    """One thing that was checked: "fine", a "note" on something missing but not needed, or something to "fix"."""
     kind: str
     text: str
 
@@ -26,13 +26,13 @@ def doctor_options(parser):
 
 
 def run_doctor(options):
-    """Look at everything and print a line for each; ValueError at the end if something must be fixed."""
+    """Check everything and print a line for each thing; ValueError at the end if something must be fixed."""
     from ..exercises.core import say
     found = []
     for look in (python, packages, device, weights, disk, record_folder, copies, kernel, widgets, fonts, console):
         try:
             found.append(look())
-        except Exception as error:  # whatever is broken, the rest is looked at too
+        except Exception as error:  # whatever is broken, the rest is still checked
             remedy = f": {INSTALL}" if isinstance(error, ImportError) else ""
             name = look.__name__.replace("_", " ")
             found.append(Diagnosis("fix", f"{name}: {type(error).__name__}: {error}{remedy}"))
@@ -45,17 +45,17 @@ def run_doctor(options):
 
 
 def python():
-    """Its version, and where it is."""
+    """Python's version, and where it is."""
     version, name = sys.version_info[:2], f"Python {sys.version.split()[0]} at {sys.executable}"
     if version < OLDEST:
         return Diagnosis("fix", f"{name} is too old: install Python {OLDEST[0]}.{OLDEST[1]} or newer")
     if version > NEWEST:
-        return Diagnosis("note", f"{name} is newer than the course was tried with (up to {NEWEST[0]}.{NEWEST[1]})")
+        return Diagnosis("note", f"{name} is newer than the course was tested with (up to {NEWEST[0]}.{NEWEST[1]})")
     return Diagnosis("fine", name)
 
 
 def packages():
-    """The packages that the course is built on, against the lower bounds of the installed metadata."""
+    """The packages that the course is built on, against the version bounds in the installed metadata."""
     told, wrong = [], []
     for name, least, below in needed():
         try:
@@ -104,22 +104,22 @@ def device():
 
 
 def weights():
-    """The shipped model: is it here, and whole?"""
+    """The shipped model: is it here, and intact?"""
     from ..weights.checkpoint import load_checkpoint
     model = load_checkpoint("mini")
-    return Diagnosis("fine", f"the shipped model mini is whole, {sum(p.numel() for p in model.parameters()):,} "
+    return Diagnosis("fine", f"the shipped model mini is intact, {sum(p.numel() for p in model.parameters()):,} "
                      f"parameters")
 
 
 def disk():
-    """Room where the course lies."""
+    """Free disk space where the course is."""
     from ..exercises.my_lessons import SOURCE
     free = shutil.disk_usage(SOURCE.parent).free
     text = f"disk: {free / 1e9:.1f} GB free at {SOURCE.parent}"
     if free < LEAST_DISK:
         return Diagnosis("fix", f"{text}: make room, at least {LEAST_DISK / 1e9} GB")
     if free < GOOD_DISK:
-        return Diagnosis("note", f"{text}: enough for the lessons, little for runs of your own")
+        return Diagnosis("note", f"{text}: enough for the lessons, but little for your own runs")
     return Diagnosis("fine", text)
 
 
@@ -135,7 +135,7 @@ def record_folder():
 
 
 def copies():
-    """Are the learner's copies of the lessons there, and can they be written?"""
+    """Do the learner's copies of the lessons exist, and can they be written?"""
     from ..exercises.my_lessons import FIRST, FOLDER, SOURCE
     if not (SOURCE / FIRST).is_file():
         return Diagnosis("note", "the lessons are not here: they come with the repository (git clone), not with the "
@@ -185,7 +185,7 @@ def widgets():
 
 
 def fonts():
-    """Can matplotlib write, also Korean, Japanese and Chinese class names?"""
+    """Can matplotlib draw text, Korean, Japanese and Chinese class names included?"""
     from matplotlib.font_manager import fontManager
 
     from ..draw.canvas import CJK

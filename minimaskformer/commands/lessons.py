@@ -14,7 +14,7 @@ from .options import whole_number
 
 SETTINGS = Path(__file__).with_name("jupyter")  # no news, no questions: defaults, which the learner's own settings beat
 PORTS = range(8888, 8988)
-SECONDS = 120  # until a server that does not answer is said to hang; a cold start on a slow disk takes 20
+SECONDS = 120  # after which a server that does not answer is taken to hang; a cold start on a slow disk takes 20
 
 
 def lessons_options(parser):
@@ -22,7 +22,7 @@ def lessons_options(parser):
     parser.add_argument("lesson", nargs="?", default="00", help="which one to open, by its number")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
     parser.add_argument("--port", type=whole_number, help="of JupyterLab; default: the first free one from 8888 on")
-    parser.add_argument("--update-only", action="store_true", help="bring the copies up to date, and open nothing")
+    parser.add_argument("--update-only", action="store_true", help="bring the copies up to date, but open nothing")
 
 
 def run_lessons(options):
@@ -48,7 +48,7 @@ def find_lesson(folder, number):
 def open_lab(folder, lesson, told, options):
     """Start JupyterLab on a notebook and stay until it ends; the address is the last line printed.
 
-    Raises OSError if it cannot be started. All its settings are given here: the learner's own are left alone.
+    Raises OSError if it cannot be started. All its settings are given here: the learner's own stay untouched.
     """
     if find_spec("jupyterlab") is None:
         raise OSError("JupyterLab is not installed: pip install -e '.[lessons]'")
@@ -62,11 +62,11 @@ def open_lab(folder, lesson, told, options):
     try:
         wait_for(server, port)
         print("\n".join([*told, "JupyterLab runs until you press Ctrl-C here. Open this address in a browser" +
-                         ("" if no_browser(options) else ", if it does not open by itself") + ":",
+                         ("" if no_browser(options) else ", if it does not open automatically") + ":",
                          f"http://localhost:{port}{address(folder, lesson)}?token={token}"]), flush=True)
         if server.wait():
-            raise OSError(f"JupyterLab ended with exit status {server.returncode}; what it said stands above")
-    except KeyboardInterrupt:  # it has had the same Ctrl-C
+            raise OSError(f"JupyterLab ended with exit status {server.returncode}; its output is above")
+    except KeyboardInterrupt:  # it got the same Ctrl-C
         print(flush=True)
         try:
             server.wait(timeout=5)
@@ -90,7 +90,7 @@ def address(folder, lesson):
 
 
 def server_options(folder, lesson, port, options):
-    """The command line of JupyterLab: one notebook, no launcher, no news, no questions, and silence but for errors."""
+    """The command line of JupyterLab: one notebook, no launcher, no news, no questions, silence except for errors."""
     return [f"--ServerApp.root_dir={folder.parent}", f"--LabApp.default_url={address(folder, lesson)}",
             f"--LabApp.workspaces_dir={folder / '.workspaces'}",
             "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
@@ -101,13 +101,13 @@ def server_options(folder, lesson, port, options):
 
 
 def no_browser(options):
-    """Whether the address is only printed: told so, or there is no display here."""
+    """Whether to print the address only: on request, or because there is no display."""
     display = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     return options.no_browser or not display or any(os.environ.get(name) for name in ("CI", "SSH_CONNECTION"))
 
 
 def free_port():
-    """The first port of PORTS on which nobody listens; OSError if all are taken."""
+    """The first free port of PORTS; OSError if all are taken."""
     for port in PORTS:
         with socket.socket() as test:
             if os.name == "posix":
@@ -125,7 +125,7 @@ def wait_for(server, port):
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         if server.poll() is not None:
-            raise OSError(f"JupyterLab could not start (exit status {server.returncode}); what it said stands above")
+            raise OSError(f"JupyterLab could not start (exit status {server.returncode}); its output is above")
         try:
             with socket.create_connection(("localhost", port), timeout=1):
                 return

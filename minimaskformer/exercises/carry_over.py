@@ -1,7 +1,7 @@
 """A new version of a lesson with the learner's work from the old one in it.
 
-Three versions meet: the old lesson as it was copied (of which the hashes of its cells are kept), the learner's, and the
-new one. Exercises are told by their numbers, other cells by their text, so a lesson may be renumbered and rearranged.
+Three versions meet: the old lesson as it was copied (the hashes of its cells are kept), the learner's, and the new one.
+Exercises are identified by number, other cells by their text, so a lesson may be renumbered and rearranged.
 """
 import copy
 import hashlib
@@ -16,7 +16,7 @@ OLD_TEXT = "*Your version of the text above; the lesson has changed it:*"
 
 @dataclass(frozen=True)
 class CarriedOver:
-    """The new notebook, and what of the learner's is in it: exercise numbers, and the count of other cells."""
+    """The new notebook, and what of the learner's work is in it: exercise numbers, and the count of other cells."""
     notebook: dict
     exercises: list
     others: int
@@ -29,14 +29,14 @@ def source_of(cell):
 
 
 def fingerprint(cell):
-    """A short hash of what kind of cell it is and its text."""
+    """A short hash of a cell's kind and text."""
     return hashlib.sha256(f"{cell.get('cell_type')}\n{source_of(cell).rstrip()}".encode()).hexdigest()[:16]
 
 
 def fingerprints(notebook):
-    """[[id, fingerprint]] of the cells, in order: all that has to be known of a lesson later.
+    """[[id, fingerprint]] of the cells, in order: all that must be known about a lesson later.
 
-    An exercise that is solved in it has "" for a fingerprint: somebody worked in the lesson itself, and that is theirs.
+ An exercise that is solved there has "" as its fingerprint: somebody worked in the lesson itself, and it is theirs.
     """
     solved = {i for (_, kind), i in exercise_cells(notebook).items()
               if kind == "stub" and "NotImplementedError" not in source_of(notebook["cells"][i])}
@@ -45,7 +45,7 @@ def fingerprints(notebook):
 
 
 def untouched(notebook, old):
-    """Whether the learner's notebook has the cells of the old lesson, in whatever state of execution."""
+    """Whether the learner's notebook has the cells of the old lesson, executed or not."""
     return [fingerprint(cell) for cell in notebook["cells"]] == [mark for _, mark in old]
 
 
@@ -80,11 +80,11 @@ def carry_over(new, mine, old):
     for i, cell in enumerate(mine["cells"]):
         place, mark = home.get(i, place), fingerprint(cell)
         there = fingerprint(new["cells"][place]) if i in home else None
-        pasted = cell.get("id") not in marks and mark in in_place  # a lesson's cell, once more
+        pasted = cell.get("id") not in marks and mark in in_place  # a copy of one of the lesson's cells
         if mark == there or (mark in known and not pasted) or not source_of(cell).strip():
             continue  # the lesson's own text
         others += i not in stubs or there is None
-        if there is None:  # a cell that the learner added, or changed where the lesson has none any more
+        if there is None:  # a cell that the learner added, or changed and that the lesson no longer has
             beneath[place].append(copy.deepcopy(cell))
         elif i in stubs:
             take_over(result["cells"][place], cell)
@@ -109,7 +109,7 @@ def homes(new, mine, marks):
         texts.setdefault(fingerprint(cell), i)
         ids.setdefault(cell.get("id"), i)
     now = [fingerprint(cell) for cell in mine["cells"]]
-    then = [marks.get(cell.get("id")) for cell in mine["cells"]]  # of the text that the lesson had here
+    then = [marks.get(cell.get("id")) for cell in mine["cells"]]  # for the text that the lesson had here
     for mark_of in (now, then):
         for i, mark in enumerate(mark_of):
             if i not in found and mark in texts and texts[mark] not in found.values():
@@ -142,7 +142,7 @@ def commented(title, source):
 
 
 def unique_ids(cells):
-    """Give a second cell of the same id another one."""
+    """Give a second cell with the same id a new id."""
     seen = set()
     for cell in cells:
         while cell.get("id") in seen:

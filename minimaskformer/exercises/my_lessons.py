@@ -1,8 +1,8 @@
 """The learner's own copies of the lessons, in my_lessons/: made once, kept up to date, never overwritten.
 
-A small manifest beside the copies keeps, of every file, the hash of the version it was copied from, and of a lesson
-those of its cells. So a copy without work in it is simply replaced when the lesson changes; of any other the old
-version stays beside the new one, which has the learner's work in it.
+A small manifest beside the copies keeps, for every file, the hash of the version it was copied from and, for a lesson,
+those of its cells. So a copy without work in it is simply replaced when the lesson changes; otherwise the old version
+stays beside the new one, which has the learner's work in it.
 """
 import hashlib
 import json
@@ -14,7 +14,7 @@ from ..system.lock import taking_turns
 from ..system.text import parse_json, printable
 from .carry_over import carry_over, fingerprints, untouched
 
-SOURCE = Path(__file__).resolve().parents[2] / "lessons"  # of a checkout; a wheel has none
+SOURCE = Path(__file__).resolve().parents[2] / "lessons"  # in a checkout; a wheel has none
 FOLDER = SOURCE.with_name("my_lessons")  # beside it, so that paths such as ../data mean the same
 MANIFEST = ".lessons.json"
 FIRST = "00_start_here.ipynb"
@@ -23,23 +23,23 @@ FIRST = "00_start_here.ipynb"
 def update(folder=FOLDER, source=SOURCE):
     """Copy the lessons into a folder, or bring its copies up to date; the sentences to print.
 
-    Raises ValueError where there are no lessons to copy, OSError where the folder cannot be written.
+    Raises ValueError if there are no lessons to copy, OSError if the folder cannot be written.
     """
     source, folder = Path(source), Path(folder)
     if not (source / FIRST).is_file():
         raise ValueError(f"there are no lessons at {source}: they come with the repository (git clone), not with the "
                          f"installed package")
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file, and a folder is needed for your copies of the lessons: move it away")
+        raise ValueError(f"{folder} is a file, but a folder is needed for your copies of the lessons: move it away")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with taking_turns(folder / ".lessons.lock"):
             return bring_up_to_date(folder, source)
     except OSError as error:
-        if not error.strerror:  # already a sentence: a full disk, somebody else's turn
+        if not error.strerror:  # already a sentence: a full disk, or another process's turn
             raise
         raise OSError(f"cannot write to {folder} ({error.strerror}): clone the repository into a folder of your "
-                      f"own, or have this one given to you") from error
+                      f"own, or get write access to this one") from error
 
 
 def bring_up_to_date(folder, source):
@@ -58,7 +58,7 @@ def bring_up_to_date(folder, source):
             added.append(name)
         elif entry is None:
             if copy.read_bytes() != text:
-                told.append(f"{name} was there before: it is left as it is (rename it to get the lesson's)")
+                told.append(f"{name} was already there: it is left as it is (rename it to get the lesson)")
                 continue
         elif entry["version"] == version:
             continue
@@ -92,7 +92,7 @@ def sentences(folder, first, added, replaced, told):
     elif lessons:
         lines.append(f"New in {folder}: {', '.join(lessons)}.")
     if renewed:
-        lines.append(f"Up to date, without work of yours in them: {', '.join(renewed)}.")
+        lines.append(f"Replaced by the new version (copies without work of yours): {', '.join(renewed)}.")
     return [*lines, *told] or [f"Your copies of the lessons are in {folder}, and up to date."]
 
 
@@ -100,7 +100,7 @@ BROKEN = "your copy cannot be read as a notebook"
 
 
 def renew_notebook(copy, text, old):
-    """Put the new version in the place of a copy; "" if there was no work in it, else a sentence."""
+    """Put the new version in place of a copy; "" if there was no work in it, else a sentence."""
     try:
         mine = parse_json(copy.read_text(encoding="utf-8"), copy.name, finite=False)
         blank, carried = untouched(mine, old), carry_over(json.loads(text), mine, old)
@@ -143,5 +143,5 @@ def read_manifest(path):
             assert isinstance(entry["version"], str) and (name[-6:] != ".ipynb" or dict(entry["cells"]) is not None)
         return manifest
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError):
-        raise ValueError(f"{path} is damaged: it knows which lessons your copies came from. Rename the folder, and the "
+        raise ValueError(f"{path}, which records the versions of your copies, is damaged. Rename the folder, and the "
                          f"lessons are copied anew; your work stays in the renamed one") from None

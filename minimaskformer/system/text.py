@@ -71,8 +71,8 @@ def check_inside(name, where):
     parts = {*PurePosixPath(name).parts, *PureWindowsPath(name).parts}
     absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor
     if not parts or ".." in parts or absolute or "\0" in name:
-        raise ValueError(f"{where}: the file name {printable(name)!r} leads out of the folder that holds the data: a name "
-                         f"must be relative, without ..")
+        raise ValueError(f"{where}: the file name {printable(name)!r} leads out of the folder of the data: a name must "
+                         f"be relative, without ..")
     return name
 
 

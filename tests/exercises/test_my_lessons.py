@@ -181,7 +181,7 @@ def test_what_stands_in_the_way_is_a_sentence(mine, tmp_path):
     with pytest.raises(ValueError, match="is damaged.*Rename the folder"):
         copies(mine)
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="is a file, and a folder is needed"):
+    with pytest.raises(ValueError, match="is a file, but a folder is needed"):
         update(tmp_path / "file", mine / "lessons")
 
 
