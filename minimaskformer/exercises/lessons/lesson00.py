@@ -92,7 +92,7 @@ no_object_exercise = Exercise(
                 issue("facebookresearch/detr", 32)),
         Mistake("compared with an index that argmax never gives here (-1, K + 1, or Lakeland's 11)",
                 lambda x: x.argmax(-1) == -1,
-                "argmax of K + 1 numbers is one of 0 ... K, and no object is K. -1 means the last in brackets only."),
+                "argmax of K + 1 numbers is one of 0 ... K, and no object is K. -1 means the last only when indexing."),
         Mistake("unsure queries (largest probability below 0.5)", lambda x: x.softmax(-1).max(-1).values < 0.5,
                 "Being unsure which class is not the same as saying there is nothing. No object is an answer of its "
                 "own."),
@@ -227,7 +227,7 @@ query_exercise = Exercise(
         Mistake("the number among the queries that are left", lambda x, m: _claims(x, m, back=False),
                 "After leaving queries out, place 0 may be query 2. Look the number up: kept[...]."),
         Mistake("the class probability left out", lambda x, m: _claims(x, m, _ones),
-                "A claim is the product p * m. A query unsure of its class should lose against a sure one."),
+                "A claim is the product p * m. A query unsure of its class should lose to a sure one."),
         Mistake("the mask alone, of all queries", lambda x, m: m.argmax(0),
                 "A claim is the product p * m, and queries that say no object make none."),
         Mistake("mask logits without the sigmoid", lambda x, m: _claims(x, m, mask=lambda t: t), _MASKS),

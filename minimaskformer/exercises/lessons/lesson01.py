@@ -91,8 +91,8 @@ label_map_exercise = Exercise(
         Mistake("labels counted 0, 1, 2, ...", _numbered,
                 "The label of a mask is its class in the map, not its place in the set."),
         Mistake("masks that hold the class number instead of 1", _valued,
-                "A mask says yes or no for each pixel; which class, says its label.")),
-    hints=("Which different numbers occur in the map, and which of them is no class?",
+                "A mask says yes or no for each pixel; its label says which class.")),
+    hints=("Which different numbers occur in the map, and which of them is not a class?",
            "torch.unique gives the numbers. Then compare the map with each of them: one mask per number.",
            "labels = torch.unique(label_map), without `ignore`; masks = label_map == labels[:, None, None]"),
     why="labels[:, None, None] is [T, 1, 1], so the comparison broadcasts to [T, H, W]. Classes that do not occur have "

@@ -56,7 +56,7 @@ def _of_this_image(x, ids, drop):
 
 
 _WRAP = ("In ADE20K's files 0 is \"other\" and 255 would be void. Subtracting 1 makes the first 255 (in uint8) or -1, "
-         "and the second 254, which is no class.")
+         "and the second 254, which is not a class.")
 _REDUCE = issue("huggingface/transformers", 15964).replace("issues", "pull")
 _ONTO = ("values changed while they are being read",
          "A class index you wrote may equal a number of a later class, and is then changed again. Read from "
@@ -112,7 +112,7 @@ remap_exercise = Exercise(
         Mistake(_HERE[0], lambda x, ids: torch.unique(x, return_inverse=True)[1], *_HERE[1:]),
         Mistake("file_ids sorted first", lambda x, ids: remap(x, sorted(ids)),
                 "The order of file_ids is the order of the classes.")),
-    hints=("For each pixel: at which place in file_ids does its number stand, and what if it stands nowhere?",
+    hints=("For each pixel: at which position in file_ids is its number, and what if it is not there?",
            "Fill a new int64 map with `ignore`, then write k where the file says file_ids[k]. Or make a table of 256 "
            "entries and index it with the whole map (in int64: a uint8 index is taken for a mask).",
            "out = torch.full(file_labels.shape, ignore); out[file_labels == file_ids[k]] = k for every k"),

@@ -81,10 +81,10 @@ def _any(s):
     return True
 
 
-_CROWD = ("a crowd is not one sheep but many that nobody took apart, so it is no target. Neither is it \"no sheep\": "
+_CROWD = ("a crowd is not one sheep but many that nobody separated, so it is not a target. Nor is it \"no sheep\": "
           "valid must be False there.")
 _RETINA = issue("yhenon/pytorch-retinanet", 14)
-_VOID = "Void is not a class and no segment: it belongs to no mask, and valid is False there."
+_VOID = "Void is neither a class nor a segment: it belongs to no mask, and valid is False there."
 _REGIONS = ("Segments are what the annotator says, not what is connected: a tree behind a sheep may come in two "
             "pieces, and grass is one segment in however many.")
 PANOPTIC_MISTAKES = (

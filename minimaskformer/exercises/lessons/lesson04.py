@@ -43,7 +43,7 @@ count_exercise = Exercise(
         Fixture("no target at all", ([torch.zeros(0), torch.zeros(0)], truth([], [])))),
     mistakes=(
         Mistake("divided by the number of matches", lambda m, t: torch.cat(m).sum() / max(1, len(torch.cat(m))),
-                "The reference code counts the targets, also those that found no query."),
+                "The reference code counts the targets, even those that found no query."),
         Mistake("a plain mean over the matched masks", lambda m, t: torch.cat(m).mean(),
                 "That counts matches, not targets, and the mean of nothing is nan: a batch may have no target."),
         Mistake(_IMAGES[0], _mean_of_means, _IMAGES[1]),
@@ -69,7 +69,7 @@ count_exercise = Exercise(
     hints=("Two images, 3 targets and 1. Should each image weigh the same, or each mask?",
            "Sum all values of the batch; count all labels of the batch; take care of a batch without any.",
            "torch.cat(per_mask).sum() / max(1, sum(len(target[\"labels\"]) for target in targets))"),
-    why="One number for the whole batch makes every mask weigh the same, in whichever image it stands. With several "
+    why="One number for the whole batch makes every mask weigh the same, whichever image it is in. With several "
         "GPUs the number is averaged over them, once (SetCriterion.num_masks).")
 
 
@@ -114,13 +114,13 @@ total_exercise = Exercise(
         Mistake("the earlier layers only", lambda t, w: total_loss(_earlier(t), w),
                 "The terms without a number are the last layer's; they count too."),
         Mistake("the mean over the layers", lambda t, w: total_loss(t, w) / (len(t) / 3),
-                "The reference sums: six layers make a loss six times as large, and that is meant.",
+                "The reference sums: six layers make a loss six times as large, and that is intended.",
                 issue("NielsRogge/Transformers-Tutorials", 299)),
         Mistake("the mean over the auxiliary layers", lambda t, w: (
             total_loss(_last(t), w) + total_loss(_earlier(t), w) / max(1, len(_earlier(t)) / 3)),
                 "Each layer counts fully, auxiliary or not.", issue("NielsRogge/Transformers-Tutorials", 299)),
         Mistake("the auxiliary layers at 0.4", lambda t, w: total_loss(_last(t), w) + 0.4 * total_loss(_earlier(t), w),
-                "Some networks weigh auxiliary heads so. Here every layer counts fully.",
+                "Some networks weigh auxiliary heads that way. Here every layer counts fully.",
                 issue("open-mmlab/mmsegmentation", 802)),
         Mistake("the weights forgotten", lambda t, w: sum(t.values()),
                 "Multiply each term by the weight of its kind."),
@@ -142,7 +142,7 @@ total_exercise = Exercise(
         Mistake("divided by the sum of the weights", lambda t, w: total_loss(t, w) / sum(w.values()),
                 "The total is a weighted sum, not a weighted mean.")),
     hints=("Which weight does the entry focal_0 get?",
-           "Cut the name at the underscore: what stands before it is the kind of the term.",
+           "Cut the name at the underscore: what comes before it is the kind of the term.",
            "sum(weights[name.split(\"_\")[0]] * value for name, value in terms.items())"),
     why="Heads and weights are shared by all layers, and each layer answers for its own prediction. The sum over six "
         "layers makes the number large, not wrong.")

@@ -115,7 +115,7 @@ class_exercise = Exercise(
                 "A weighted mean: divide by the sum of the weights."),
         Mistake("the mean over images of each image's own weighted mean", lambda *a: (
             _terms(*a)[0].sum(1) / _terms(*a)[1].sum(1)).mean(),
-                "All queries of the batch go into one weighted mean; else an image without targets weighs too much."),
+                "All queries of the batch go into one weighted mean; or an image without targets weighs too much."),
         Mistake("the weighted means of the images added up", lambda *a: (
             _terms(*a)[0].sum(1) / _terms(*a)[1].sum(1)).sum(),
                 "One weighted mean over all queries of the batch, whichever image they belong to."),

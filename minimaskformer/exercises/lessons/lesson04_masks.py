@@ -110,7 +110,7 @@ picking_exercise = Exercise(
         Mistake("the masks of the whole batch indexed without an offset", _without_offset,
                 "Target 0 of image 1 is not target 0 of the batch: index each image's masks before joining them."),
         Mistake("the flat query index with an offset of T instead of N", _flat_offset,
-                "In mask_logits.flatten(0, 1) query i of image b stands at b * N + i."),
+                "In mask_logits.flatten(0, 1) query i of image b is at b * N + i."),
         Mistake("images without targets skipped before counting the images", _skipping,
                 "An empty image still takes its place in the batch: the next one is mask_logits[1], not [0].",
                 issue("NielsRogge/Transformers-Tutorials", 257)),
@@ -122,7 +122,7 @@ picking_exercise = Exercise(
            "Image by image: mask_logits[b][queries] and targets[b][\"masks\"][chosen]. Then join.",
            "torch.cat of all mask_logits[b, q], torch.cat of all targets[b][\"masks\"][t], for b, (q, t) in "
            "enumerate(matches)"),
-    why="From here on nobody asks which image a mask came from: M predictions, M true masks, one pair per row. "
+    why="From here on it does not matter which image a mask came from: M predictions, M true masks, one pair per row. "
         "The library does the same with one index vector of images and one of queries, mask_logits[image, query].")
 
 
@@ -231,7 +231,7 @@ void_exercise = Exercise(
                 "Return focal first, then dice."),
         Mistake("the mean over the masks", lambda x, y, v: tuple(a.mean() for a in void_losses(x, y, v)),
                 "One value per mask, [M]: dividing by the number of masks comes later (04.3).")),
-    hints=("A void pixel must not change the result, whatever its logit. In which sums does it stand?",
+    hints=("A void pixel must not change the result, whatever its logit. In which sums does it appear?",
            "Focal: the loss of each pixel times valid, and the number of valid pixels below. Dice: probabilities and "
            "masks times valid, before any sum.",
            "focal = (pixel * valid).sum(1) / valid.sum(1); dice with p = sigmoid(x) * valid and y = masks * valid"),

@@ -56,7 +56,7 @@ norm_exercise = Exercise(
            "One mean and one variance per image and group, over its channels and all pixels: reshape to "
            "[B, groups, everything else]. Then back to [B, C, H, W] for weight and bias, one per channel.",
            "(x - mean) / sqrt(var + eps) * weight[c] + bias[c], var the mean of (x - mean) ** 2"),
-    why="No statistic mixes two images, so a picture's embeddings do not depend on its company. It equals "
+    why="No statistic mixes two images, so a picture's embeddings do not depend on the others. It equals "
         "F.group_norm, which the library's nn.GroupNorm calls.",
     atol=1e-4)
 
@@ -75,8 +75,8 @@ top_down_exercise = Exercise(
            "The feature gets D channels from the weight, pixel by pixel; the coarse map gets the feature's height and "
            "width by copying. Nothing else happens before the sum, or after it.",
            "einsum('dc,bchw->bdhw', weight, feature) + F.interpolate(coarse, size=feature.shape[-2:], mode='nearest')"),
-    why="The coarse map says what there is, the lateral where exactly. It keeps its sign, so that it can also take "
-        "away. The size comes from the feature: with odd sizes a factor of 2 would not fit.")
+    why="The coarse map says what there is, the lateral where exactly. It keeps its sign, so that it can also "
+        "subtract. The size comes from the feature: with odd sizes a factor of 2 would not fit.")
 
 
 # --- 05.4 masks -----------------------------------------------------------------------------------------------------

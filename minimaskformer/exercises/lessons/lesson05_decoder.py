@@ -34,7 +34,7 @@ SIZE_MISTAKES = (
     Mistake("one cell added to every map", sizes_with(divide=lambda n, s: n // s + 1),
             "A side that divides gets no further cell."),
     Mistake("not padded", sizes_with(pad=lambda n, d: n), "First the sides grow to multiples of divisibility."),
-    Mistake("padded although it was a multiple already", sizes_with(pad=lambda n, d: n + d - n % d),
+    Mistake("padded although it was already a multiple", sizes_with(pad=lambda n, d: n + d - n % d),
             "512 is a multiple of 32 and stays 512: -side % divisibility is 0 then."),
     Mistake("cut down to a multiple", sizes_with(pad=lambda n, d: n // d * d), "Padding adds pixels."),
     Mistake("padded to multiples of 32 always", sizes_with(pad=lambda n, d: n + -n % 32),
@@ -182,7 +182,7 @@ _ENCODER = "The encoder works on p3, after its smoothing; p2 is made from what i
 _LAST = "The last convolution is bare: its values go into a dot product and need both signs."
 DECODER_MISTAKES = (
     Mistake("a ReLU on the laterals", decode_with(lateral=F.relu),
-            "They keep their sign, so that they can take away what the coarse map claims."),
+            "They keep their sign, so that they can subtract what the coarse map claims."),
     Mistake("no GroupNorm on the laterals", decode_with(lateral_norm=False), "lateral = GroupNorm(conv 1 x 1)."),
     Mistake("bilinear upsampling", decode_with(mode="bilinear"), "mode=\"nearest\": each cell is copied."),
     Mistake("nearest-exact upsampling", decode_with(mode="nearest-exact"),

@@ -59,7 +59,7 @@ def _batch_statistics(x, groups, weight, bias, eps=1e-5, by_group=True):
 _GROUPS = "A group is a run of neighbouring channels: with 6 channels and 2 groups 0, 1, 2 and 3, 4, 5."
 GROUP_NORM_MISTAKES = (
     Mistake("the groups' statistics taken over the batch", _batch_statistics,
-            "Each image has its own mean and variance, or its result would depend on its company."),
+            "Each image has its own mean and variance, or its result would depend on the others."),
     Mistake("BatchNorm: statistics per channel, over the batch",
             lambda *args: _batch_statistics(*args, by_group=False),
             "The statistics are per image and group. BatchNorm's change with the other images of the batch."),
@@ -77,7 +77,7 @@ GROUP_NORM_MISTAKES = (
     Mistake("the unbiased variance (n - 1)", norm_with(correction=1),
             "torch's var divides by n - 1 unless you say correction=0; normalisations divide by n."),
     Mistake("eps outside the square root", norm_with(scale=lambda g, var, over, eps: var.sqrt() + eps),
-            "sqrt(var + eps). With eps = 1e-5 hardly a difference, with example 2's 0.5 it is one."),
+            "sqrt(var + eps). With eps = 1e-5 there is hardly a difference; with example 2's 0.5 there is."),
     Mistake("torch's std (it divides by n - 1), with eps outside the root",
             norm_with(correction=1, scale=lambda g, var, over, eps: var.sqrt() + eps),
             "Two things: std and var divide by n - 1 unless you say correction=0, and it is sqrt(var + eps)."),
@@ -146,7 +146,7 @@ def _zeros_between(coarse, feature, weight):
     return out
 
 
-_SIGN = "The lateral keeps its sign, so that it can take away what the coarse map claims."
+_SIGN = "The lateral keeps its sign, so that it can subtract what the coarse map claims."
 _COPY = "Nearest: each fine pixel gets a copy of the coarse cell it lies in."
 TOP_DOWN_MISTAKES = (
     Mistake("bilinear upsampling", down_with(mode="bilinear"), _COPY),
@@ -215,7 +215,7 @@ MASK_MISTAKES = (
     Mistake("a softmax over the queries", lambda m, e: _dot(m, e).softmax(1),
             "Masks are judged one by one and may overlap; no softmax, and no sigmoid yet."),
     Mistake("a softmax over the pixels", lambda m, e: _dot(m, e).flatten(2).softmax(2).reshape(_dot(m, e).shape),
-            "That is attention. A mask is no distribution over pixels."),
+            "That is attention. A mask is not a distribution over pixels."),
     Mistake("a ReLU on the result", lambda m, e: _dot(m, e).relu(), "A pixel outside needs a negative logit."),
     Mistake("a ReLU on the pixel embeddings", lambda m, e: _dot(m, e.relu()), "Embeddings have a sign: the last "
             "convolution of the pixel decoder is bare."),

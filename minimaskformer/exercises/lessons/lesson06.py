@@ -114,7 +114,7 @@ layer_exercise = Exercise(
            "norm1(x + self_attn(x + pq, x + pq, x)[0]), norm2(x + cross_attn(x + pq, memory + pm, memory)[0]), "
            "norm3(x + mlp(x))"),
     why="In training, the library also drops some of what each step adds (layer.dropout); in eval mode that does "
-        "nothing. Order and place of the norms are part of the weights: any other wiring needs a new training.")
+        "nothing. Order and place of the norms are part of the weights: any other wiring needs new training.")
 
 decoder_exercise = Exercise(
     id="06.5", title="the decoder", name="decoder_states", reference=decoder_states, fixtures=DECODER_FIXTURES,

@@ -104,7 +104,7 @@ POSITION_MISTAKES = (
     Mistake("both axes divided by the longer side", _same_side, "y by the height, x by the width."),
     Mistake("the exponent is half of what it should be", _with(exponents=lambda dim: _exponents(dim) / 2),
             "Pair i of dim/2 channels has the exponent 2i / (dim/2); each axis has only dim/2 channels."),
-    Mistake("the exponent is twice of what it should be", _with(exponents=lambda dim: _exponents(dim) * 2),
+    Mistake("the exponent is twice what it should be", _with(exponents=lambda dim: _exponents(dim) * 2),
             "Pair i has the exponent 2i / (dim/2), with i = 0 ... dim/4 - 1."),
     Mistake("all pairs have the wavelength of the first", _with(exponents=lambda dim: 0 * _exponents(dim)),
             "The exponent 2i / (dim/2) is a fraction: a whole-number division // makes it 0."),

@@ -74,10 +74,10 @@ MASK_MISTAKES = (
             "reshape does not exchange axes. [B, C, h, w] becomes [B, h*w, C] by flatten(2).mT."),
     Mistake("the first image's pixels for every image",
             masks_with(product=lambda e, p: torch.einsum("bnc,chw->bnhw", e, p[0])),
-            "Each image has pixel embeddings of its own: the letter b stands in both factors."),
+            "Each image has pixel embeddings of its own: the letter b must be in both factors."),
     Mistake("the pixels of all images added up",
             masks_with(product=lambda e, p: torch.einsum("bnc,xchw->bnhw", e, p)),
-            "A letter that stands in one factor only is summed over. b must stand in both."),
+            "A letter that is in only one factor is summed over. b must be in both."),
 )
 
 
@@ -212,7 +212,7 @@ def _stage(i):
     return wired(memory=lambda features, pixels, parts: parts["input_proj"](features[i]))
 
 
-_COARSE = "The queries read res5, the coarsest map: {} A model may be built otherwise, the paper's are not."
+_COARSE = "The queries read res5, the coarsest map: {} A model may be built differently, but the paper's are not."
 WIRING_MISTAKES = (
     Mistake("the queries read res2", _stage(0), _COARSE.format("features[-1], not features[0].")),
     Mistake("the queries read res3", _stage(1), _COARSE.format("features[-1], not features[1].")),

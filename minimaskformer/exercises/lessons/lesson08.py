@@ -87,7 +87,7 @@ ids_exercise = Exercise(
     fixtures=IDS_FIXTURES, mistakes=IDS_MISTAKES,
     hints=("What must be remembered from query to query?",
            "How many segments there are, and for each stuff class the id of its segment.",
-           "if c in stuff: take stuff[c]; else count += 1, take count, and if c is no thing: stuff[c] = count"),
+           "if c in stuff: take stuff[c]; else count += 1, take count, and if c is not a thing: stuff[c] = count"),
     why="Merging is a look-up, and the counter counts segments: it does not move when a piece joins an old one.")
 
 

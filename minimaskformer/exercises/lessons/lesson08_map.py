@@ -119,7 +119,7 @@ MAP_MISTAKES = (
             "A query whose mask reaches one half nowhere claims nothing. It is dropped, whatever it won."),
     Mistake("only won pixels inside the own mask counted",
             map_with(test={"won": lambda won, own, m: won & own}),
-            "A query keeps every pixel it won, also where its mask is below one half.",
+            "A query keeps every pixel it won, even where its mask is below one half.",
             issue("facebookresearch/MaskFormer", 54)),
     Mistake("the pixels of a dropped segment given to the runner-up", map_with(runner_up=True),
             "They become void: the best answer for them has just been found too weak, and the second best is weaker."),

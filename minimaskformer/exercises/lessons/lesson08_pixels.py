@@ -177,7 +177,7 @@ SCORES_MISTAKES = (
     Mistake("height and width exchanged", lambda x, m, size: _semantic(x, m, tuple(size)[::-1]),
             "size is (H, W), as F.interpolate wants it."),
     Mistake("no object kept as a class", scores_with(probs=lambda x: x.softmax(-1)),
-            "No object is no class to vote for: drop the last column after the softmax."),
+            "No object is not a class to vote for: drop the last column after the softmax."),
     Mistake("no object dropped before the softmax", scores_with(probs=lambda x: x[:, :-1].softmax(-1)),
             "Then a query that is sure to see nothing votes with full weight. Softmax first, drop the column after."),
     Mistake("no object taken to be index 0", scores_with(probs=lambda x: x.softmax(-1)[:, 1:]),

@@ -94,7 +94,7 @@ def _sees(x):
     return torch.where((p.argmax(1) == p.shape[1] - 1)[:, None], -1.0, p)[:, :-1]
 
 
-_SINGLE = "A query that hesitates between two classes stands in the list twice, with one mask and two scores."
+_SINGLE = "A query that hesitates between two classes is in the list twice, with one mask and two scores."
 STACK_MISTAKES = (
     Mistake("one class per query", stack_with(single=True), _SINGLE, issue("facebookresearch/Mask2Former", 14)),
     Mistake("one class per query, and none for those that say no object", stack_with(probs=_answers),
@@ -131,9 +131,9 @@ STACK_MISTAKES = (
             "m_i is a probability: sigmoid before the mean."),
     Mistake("not sorted again", stack_with(sort=False),
             "The order of the top k is that of p_i(c). The score has another factor: sort by it, best first."),
-    Mistake("empty masks kept", stack_with(drop_empty=False), "A mask without a pixel is no instance: leave it out."),
+    Mistake("empty masks kept", stack_with(drop_empty=False), "A mask without a pixel is not an instance: drop it."),
     Mistake("no object as one more class", stack_with(probs=lambda x: x.softmax(-1)),
-            "\"No object\" is no class and takes no place in the top k."),
+            "\"No object\" is not a class and takes no place in the top k."),
     Mistake("no object dropped before the softmax", stack_with(probs=lambda x: x[:, :-1].softmax(-1)),
             "Then queries that see nothing fill the top of the list. Softmax over all K + 1 answers."),
     Mistake("class logits instead of probabilities", stack_with(probs=lambda x: x[:, :-1]), "p_i is a softmax."),

@@ -104,9 +104,9 @@ confusion_exercise = Exercise(
         Mistake("pixels without an answer given to the last class", _square,
                 "In a matrix [K, K] the index -1 is the last class. The matrix is [K, K + 1]."),
         Mistake("pixels without an answer given to the last class", _no_answer_is(-1),
-                "No answer is no class: it has a column of its own, K, after the last class."),
+                "No answer is not a class: it has a column of its own, K, after the last class."),
         Mistake("pixels without an answer given to class 0", _no_answer_is(0),
-                "No answer is no class: it has a column of its own, K."),
+                "No answer is not a class: it has a column of its own, K."),
         Mistake("each pair of classes counted once", lambda *a: _count(*a).clamp(max=1),
                 "confusion[truth, pred] += 1 with index vectors writes each place once, however often it occurs. "
                 "np.add.at adds every time, bincount counts."),
@@ -199,10 +199,10 @@ def _no_answer_class(confusions):
 
 _IMAGES = ("the mean of each image's own IoU", "Sum the counts of all images first, then divide: a class that fills "
            "three pixels of one image must not weigh as much as the same class over half of another.")
-_ABSENT = ("a class that occurs nowhere counted as 0", "It is in neither truth nor prediction: 0 / 0, nothing can be "
-           "said. Give nan, and leave it out of the mean.")
+_ABSENT = ("a class that occurs nowhere counted as 0", "It is in neither truth nor prediction: 0 / 0 is undefined. "
+           " Give nan, and leave it out of the mean.")
 _ONLY = ("a class that is only predicted left out", "Its union is not empty: every predicted pixel is wrong, IoU 0, "
-         "and that belongs into the mean, or inventing classes would cost nothing.")
+         "and that belongs in the mean, or inventing classes would cost nothing.")
 _BIKES = torch.tensor([[[40, 6, 0, 0, 0, 3], [5, 21, 2, 0, 0, 1], [3, 2, 0, 0, 0, 0], [0] * 6, [0] * 6],
                        [[9, 1, 0, 2, 0, 2], [14, 60, 1, 4, 0, 0], [0, 4, 0, 0, 0, 3], [0] * 6, [0] * 6]])
 _BOATS = torch.tensor([[[7, 2, 0, 1], [1, 12, 0, 4], [0, 0, 0, 0]], [[30, 0, 0, 0], [0, 3, 0, 9], [0, 0, 0, 0]],
@@ -235,7 +235,7 @@ iou_exercise = Exercise(
                 "There is no background here: class 0 counts like any other.", issue("huggingface/evaluate", 421)),
         Mistake("pixels without an answer forgiven", _without_answer,
                 "The last column holds true pixels that were missed: they belong to the row's sum."),
-        Mistake("no answer taken for a class", _no_answer_class, "It is a column, but no class: K values of IoU."),
+        Mistake("no answer taken for a class", _no_answer_class, "It is a column, but not a class: K values of IoU."),
         Mistake(_IMAGES[0], lambda c: (_per_image(c).nanmean(0), _per_image(c).nanmean(0).nanmean()), _IMAGES[1]),
         Mistake(_IMAGES[0], lambda c: (_per_image(c).nanmean(0), _per_image(c).nanmean(1).nanmean()), _IMAGES[1]),
         Mistake(_IMAGES[0], lambda c: (_iou(c)[0], _per_image(c).nanmean(1).nanmean()), _IMAGES[1]),

@@ -85,11 +85,11 @@ match_exercise = Exercise(
                 "That is less than the union where neither holds the other. Divide by the union."),
         Mistake("divided by the larger area", match_with(below=lambda o, t, p: torch.maximum(t + 0 * p, p + 0 * t)),
                 "That is less than the union where neither holds the other. Divide by the union."),
-        Mistake("classes not compared", _any_class, "A sheep is no match for grass: may_match says who may."),
+        Mistake("classes not compared", _any_class, "A sheep never matches grass: may_match says which pairs may."),
         Mistake("no threshold", match_with(passes=lambda iou: iou >= 0),
                 "Only pairs with IoU > 0.5 are matches; the others are 0."),
         Mistake("the threshold at 0.75", match_with(passes=lambda iou: iou > 0.75),
-                "PQ has one bar, 0.5: what lies above it is measured by the IoU itself."),
+                "PQ has one bar, 0.5: what is above it is measured by the IoU itself."),
         Mistake("1 for every match", match_with(value=torch.ones_like),
                 "PQ adds up IoUs, so keep them: how good the match is, not only that there is one."),
         Mistake("Hungarian matching without a threshold", _assigned,
@@ -149,9 +149,9 @@ errors_exercise = Exercise(
         Mistake("void not excused", errors_with(lambda area, void, crowd: 2 * crowd > area),
                 "What lies mostly where nobody looked may be right: void pixels count towards the half."),
         Mistake("the crowd not excused", errors_with(lambda area, void, crowd: 2 * void > area),
-                "A single sheep found in a crowd of sheep is no error: crowd pixels count towards the half."),
+                "A single sheep found in a crowd of sheep is not an error: crowd pixels count towards the half."),
         Mistake("nothing excused", errors_with(lambda area, void, crowd: area < 0),
-                "A prediction that lies mostly in void and its own crowd is no false positive."),
+                "A prediction that lies mostly in void and its own crowd is not a false positive."),
         Mistake("half in void, or half in the crowd",
                 errors_with(lambda area, void, crowd: (2 * void > area) | (2 * crowd > area)),
                 "Add them up: 6 pixels in void and 6 in the crowd are 12 of 20."),
@@ -176,9 +176,9 @@ errors_exercise = Exercise(
         Mistake("their numbers instead of masks", _numbers, "One bool per segment, so that each class can count its "
                 "own.")),
     hints=("Which rows, and which columns, hold no match at all?",
-           "Missed: rows of zeros that are no crowd. False positive: columns of zeros, unless void + own_crowd is more "
-           "than half of the predicted area.",
+           "Missed: rows of zeros that are not crowds. False positive: columns of zeros, unless void + own_crowd is "
+           "more than half of the predicted area.",
            "missed = ~(ious > 0).any(1) & ~crowd; false_positive = ~(ious > 0).any(0) & "
            "~((void + own_crowd) / pred_area > 0.5)"),
-    why="Void and crowd are places where the truth is silent. They lower nobody's score: not the model's that finds "
-        "nothing there, not the model's that finds something.")
+    why="Void and crowd are places where the truth is silent. They lower nobody's score: neither that of a model "
+        "that finds nothing there, nor that of one that finds something.")

@@ -72,13 +72,13 @@ quality_exercise = Exercise(
                       ([[], [], [0.55, 0.65, 0.9], [0.98]], [0, 0, 2, 0], [2, 0, 1, 0])),
               Fixture("one class", ([[0.7, 0.9, 0.8]], [1], [4]))),
     mistakes=(
-        Mistake("mean SQ times mean RQ", _product, "PQ = SQ x RQ holds for each class. A mean of products is no "
+        Mistake("mean SQ times mean RQ", _product, "PQ = SQ x RQ holds for each class. A mean of products is not a "
                 "product of means: take PQ class by class, then the mean.", issue("VSainteuf/utae-paps", 24)),
         Mistake("all classes pooled", _pooled, "Class by class, then the mean: many sheep must not hide one bad boat."),
         Mistake("SQ and RQ pooled over the classes", _pq_of_mean_counts,
                 "All three are means over the classes of what each class has."),
         Mistake("a class that occurs nowhere counted as 0", quality_with(seen=lambda *counts: True),
-                "Without match, false positive and miss nothing can be said: leave the class out of the means."),
+                "Without any match, false positive or miss nothing can be said: leave the class out of the means."),
         Mistake("nan in the means", lambda *a: tuple(
             math.nan if any(not (len(i) + f + n) for i, f, n in zip(*a)) else v for v in _quality(*a)),
             "0 / 0 for a class that occurs nowhere, and all three means are nan. Leave that class out."),
@@ -116,11 +116,11 @@ quality_exercise = Exercise(
         Mistake("in percent", lambda *a: tuple(100 * v for v in _quality(*a)), "Fractions in 0 ... 1, please."),
         Mistake("means weighted by the number of true segments", _weighted,
                 "Plain means over classes: a class with two segments counts as much as one with two hundred.")),
-    hints=("What is the denominator of PQ, and over which classes goes the mean?",
+    hints=("What is the denominator of PQ, and over which classes is the mean?",
            "For each class with TP + FP + FN > 0: PQ, SQ (0 without matches), RQ. Then three means over these classes.",
            "pq = sum(iou) / (tp + fp / 2 + fn / 2), sq = sum(iou) / tp, rq = tp / (tp + fp / 2 + fn / 2)"),
     why="For a class the product of SQ and RQ is PQ, the sum of IoUs and the number of matches cancel. After the means "
-        "it is not, and that is no bug of anyone's code.")
+        "it is not, and that is no bug in anyone's code.")
 
 
 # --- 09.6 average precision -----------------------------------------------------------------------------------------

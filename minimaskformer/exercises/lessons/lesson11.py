@@ -140,7 +140,7 @@ seeds_exercise = Exercise(
                 lambda v: (v.mean(0), v.std(0) / math.sqrt(v.shape[0])), "Each row is a setting, each column a seed."),
         Mistake("one error for all settings",
                 error_with(error=lambda v: (v.std() / math.sqrt(v.shape[1])).expand(len(v))),
-                "The differences between settings are no noise: each row has its own error.")),
+                "The differences between settings are not noise: each row has its own error.")),
     hints=("How far do the runs of one setting lie from their mean, and how sure is the mean of S of them?",
            "Variance with S - 1, then divide by S, then the root; row by row.",
            "values.mean(1), values.std(1) / sqrt(S): torch's std divides by S - 1, NumPy's by S"),

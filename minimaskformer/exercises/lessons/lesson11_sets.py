@@ -183,7 +183,7 @@ def _product_of_means(predictions, truths, num_classes):
 
 PQ_MISTAKES = (
     Mistake("an IoU of exactly 0.5 counted as a match", pq_with(match=lambda iou: iou >= 0.5),
-            "The threshold is strict: only above 0.5 can a segment have no second partner."),
+            "The threshold is strict: only above 0.5 is a second partner impossible."),
     Mistake("every overlap counted as a match", pq_with(match=lambda iou: iou > 0),
             "A segment that is found badly is not found: an IoU of 0.5 or less is one FP and one FN."),
     Mistake("false positives and false negatives with full weight", pq_with(false=(1, 1)),
