@@ -18,7 +18,7 @@ def check_target(target, where="target"):
     labels, masks, valid = target["labels"], target["masks"], target.get("valid")
     for name, value in (("labels", labels), ("masks", masks), ("valid", valid)):
         if not isinstance(value, torch.Tensor) and (name != "valid" or "valid" in target):
-            raise ValueError(f"{where}: {name} must be a tensor, got {type(value).__name__}; torch.as_tensor makes one")
+            raise ValueError(f"{where}: {name} is a tensor, got {type(value).__name__}; torch.as_tensor makes one")
     if labels.ndim != 1 or masks.ndim != 3 or len(labels) != len(masks):
         raise ValueError(f"{where}: labels are [T] and masks [T, H, W] with the same T, got {list(labels.shape)} and "
                          f"{list(masks.shape)}")
