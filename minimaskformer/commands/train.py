@@ -23,8 +23,8 @@ def train_options(parser):
     parser.add_argument("--device", default="auto", help=DEVICE)
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out from its last checkpoint")
     parser.add_argument("--scan", type=whole_number_or_none, metavar="N", help="check and count the labels of this "
-                        "many images of each split before the first step, 0: none (default: all, and no training if there "
-                        "is nothing to learn)")
+                        "many images of each split before the first step, 0: none (default: all, and no training if "
+                        "there is nothing to learn)")
     for field in fields(TrainConfig):  # options not given are absent, and then the preset decides
         name, kind = "--" + field.name.replace("_", "-"), {"type": type(field.default)}
         if isinstance(field.default, bool):
