@@ -69,9 +69,11 @@ class Bench:
 
 def run(command, seconds):
     """A command in the repository, stopped as Ctrl-C would when its time is over."""
+    def listen():  # what runs in the background of a shell is started deaf to Ctrl-C, and so are its children
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE) as process:
+                          stderr=subprocess.PIPE, preexec_fn=listen if os.name == "posix" else None) as process:
         try:
             out, error = process.communicate(timeout=max(1, seconds))
         except subprocess.TimeoutExpired:

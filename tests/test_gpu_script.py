@@ -51,8 +51,8 @@ def test_a_part_that_fails_or_hangs_costs_nothing_else(tmp_path):
 
 def test_a_command_is_stopped_in_time():
     start = time.time()
-    result = gpu_parts.run([sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(600)"], 8)
-    assert time.time() - start < 60 and result.returncode and result.stdout == "begun\n"
+    result = gpu_parts.run([sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(600)"], 3)
+    assert time.time() - start < 30 and result.returncode and result.stdout == "begun\n"
 
 
 def test_the_verdict_is_the_better_of_our_steps_against_theirs():
