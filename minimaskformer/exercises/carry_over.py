@@ -36,7 +36,7 @@ def fingerprint(cell):
 def fingerprints(notebook):
     """[[id, fingerprint]] of the cells, in order: all that must be known about a lesson later.
 
- An exercise that is solved there has "" as its fingerprint: somebody worked in the lesson itself, and it is theirs.
+    An exercise that is solved there has "" as its fingerprint: somebody worked in the lesson itself, and it is theirs.
     """
     solved = {i for (_, kind), i in exercise_cells(notebook).items()
               if kind == "stub" and "NotImplementedError" not in source_of(notebook["cells"][i])}
