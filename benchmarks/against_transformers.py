@@ -1,6 +1,7 @@
 """The same work by transformers' MaskFormer and by ours: seconds of both, turn by turn in one run, and their ratio.
 
     OMP_NUM_THREADS=1 python benchmarks/against_transformers.py [--tiny] [--rounds 5] [--wall] [--only matching ...]
+                                                                [--picture benchmarks/against_transformers.png]
 
 Needs the extra `port`. Times are CPU seconds (--wall: what one waits); a ratio of 2 means ours takes half. Where both
 must give the same numbers this is checked first: losses and matches for the same predictions and targets.
@@ -16,6 +17,7 @@ import time
 from types import SimpleNamespace
 
 import torch
+from matplotlib.figure import Figure
 from timing import HEADER, alternate, compare, machine, row
 from torch import nn
 
@@ -185,11 +187,33 @@ def instance(tiny):
 ROWS = [panoptic, semantic, instance, matching, criterion, training_step, training_step_points]
 
 
+def draw(results, title, path):
+    """One bar for each row: how many times as long theirs takes, smallest to largest; a mark for each goal."""
+    figure = Figure(figsize=(10, 0.6 * len(results) + 1.2), layout="constrained")
+    ax = figure.add_subplot()
+    ratios = [result["ratio"] for _, result, _ in results]
+    spread = [[result["ratio"] - result["low"] for _, result, _ in results],
+              [result["high"] - result["ratio"] for _, result, _ in results]]
+    places = range(len(results))
+    ax.barh(places, ratios, xerr=spread, color="tab:blue", alpha=.7, label="median, smallest and largest")
+    goals = [(goal, place) for place, (*_, goal) in zip(places, results) if goal]
+    if goals:
+        ax.plot(*zip(*goals), "D", color="tab:orange", label="goal")
+    ax.axvline(1, color="black", linewidth=1)
+    ax.set_yticks(places, [name.replace(", ", "\n", 1) for name, *_ in results], fontsize=9)
+    ax.invert_yaxis()
+    ax.set_xlabel("CPU seconds of transformers / ours (1: equal)")
+    ax.set_title(title, fontsize=9)
+    ax.legend(fontsize=9)
+    figure.savefig(path, dpi=110)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tiny", action="store_true", help="tiny sizes: does it run?")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--wall", action="store_true", help="wall time instead of CPU time")
+    parser.add_argument("--picture", metavar="FILE", help="draw the ratios")
     parser.add_argument("--only", nargs="+", metavar="ROW", choices=[function.__name__ for function in ROWS])
     args = parser.parse_args()
     if importlib.util.find_spec("transformers") is None:
@@ -198,12 +222,16 @@ def main():
     transformers.logging.set_verbosity_error()
     print(machine("transformers"), file=sys.stderr)
     print(HEADER)
+    results = []
     for function in ROWS:
         if args.only is None or function.__name__ in args.only:
             name, theirs, ours, goal = function(args.tiny)
             seconds = alternate({"theirs": theirs, "ours": ours}, 1 if args.tiny else args.rounds,
                                 time.perf_counter if args.wall else time.process_time)
-            print(row(name, compare(**seconds), goal), flush=True)
+            results.append((name, compare(**seconds), goal))
+            print(row(*results[-1]), flush=True)
+    if args.picture:
+        draw(results, machine("transformers"), args.picture)
 
 
 if __name__ == "__main__":
