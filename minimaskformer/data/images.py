@@ -5,6 +5,7 @@ the stored pixels, so a turned image would no longer fit its labels. A picture t
 """
 import os
 import re
+import warnings
 from pathlib import Path, PureWindowsPath
 from unicodedata import normalize
 
@@ -16,6 +17,7 @@ BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombErr
 REDUCED = 254  # the TIFF tag NewSubfileType
 if "MINIMASKFORMER_MAX_PIXELS" in os.environ:  # Pillow warns above its limit, and refuses above twice that
     Image.MAX_IMAGE_PIXELS = int(os.environ["MINIMASKFORMER_MAX_PIXELS"]) // 2
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # between the two we read: `check_pixels`
 
 
 def read_image(path):

@@ -5,7 +5,6 @@ though: the annotators looked for every object, so a pixel in no mask is a *nega
 """
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -16,12 +15,10 @@ from ..images import check_same_size, item_names, read_image, stored_file
 from ..tally import Content
 from .boxes import box_of_mask, box_of_polygons, compare_boxes, finite_or_none
 from .coco_json import category_names, image_size, images_by_id, not_twice, read_json, whole
-from .mask_files import read_mask
 from .objects import flatten_objects, objects_target, stacked, union
-from .run_length import check_code
+from .segmentations import checked_segmentation, decode_mask
 
 KIND = "COCO instance JSON"
-FARTHEST = 1e6  # pixels
 CROWDS = ("ignore", "objects")
 FIRST = 20  # how many images are looked for to find their folder
 
@@ -154,33 +151,6 @@ def where(path, annotation, image):
     return f"{path}: annotation {printable(annotation)} of image {printable(image)}"
 
 
-def decode_mask(segmentation, height, width, place):
-    """A COCO segmentation as bool [H, W]: polygons, or a run-length code, compressed (text) or not (a list)."""
-    from pycocotools import mask as rle
-    if isinstance(segmentation, Path):  # never from a JSON
-        return read_mask(segmentation, (height, width))
-    if isinstance(segmentation, dict):
-        if segmentation.get("size") != [height, width]:
-            raise ValueError(f"{place}: its run-length code is for {printable(segmentation.get('size'))}, the image is "
-                             f"{[height, width]} (height, width)")
-        check_code(segmentation.get("counts"), (height, width), place)
-    try:
-        if isinstance(segmentation, list):
-            codes = rle.merge(rle.frPyObjects(segmentation, height, width)) if segmentation else None
-        elif isinstance(segmentation["counts"], list):
-            codes = rle.frPyObjects(segmentation, height, width)
-        else:
-            codes = segmentation
-        if codes is None:
-            return np.zeros((height, width), dtype=bool)
-        mask = rle.decode(codes)
-    except Exception as error:  # pycocotools raises bare Exception, and whatever Cython raises for bad types
-        raise ValueError(f"{place}: pycocotools cannot decode the segmentation ({error})") from error
-    if mask.shape != (height, width):
-        raise ValueError(f"{place}: its mask is {mask.shape[1]} x {mask.shape[0]}, but the image is {width} x {height}")
-    return mask.astype(bool)
-
-
 def read_categories(categories, background, path):
     """(ClassTable, {category id: class index}): the file's categories in its order, all things."""
     try:
@@ -233,29 +203,6 @@ def read_instance_entries(content, index_of, path):
                 "without a mask would be learnt as background")
     not_twice([entry["image"] for entry in entries.values()], path, "image is called")
     return [{"name": name, **entry} for name, entry in zip(names, entries.values())]
-
-
-def checked_segmentation(annotation, size, place):
-    """The segmentation of an annotation, if it consists of polygons or a run-length code for that size.
-
-    Polygons of one or two points enclose nothing and are left out (pycocotools would take two points for a box).
-    """
-    segmentation = annotation.get("segmentation")
-    if isinstance(segmentation, Path):
-        return segmentation
-    if not segmentation:
-        raise ValueError(f"{place} has no \"segmentation\": is it only a box?")
-    if isinstance(segmentation, dict):
-        if "counts" not in segmentation or segmentation.get("size") != list(size):
-            raise ValueError(f"{place}: a run-length code has \"counts\" and a \"size\" equal to the image's [height, "
-                             f"width] {list(size)}, got size {printable(segmentation.get('size'))}")
-        return segmentation
-    for polygon in segmentation:
-        if not isinstance(polygon, list) or len(polygon) % 2 or not all(isinstance(x, (int, float)) for x in polygon):
-            raise ValueError(f"{place}: a polygon is a list x1, y1, x2, y2, ... of numbers, got {str(polygon)[:60]}")
-        if not all(abs(x) <= FARTHEST for x in polygon):  # nan or far away: pycocotools would end the whole process
-            raise ValueError(f"{place}: a polygon has a corner nowhere near the image: {str(polygon)[:60]}")
-    return [polygon for polygon in segmentation if len(polygon) >= 6]
 
 
 def find_images(given, json_file, entries):

@@ -1,6 +1,8 @@
 """Annotation files that would cause wrong masks, open files outside the data folder, or crash the process."""
+import importlib
 import json
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -8,11 +10,11 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from minimaskformer import CocoInstance, CocoPanoptic, Lakeland
+from minimaskformer.data import images
 from minimaskformer.data.images import open_image
 from minimaskformer.data.readers.class_files import read_class_file
-from minimaskformer.data.readers.coco_instance import decode_mask
 from minimaskformer.data.readers.coco_panoptic import write_panoptic
-from minimaskformer.data.readers.run_length import code_numbers
+from minimaskformer.data.readers.segmentations import code_numbers, decode_mask
 
 H, W = 20, 30
 CODE = [100, 50, H * W - 150]
@@ -140,6 +142,12 @@ def test_names_of_classes_stay_text(tmp_path):
 def test_a_picture_too_large_is_refused_by_its_pixel_count(tmp_path, monkeypatch):
     Image.new("1", (400, 300)).save(tmp_path / "large.png")
     assert open_image(tmp_path / "large.png").size == (400, 300)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
+    with warnings.catch_warnings(record=True) as caught:  # Pillow warns from half of our limit on
+        warnings.simplefilter("always")
+        importlib.reload(images)  # as when it is imported: pytest has restored the filters since
+        assert images.open_image(tmp_path / "large.png").size == (400, 300)
+    assert not caught
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)
     with pytest.raises(ValueError, match="large.png was not decoded.*more than 100,000 pixels .*MINIMASKFORMER_MAX_PIXELS"):
         open_image(tmp_path / "large.png")
