@@ -68,7 +68,7 @@ def killed_run(folder, rng, longest):
         kills += 1
         if (folder / "model.safetensors").exists() and not state_files(folder):
             return kills  # killed when all was done
-        resume = True
+        resume = bool(state_files(folder))  # killed before its first save it has nothing to go on from
 
 
 def main(runs=25, seed=0):

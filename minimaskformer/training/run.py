@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from ..data.combine import match_classes, names_of
 from ..data.transforms import TrainingViews, collate
@@ -74,8 +73,6 @@ class Run:
     def start_or_resume(self, resume):
         """Go on from the folder's newest checkpoint, or begin, with a checkpoint of step 0."""
         if not (resume and load_state(self.folder, self.parts, self.progress, self.facts)):
-            if resume and rank() == 0:
-                tqdm.write(f"note: there is nothing to resume in {self.folder}: a new run starts")
             remove_states(self.folder)
             if rank() == 0:
                 set_aside(self.folder)  # what another run left
@@ -226,5 +223,8 @@ def check_folder(folder, resume):
     if not resume and any(not path.match("step_00000000.pt") for path in waiting):
         raise ValueError(f"{folder} holds a run that was interrupted: go on with --resume, or choose another folder, "
                          f"or delete this one")
-    if resume and not waiting and (folder / "model.safetensors").exists():
-        raise ValueError(f"the run in {folder} is finished: there is nothing to resume")
+    if resume and not waiting:
+        if (folder / "model.safetensors").exists():
+            raise ValueError(f"the run in {folder} is finished: there is nothing to resume")
+        raise ValueError(f"there is nothing to resume in {folder}, which holds no training checkpoint: check its name, "
+                         f"or leave out --resume to start a run")

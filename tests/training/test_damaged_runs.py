@@ -218,7 +218,7 @@ def test_processes_that_load_data_end_with_a_killed_run(tmp_path):
     loaders, end = [int(path.name[6:]) for path in tmp_path.glob("loader*")], time.monotonic() + 30
     while any(map(alive, loaders)) and time.monotonic() < end:  # 0.5 s; torch's own check takes 5 s and more
         time.sleep(0.05)
-    assert not any(map(alive, loaders)) and time.monotonic() < end - 26
+    assert not any(map(alive, loaders)) and time.monotonic() < end - 27
 
 
 def alive(process):

@@ -145,9 +145,10 @@ def test_a_run_that_ended_before_its_first_save_may_be_started_again(tmp_path):
     assert (tmp_path / "model.safetensors").exists() and not (tmp_path / "best.safetensors").exists()
 
 
-def test_resume_without_a_run_starts_one(tmp_path):
-    start_run(tmp_path / "new", replace(CONFIG, steps=1), resume=True)
-    assert (tmp_path / "new" / "model.safetensors").exists()
+def test_resume_without_a_run_starts_none(tmp_path):
+    with pytest.raises(ValueError, match=f"nothing to resume in {tmp_path}/misspelt, .* check its name, or leave out --resume"):
+        start_run(tmp_path / "misspelt", replace(CONFIG, steps=1), resume=True)
+    assert not list(tmp_path.rglob("*.*"))
 
 
 def test_the_scaler_goes_on_and_so_does_a_batch_in_pieces(tmp_path, monkeypatch):
