@@ -2,12 +2,18 @@
 
 Every field's default is the reference code's value; a preset says where it differs, and why.
 """
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+
+from .system.model_fields import checked_fields
 
 
 @dataclass(frozen=True)
 class MaskFormerConfig:
-    """Everything that decides the shape and the arithmetic of a MaskFormer."""
+    """Everything that decides the shape and the arithmetic of a MaskFormer.
+
+    ValueError for a field that cannot be meant; lists and NumPy's numbers become tuples and Python's.
+    """
     # what it predicts
     num_classes: int = 150
     class_names: tuple[str, ...] = ()  # K names, or empty
@@ -40,6 +46,10 @@ class MaskFormerConfig:
     # panoptic inference
     score_threshold: float = 0.8
     overlap_threshold: float = 0.8
+
+    def __post_init__(self):
+        for name, value in checked_fields(vars(self)).items():
+            object.__setattr__(self, name, value)  # the way past frozen
 
 
 LAKELAND_NAMES = ("sky", "mountain", "water", "grass", "path", "house", "tree", "sheep", "boat", "balloon", "duck")
@@ -90,9 +100,17 @@ PRESETS = {
 
 
 def get_config(preset, **changes):
-    """The configuration of a preset name (or a MaskFormerConfig itself), with fields changed by keyword."""
-    if isinstance(preset, str):
-        if preset not in PRESETS:
-            raise ValueError(f"unknown preset {preset!r}; known presets: {', '.join(PRESETS)}")
+    """The configuration of a preset name (or a MaskFormerConfig itself), with fields changed by keyword.
+
+    Raises ValueError for a preset or a field that is unknown, and for values that cannot be meant.
+    """
+    if isinstance(preset, str) and preset in PRESETS:
         preset = PRESETS[preset]
+    if not isinstance(preset, MaskFormerConfig):
+        raise ValueError(f"unknown preset {preset!r}; known presets: {', '.join(PRESETS)}")
+    known = [field.name for field in fields(MaskFormerConfig)]
+    for name in changes:
+        if name not in known:
+            near = get_close_matches(name, known) or known
+            raise ValueError(f"a configuration has no field {name!r}; there is {', '.join(near)}")
     return replace(preset, **changes)

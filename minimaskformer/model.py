@@ -31,6 +31,8 @@ class Pixels(nn.Module):
 
     def __init__(self, config: MaskFormerConfig):
         super().__init__()
+        if not isinstance(config, MaskFormerConfig):
+            raise ValueError(f"config is a MaskFormerConfig, got {config!r}; build_model takes names of presets too")
         self.config = config
         self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean)[:, None, None], persistent=False)
         self.register_buffer("pixel_std", torch.tensor(config.pixel_std)[:, None, None], persistent=False)

@@ -1,8 +1,13 @@
 """Every preset's settings against a table written from the paper and the reference's configuration files."""
+import dataclasses
+import re
+
+import numpy as np
 import pytest
 import torch
 
 from minimaskformer.config import PRESETS, MaskFormerConfig, get_config
+from minimaskformer.model import MaskFormer
 from minimaskformer.weights.zoo import guess_config
 
 # ADE20K: short side, long side; COCO panoptic: 800, 1333, no padding. Window of Swin; encoder layers on res5.
@@ -37,6 +42,46 @@ def test_every_preset_normalises_as_imagenet_does_in_rgb(preset):
 
 def test_changes_reach_the_configuration():
     assert get_config("r50", num_queries=7) == get_config(MaskFormerConfig(num_queries=7))
+
+
+def test_lists_and_numbers_of_numpy_become_tuples_and_numbers():
+    config = MaskFormerConfig(num_classes=np.int64(3), things=np.array([1, 2]), class_names=["a", "b", "c"], dropout=np.float32(0.5))
+    same = MaskFormerConfig(num_classes=3, things=(1, 2), class_names=("a", "b", "c"), dropout=0.5)
+    assert config == same and hash(config) == hash(same) and type(config.num_classes) is type(config.things[0]) is int
+    assert MaskFormerConfig(num_classes=3, things=torch.tensor([2])).things == (2,)
+
+
+NUMBERS = [field.name for field in dataclasses.fields(MaskFormerConfig) if field.type in (int, float)]
+
+
+@pytest.mark.parametrize("name, value", [(name, value) for name in NUMBERS for value in (-1, float("nan"), True, "1", None)] + [
+    ("num_queries", 2.5), ("decoder_layers", 100_000), ("dim", 100), ("hidden_dim", 0), ("num_heads", 7), ("frozen_norm", 1),
+    ("pixel_mean", (1, 2)), ("pixel_mean", 3), ("pixel_std", (1, 0, 1)), ("pixel_std", (1, float("inf"), 1)), ("class_names", "sky"),
+    ("class_names", (1,)), ("things", 3), ("things", (1, 1)), ("things", (1.5,)), ("backbone", None), ("memory", 5)])
+def test_what_cannot_be_meant_is_refused_with_its_name_and_value(name, value):
+    with pytest.raises(ValueError, match=f"{name} is {re.escape(repr(value))}, allowed is "):
+        MaskFormerConfig(**{name: value})
+
+
+def test_heads_divide_the_width_where_there_is_attention():
+    assert MaskFormerConfig(dim=96, num_heads=8, hidden_dim=64).dim == 96
+    with pytest.raises(ValueError, match="num_heads is 5, allowed is a divisor of dim, which is 96"):
+        MaskFormerConfig(dim=96, num_heads=5, hidden_dim=100, encoder_layers=1)
+    MaskFormerConfig(dim=96, num_heads=5, hidden_dim=100)  # no encoder: nobody shares the channels of the pyramid
+    with pytest.raises(ValueError, match="mask_dim is 6, allowed is a multiple of 4"):
+        MaskFormerConfig(mask_dim=6, pixel_positions=True)
+    MaskFormerConfig(mask_dim=6)
+    with pytest.raises(ValueError, match="hidden_dim is 10, allowed is a multiple of 4"):
+        MaskFormerConfig(hidden_dim=10, num_heads=5)
+
+
+def test_fields_and_presets_that_do_not_exist():
+    with pytest.raises(ValueError, match="no field 'num_layer'; there is .*encoder_layers"):
+        get_config("r50", num_layer=1)
+    with pytest.raises(ValueError, match="unknown preset None; known presets: mini"):
+        get_config(None)
+    with pytest.raises(ValueError, match="config is a MaskFormerConfig, got 'mini'; build_model"):
+        MaskFormer("mini")
 
 
 def shapes(classes, encoder):

@@ -8,14 +8,9 @@ from public_calls import CALLS, CLASS, MASK, outcome, target
 from minimaskformer import SetCriterion, pairwise_cost, target_to_panoptic
 from minimaskformer.system.arguments import check_mask, check_target, check_things
 
-# Doors whose functions do not call the checks yet: take a name out when its call is in.
-WAITING = {"MaskFormerConfig", "build_model"}
-
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.door}: {call.fault}")
 def test_a_wrong_argument_is_refused_in_words(call):
-    if call.door in WAITING:
-        pytest.skip("its function does not call the checks yet")
     kind, text = outcome(call)
     assert kind == "sentence" and re.search(call.says, text, re.DOTALL), (kind, text)
 

@@ -62,13 +62,14 @@ FIRST = {  # tests of a file, where they are not tests/ROOM/test_FILE.py or more
     "data/readers/mask_files.py": ["data/test_recognise_tools", "data/test_recognise_pictures"],
     "data/readers/coco_content.py": ["data/test_recognise_tools", "data/test_recognise_pictures"],
     "data/readers/colors.py": ["data/test_recognise_tools", "data/test_recognise_pictures"],
+    "data/readers/segmentations.py": ["data/readers/test_hostile_annotations", "data/readers/test_coco_instance"],
     "data/readers/objects.py": ["data/readers/test_coco_instance", "data/test_catalog"],
     "weights/zoo.py": ["test_config", "weights/test_zoo"],
     "weights/renaming.py": ["weights/test_zoo", "weights/test_hub"],
     "weights/hub_pictures.py": ["weights/test_hub_pictures", "weights/test_hub"],
     "system/files.py": ["weights/test_checkpoint", "test_evaluation", "commands/test_cli"],
     "system/pickles.py": ["weights/test_hostile_files", "weights/test_zoo"],
-    "weights/checked_config.py": ["weights/test_hostile_files", "weights/test_checkpoint"],
+    "system/model_fields.py": ["test_config", "weights/test_hostile_files", "test_public_doors"],
     "data/torchvision_dataset.py": ["data/test_convert"],
 }
 

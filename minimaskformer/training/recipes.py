@@ -4,6 +4,9 @@ from dataclasses import dataclass, field, fields, replace
 
 PRECISIONS = ("off", "bf16", "fp16")
 SCHEDULES = ("poly", "step", "constant")
+# by the type of a default: what is taken, in words
+KINDS = {int: (int, "a whole number"), float: ((int, float), "a number"), bool: (bool, "True or False"),
+         str: (str, "a name"), tuple: ((tuple, list), "two numbers")}
 
 
 def option(default, help, free=False):
@@ -48,6 +51,11 @@ class TrainConfig:
     tensorboard: bool = option(False, "also write the log for TensorBoard", free=True)
 
     def __post_init__(self):
+        for name, default in ((entry.name, entry.default) for entry in fields(self)):
+            value = getattr(self, name)
+            kind, words = KINDS[type(default)]
+            if not isinstance(value, kind) or isinstance(value, bool) is not isinstance(default, bool):
+                raise ValueError(f"{name} is {words}, got {value!r}")
         for name in ("steps", "batch_size", "accumulate", "mask_stride", "size", "log_every", "save_every",
                      "evaluate_images"):
             if getattr(self, name) < 1:
@@ -60,6 +68,8 @@ class TrainConfig:
             raise ValueError(f"seed is a whole number from -2**40 to 2**40, got {self.seed}")
         if not 0 <= self.beta2 < 1:
             raise ValueError(f"beta2 is at least 0 and below 1, got {self.beta2}")
+        if len(self.scale) != 2 or not all(isinstance(side, (int, float)) for side in self.scale):
+            raise ValueError(f"scale is two numbers above 0, the smaller first, got {self.scale}")
         if not 0 < self.scale[0] <= self.scale[1] < float("inf"):
             raise ValueError(f"scale is two numbers above 0, the smaller first, got {self.scale}")
         if not 0 < self.category_limit <= 1:

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from ..config import MaskFormerConfig
 from ..model import MaskFormer
 from ..system.files import replacing
+from ..system.model_fields import FieldError
 from ..system.tensors import read_tensors
 from ..system.text import parse_json, printable
 from . import hub, zoo
-from .checked_config import check_config, expected_tensors
 
 SHIPPED = {"mini": "mini.safetensors"}  # trained models that come with the package
 
@@ -61,22 +61,34 @@ def load_checkpoint(path):
     if header is not None and "digest" in header and header["digest"] != digest(tensors, header):
         raise ValueError(f"{path} is damaged: its weights or its header are not those that were written. Copy it "
                          f"again, or take another checkpoint")
-    if header is not None and "config" in header:
-        config = _config(header["config"], path)
-    elif hub.is_hub(tensors):
-        tensors = hub.convert_hub(tensors)
-        config = hub.read_config(path.parent, tensors)
-    elif header is None:
-        tensors = zoo.convert_zoo(tensors)
-        config = zoo.guess_config(tensors)
-    else:
-        raise ValueError(f"{path} is a safetensors file without a minimaskformer config in its header, and not a "
-                         f"MaskFormer of the hub")
-    config = check_config(config, path)
+    try:
+        if header is not None and "config" in header:
+            config = _config(header["config"], path)
+        elif hub.is_hub(tensors):
+            tensors = hub.convert_hub(tensors)
+            config = hub.read_config(path.parent, tensors)
+        elif header is None:
+            tensors = zoo.convert_zoo(tensors)
+            config = zoo.guess_config(tensors)
+        else:
+            raise ValueError(f"{path} is a safetensors file without a minimaskformer config in its header, and not "
+                             f"a MaskFormer of the hub")
+    except FieldError as error:
+        raise ValueError(f"{path}: in its configuration {error}") from None
+    config = dataclasses.replace(config, class_names=tuple(map(printable, config.class_names)))
     check_fit(expected_tensors(config, path), tensors, path)  # before any memory is taken
     model = MaskFormer(config)
     load_tensors(model, tensors, path)
     return model.eval()
+
+
+def expected_tensors(config, where):
+    """The state dict of the model of a configuration, without its numbers: names, shapes, no memory."""
+    try:
+        with torch.device("meta"):
+            return MaskFormer(config).state_dict()
+    except (ValueError, TypeError, RuntimeError, KeyError, AssertionError) as error:
+        raise ValueError(f"{where}: no model can be built after its configuration ({error})") from None
 
 
 def load_tensors(model, tensors, where="checkpoint"):
