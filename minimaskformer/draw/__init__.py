@@ -2,9 +2,10 @@
 
 `from minimaskformer import draw` has the ones that every lesson uses; the others are in the files of this room.
 """
-from .canvas import in_notebook, new_figure, outline, save_figure
+from .canvas import new_figure, outline, save_figure
 from .curves import draw_curves
 from .matching import draw_cost, draw_matching
+from .notebook import in_notebook, slider
 from .palette import class_colors, instance_colors
 from .scenes import (
     contact_sheet,
@@ -19,4 +20,4 @@ from .scenes import (
 
 __all__ = ["class_colors", "contact_sheet", "draw_cost", "draw_curves", "draw_image", "draw_instances", "draw_mask",
            "draw_matching", "draw_panoptic", "draw_semantic", "four_readings", "in_notebook", "legend",
-           "new_figure", "outline", "save_figure"]
+           "new_figure", "outline", "save_figure", "slider"]

@@ -17,7 +17,7 @@ from PIL import Image
 from ..system.files import replacing
 from ..system.tensors import to_numpy
 
-SIDE = 768  # small pictures are enlarged to about this before matplotlib shrinks them to the screen: even pixels
+SIDE = 512  # small pictures are enlarged to about this before matplotlib shrinks them to the screen: even pixels
 INK = "0.12"  # outlines and text
 CJK_LETTERS = re.compile(r"[\u1100-\u11ff\u2e80-\ud7ff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
 CJK = ("Noto Sans CJK KR", "Noto Sans CJK JP", "Noto Sans CJK SC", "NanumGothic", "Apple SD Gothic Neo",
@@ -58,23 +58,6 @@ def save_figure(figure, path, dpi=150):
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=dpi, format=path.suffix[1:] or "png", bbox_inches="tight", pad_inches=0.04)
     return path
-
-
-def in_notebook(dpi=100, colors=256):
-    """Show figures in a notebook as small PNGs (about half the size): call once, in the first cell.
-
-    A cell that ends with a Figure, or that leaves pyplot figures open, shows them in at most `colors` colours.
-    Outside a notebook nothing happens.
-    """
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return
-    shell = get_ipython()
-    if shell is None or not hasattr(shell, "kernel"):
-        return
-    shell.run_line_magic("matplotlib", "inline")
-    shell.display_formatter.formatters["image/png"].for_type(Figure, lambda figure: small_png(figure, dpi, colors))
 
 
 def small_png(figure, dpi=100, colors=256):

@@ -13,15 +13,15 @@ from scipy import ndimage
 
 from ..system.arguments import check_labels, check_segments
 from ..system.tensors import to_numpy
-from .canvas import as_image, grey, image_of_size, in_notebook, new_figure, no_math, outline, save_figure, show, tint
+from .canvas import as_image, grey, image_of_size, new_figure, no_math, outline, save_figure, show, tint
 from .curves import draw_curves
 from .matching import draw_cost, draw_matching
 from .names import Labels
 from .palette import VOID_COLOR, class_colors, instance_colors
 
 __all__ = ["class_colors", "contact_sheet", "draw_cost", "draw_curves", "draw_image", "draw_instances", "draw_mask",
-           "draw_matching", "draw_panoptic", "draw_semantic", "four_readings", "in_notebook", "legend",
-           "new_figure", "save_figure"]
+           "draw_matching", "draw_panoptic", "draw_semantic", "four_readings", "legend", "new_figure",
+           "save_figure"]
 
 
 SWATCHES = 23  # at most this many classes in the legend of a contact sheet

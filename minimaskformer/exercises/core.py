@@ -20,6 +20,7 @@ import torch
 
 from . import answers as values
 from . import progress_file as record
+from .cells import newest_is_broken
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,11 @@ class Raised:
 
 @dataclass(frozen=True)
 class Outcome:
-    """kind: "passed", "not attempted", "mistake", "gap", "form", "exception" or "unknown exercise"; text: to print."""
+    """What came out of a check; text: to print.
+
+    kind: "passed", "not attempted", "stopped", "syntax error", "mistake", "gap", "form", "exception" or "unknown
+    exercise".
+    """
     kind: str
     text: str
     mistake: Mistake | None = None
@@ -103,6 +108,8 @@ def lessons():
 def find(exercise_id) -> Exercise:
     """The exercise of an id such as "02.1"; raises LookupError with the known ids."""
     known = {e.id: e for module in lessons().values() for e in module.EXERCISES}
+    if exercise_id is None:
+        raise LookupError("Which exercise? Give its number, as in check(\"02.1\", class_cost) or hint(\"02.1\").")
     lesson, _, number = str(exercise_id).strip().partition(".")
     wanted = f"{lesson.zfill(2)}.{number}"
     if wanted not in known:
@@ -111,20 +118,34 @@ def find(exercise_id) -> Exercise:
     return known[wanted]
 
 
-def check(exercise_id, fn=None):
+def check(exercise_id=None, fn=None):
     """Compare your function with the reference and print the outcome; the notebook goes on whatever it is."""
     try:
         exercise = find(exercise_id)
     except LookupError as e:
         outcome = Outcome("unknown exercise", str(e))
     else:
-        outcome = judge(exercise, fn)
-        if outcome.kind != "not attempted":
+        outcome = judge_unless_stopped(exercise, fn)
+        if outcome.kind not in ("not attempted", "stopped", "syntax error"):
             note = record.add(exercise.id, outcome.kind == "passed")
             outcome = Outcome(outcome.kind, "\n".join(filter(None, (outcome.text, note))), outcome.mistake)
     if os.environ.get("MINIMASKFORMER_STRICT") == "1" and outcome.kind != "passed":
         raise AssertionError(outcome.text)
     say(outcome.text)
+
+
+def judge_unless_stopped(exercise, fn) -> Outcome:
+    """`judge`, but of a function's newest version, and with a sentence where the learner interrupts it."""
+    head = f"{exercise.id} {exercise.title}"
+    if broken := newest_is_broken(fn):
+        return Outcome("syntax error", f"✗ {head}: {broken}")
+    try:
+        return judge(exercise, fn)
+    except KeyboardInterrupt as stop:
+        line = _deepest_line(stop.__traceback__, getattr(getattr(fn, "__code__", None), "co_filename", None))
+        at = f" at your line: {line}" if line else ""
+        return Outcome("stopped", f"■ {head}: stopped while it ran{at}. If it would never have ended, look for a loop "
+                                  f"whose condition does not change.")
 
 
 def judge(exercise, fn) -> Outcome:
@@ -191,12 +212,18 @@ def _problem(exercise, got, expected):
     text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if frame is None:  # the call itself failed: wrong number of arguments
         return "exception", f"{text}\nthe check calls {exercise.name}{inspect.signature(exercise.reference)}"
-    file, line = frame.tb_frame.f_code.co_filename, frame.tb_lineno
-    while frame := frame.tb_next:  # the deepest line of the learner's own
+    source = _deepest_line(frame, frame.tb_frame.f_code.co_filename)
+    return "exception", f"{text}\nin your line: {source}" if source else text
+
+
+def _deepest_line(frame, file):
+    """The line of a file, the learner's own, that is deepest in a traceback; "" if there is none."""
+    line = 0
+    while frame:
         if frame.tb_frame.f_code.co_filename == file:
             line = frame.tb_lineno
-    source = linecache.getline(file, line).strip()
-    return "exception", f"{text}\nin your line: {source}" if source else text
+        frame = frame.tb_next
+    return linecache.getline(file, line).strip() if line else ""
 
 
 def _is_stub(outcome, fn):
@@ -219,19 +246,19 @@ def _remarks(exercise, fn):
             yield f"  Remark: {remark.text}"
 
 
-def hint(exercise_id, n=1):
+def hint(exercise_id=None, n=1):
     """Print hint 1 (a question), 2 (the place) or 3 (the formula) of an exercise."""
     try:
         exercise = find(exercise_id)
     except LookupError as e:
         return say(str(e))
-    if n not in range(1, len(exercise.hints) + 1):
+    if not isinstance(n, int) or n not in range(1, len(exercise.hints) + 1):
         return say(f"{exercise.id} has hints 1 to {len(exercise.hints)}; after them: solution(\"{exercise.id}\")")
     further = f"hint(\"{exercise.id}\", {n + 1})" if n < len(exercise.hints) else f"solution(\"{exercise.id}\")"
     say(fold(f"{exercise.id} hint {n} of {len(exercise.hints)}: {exercise.hints[n - 1]}") + f"\nNext: {further}")
 
 
-def solution(exercise_id):
+def solution(exercise_id=None):
     """Print the solution, which is the code that the library itself runs or is tested against, and its reasons."""
     try:
         exercise = find(exercise_id)
@@ -242,11 +269,15 @@ def solution(exercise_id):
     say(f"{exercise.id} {exercise.title}, as in {place}\n\n{exercise.solution_source()}\n\n{why}")
 
 
-def example(exercise_id, n=1):
-    """The arguments of the n-th example a check uses, to try your function on; raises LookupError if there is none."""
-    exercise = find(exercise_id)
-    if n not in range(1, len(exercise.fixtures) + 1):
-        raise LookupError(f"{exercise.id} has examples 1 to {len(exercise.fixtures)}")
+def example(exercise_id=None, n=1):
+    """The arguments of the n-th example a check uses, to try your function on; None and a sentence if there is none."""
+    try:
+        exercise = find(exercise_id)
+    except LookupError as e:
+        return say(str(e))
+    if not isinstance(n, int) or n not in range(1, len(exercise.fixtures) + 1):
+        return say(f"{exercise.id} has examples 1 to {len(exercise.fixtures)}, and none with the number {n}: "
+                   f"example(\"{exercise.id}\", 1)")
     return copy.deepcopy(exercise.fixtures[n - 1].args)
 
 
@@ -274,4 +305,4 @@ def say(text):
     try:
         print(text)
     except UnicodeEncodeError:
-        print(text.translate(str.maketrans("✓✗○", "+x-")).encode("ascii", "replace").decode())
+        print(text.translate(str.maketrans("✓✗○■", "+x-#")).encode("ascii", "replace").decode())
