@@ -144,7 +144,7 @@ def test_a_file_of_that_name_from_elsewhere_is_left_alone(mine):
     (mine / "my_lessons").mkdir()
     nbformat.write(lesson("my own"), mine / "my_lessons" / "01_next.ipynb")
     for _ in range(2):
-        assert any("01_next.ipynb was there before" in line for line in copies(mine))
+        assert any("01_next.ipynb was already there" in line for line in copies(mine))
     assert nbformat.read(mine / "my_lessons" / "01_next.ipynb", as_version=4).cells[0].source == "# my own"
 
 
