@@ -53,8 +53,10 @@ def read(value, template, parts=()):
     if len(value) != len(template):
         raise Misfit(f"has {len(value)} parts, not {len(template)}: {wanted} was expected")
     out = []
-    for name, v in zip(names, value):
+    for name, v, t in zip(names, value, template):
         try:
+            if isinstance(v, (list, tuple)) and not v and not to_array(t)[0].size:
+                v = t  # a list without entries has no shape of its own
             out.append((name, *to_array(v)))
         except Misfit as e:
             raise Misfit(f"has a part {name} that {e}") from None

@@ -163,7 +163,8 @@ def judge(exercise, fn) -> Outcome:
     if not any(found):
         return Outcome("passed", "\n".join([f"✓ {head}: right on all {len(got)} examples.", *_remarks(exercise, fn)]))
 
-    suspects = [m for m in exercise.mistakes if _fits(exercise, m, inputs, got)]
+    fits = [_fit(exercise, m, inputs, got, expected) for m in exercise.mistakes]
+    suspects = [m for m, fit in zip(exercise.mistakes, fits) if fit and fit == max(fits)]
     mistake = suspects[0] if len(suspects) == 1 else None
     # what to show: an error before a wrong shape before wrong numbers; but for a named mistake, its value
     order = ("form", "gap", "exception") if mistake else ("exception", "form", "gap")
@@ -197,11 +198,21 @@ def doubled(value):
     return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
-def _fits(exercise, mistake, inputs, got):
-    """Whether every outcome is this mistake's on the same inputs, in float64; at least one must be a value."""
+def _fit(exercise, mistake, inputs, got, expected):
+    """2 if every outcome is this mistake's on the same inputs, in float64, and one is a wrong value; else 1 or 0.
+
+    1: as 2, but some outcomes are right where the mistake's own code stops or gives no number (an empty input, say).
+    The learner makes the same mistake and guards that case.
+    """
     if all(isinstance(g, Raised) for g in got):
-        return False
-    return all(exercise.same(g, call(mistake.fn, args)) for g, args in zip(got, inputs))
+        return 0
+    theirs = [call(mistake.fn, args) for args in inputs]
+    alike = [exercise.same(g, t) for g, t in zip(got, theirs)]
+    right = [exercise.same(g, e) for g, e in zip(got, expected)]
+    guarded = [r and not values.finite(t, e) for r, t, e in zip(right, theirs, expected)]
+    if not all(a or g for a, g in zip(alike, guarded)):
+        return 0
+    return 2 if all(alike) else int(any(a and not r for a, r in zip(alike, right)))
 
 
 def _problem(exercise, got, expected):

@@ -13,7 +13,8 @@ BY_ID = {e.id: e for e in lesson01.EXERCISES}
 
 
 def stacked(pairs, *others):
-    return torch.tensor([c for c, _ in pairs]), torch.stack([mask for _, mask in pairs]), *others
+    masks = [mask for _, mask in pairs]
+    return torch.tensor([c for c, _ in pairs], dtype=torch.int64), torch.stack(masks) if masks else [], *others
 
 
 def set_backwards(label_map, ignore=255):
@@ -44,15 +45,15 @@ def remap_loop(file_labels, file_ids, ignore=255):
     return out
 
 
-def remap_lists(file_labels, file_ids):
-    return [[file_ids.index(v) if v in file_ids else 255 for v in row] for row in file_labels.tolist()]
+def remap_lists(file_labels, file_ids, ignore=255):
+    return [[file_ids.index(v) if v in file_ids else ignore for v in row] for row in file_labels.tolist()]
 
 
-def remap_class_table(file_labels, file_ids):
+def remap_class_table(file_labels, file_ids, ignore=255):
     table = ClassTable(tuple(map(str, file_ids)), (False,) * len(file_ids), file_ids)
-    out = file_labels.clone()  # uint8, which holds 255 too
+    out = file_labels.int()
     for v in torch.unique(file_labels).tolist():
-        out[file_labels == v] = table.index(v) if v in file_ids else 255
+        out[file_labels == v] = table.index(v) if v in file_ids else ignore
     return out
 
 
@@ -70,7 +71,7 @@ def panoptic_append(segment_map, segments_info):
 def panoptic_by_pixel(segment_map, segments_info):
     info = {s["id"]: s for s in segments_info if not s["iscrowd"]}
     ids = [i for i in torch.unique(segment_map).tolist() if i in info]
-    return (np.array([info[i]["category_id"] for i in ids]), np.stack([segment_map.numpy() == i for i in ids]),
+    return (np.array([info[i]["category_id"] for i in ids]), [segment_map.numpy() == i for i in ids],
             [[int(i in info) for i in row] for row in segment_map.tolist()])
 
 
@@ -84,19 +85,19 @@ def maps_by_sum(labels, masks, ignore=255):
     return ids, torch.where(masks.any(0), (masks * labels[:, None, None]).sum(0), ignore)
 
 
-def maps_by_table(labels, masks):
+def maps_by_table(labels, masks, ignore=255):
     segment_map = maps_by_sum(labels, masks)[0]
-    return segment_map.int(), torch.cat([torch.tensor([255]), labels])[segment_map]
+    return segment_map.int(), torch.cat([torch.tensor([ignore]), labels])[segment_map]
 
 
-def maps_by_library(labels, masks):
+def maps_by_library(labels, masks, ignore=255):
     segment_map, info = targets.target_to_panoptic({"labels": labels, "masks": masks}, ())
-    return segment_map, targets.panoptic_to_semantic(segment_map, info)
+    return segment_map, targets.panoptic_to_semantic(segment_map, info, ignore)
 
 
-def maps_by_pixel(labels, masks):
+def maps_by_pixel(labels, masks, ignore=255):
     height, width = masks.shape[1:]
-    ids, classes = np.zeros((height, width), np.int64), np.full((height, width), 255)
+    ids, classes = np.zeros((height, width), np.int64), np.full((height, width), ignore)
     for i in range(len(labels)):
         for h, w in masks[i].nonzero().tolist():
             ids[h, w], classes[h, w] = i + 1, labels[i]
@@ -119,16 +120,16 @@ def scores_in_place(class_logits, mask_logits):
 
 RIGHT = {
     "01.1": [set_backwards, set_numpy, set_lists, set_by_library, lambda x, ignore=255: set_numpy(x.int(), ignore),
-             lambda x, ignore=255: tuple(v.int() for v in set_backwards(x, ignore)),
+             lambda x, ignore=255: tuple(torch.as_tensor(v, dtype=torch.int) for v in set_numpy(x, ignore)),
              lambda x, ignore=255: list(set_backwards(x, ignore))],
-    "01.2": [remap_loop, remap_lists, remap_class_table, lambda x, ids: np.array(remap_lists(x, ids), np.uint8),
-             lambda x, ids: x.clone().apply_(lambda v: ids.index(v) if v in ids else 255),
-             lambda x, ids: sum((x == i) * (k - 255) for k, i in enumerate(ids)) + 255],
+    "01.2": [remap_loop, remap_lists, remap_class_table, lambda x, ids, i: np.array(remap_lists(x, ids, i), np.int16),
+             lambda x, ids, i: x.int().apply_(lambda v: ids.index(v) if v in ids else i),
+             lambda x, ids, i: sum((x == v) * (k - i) for k, v in enumerate(ids)) + i],
     "01.3": [panoptic_append, panoptic_by_pixel, panoptic_by_library,
-             lambda m, s: tuple(v.int() for v in panoptic_append(m, s)),
-             lambda m, s: (*panoptic_append(m.long(), s)[:2], torch.stack([*panoptic_append(m, s)[1]]).sum(0) > 0)],
-    "01.4": [maps_by_sum, maps_by_table, maps_by_library, maps_by_pixel, lambda c, m: list(maps_by_sum(c, m)),
-             lambda c, m: torch.stack(maps_by_sum(c, m)), lambda c, m: tuple(v.tolist() for v in maps_by_pixel(c, m))],
+             lambda m, s: tuple(v.int() for v in panoptic_by_library(m, s)),
+             lambda m, s: (*panoptic_append(m.long(), s)[:2], sum(panoptic_append(m, s)[1], 0 * m) > 0)],
+    "01.4": [maps_by_sum, maps_by_table, maps_by_library, maps_by_pixel, lambda c, m, i: list(maps_by_sum(c, m, i)),
+             lambda c, m, i: torch.stack(maps_by_sum(c, m, i)), lambda c, m, i: tuple(v.tolist() for v in maps_by_pixel(c, m, i))],
     "01.5": [scores_loops, scores_in_place, lambda x, m: scores_loops(x.double(), m.double()),
              lambda x, m: scores_loops(x, m).numpy(), lambda x, m: scores_loops(x, m).tolist(),
              lambda x, m: (x.softmax(-1)[:, :-1, None, None] * m.sigmoid()[:, None]).sum(0),
@@ -142,18 +143,18 @@ WRONG = {
              lambda x, ignore=255: (torch.unique(x)[1:] + 1, set_backwards(x, ignore)[1]),
              lambda x, ignore=255: [(c, x == c) for c in torch.unique(x)],
              lambda x, ignore=255: (set_backwards(x, ignore)[0], ~set_backwards(x, ignore)[1])],
-    "01.2": [lambda x, ids: remap_loop(x, ids).float(), lambda x, ids: remap_loop(x, ids[::-1]), lambda x, ids: ids,
-             lambda x, ids: remap_loop(x, ids, 0) - 1, lambda x, ids: remap_loop(x - 1, ids),
-             lambda x, ids: torch.tensor([ids[v] for v in x.flatten().tolist()]), lambda x, ids: x // 2,
-             lambda x, ids: remap_loop(x, sorted(ids), 0) + 1],
+    "01.2": [lambda x, ids, i: remap_loop(x, ids, i).float(), lambda x, ids, i: remap_loop(x, ids[::-1], i), lambda x, ids, i: ids,
+             lambda x, ids, i: remap_loop(x, ids, 0) - 1, lambda x, ids, i: remap_loop(x - 1, ids, i),
+             lambda x, ids, i: torch.tensor([ids[v] for v in x.flatten().tolist()]), lambda x, ids, i: x // 2, lambda x, ids, i: remap_loop(x, ids, 99),
+             lambda x, ids, i: remap_loop(x, sorted(ids), 0) + 1],
     "01.3": [lambda m, s: panoptic_append(m, s)[:2], lambda m, s: (*panoptic_append(m, s)[:2], m),
              lambda m, s: stacked([(t["id"], m == t["id"]) for t in s], m != 0),  # ids, crowds and empty masks at once
              lambda m, s: stacked([(t["category_id"], m == t["id"]) for t in s], m != 0),  # crowds and empty masks
              lambda m, s: stacked([(t["category_id"] + 1, m == t["id"]) for t in s if not t["iscrowd"]], m != 0),
              lambda m, s: panoptic_append(m + 1, s), lambda m, s: {"labels": 1, "masks": 2, "valid": 3}],
-    "01.4": [lambda c, m: maps_by_sum(c, m)[0], lambda c, m: maps_by_sum(c + 1, m.flip(0)),
-             lambda c, m: tuple(v + 1 for v in maps_by_sum(c, m)), lambda c, m: maps_by_sum(c, ~m),
-             lambda c, m: (maps_by_sum(c, m)[0].T, maps_by_sum(c, m)[1].T)],
+    "01.4": [lambda c, m, i: maps_by_sum(c, m, i)[0], lambda c, m, i: maps_by_sum(c + 1, m.flip(0), i),
+             lambda c, m, i: tuple(v + 1 for v in maps_by_sum(c, m, i)), lambda c, m, i: maps_by_sum(c, ~m, i),
+             lambda c, m, i: (maps_by_sum(c, m, i)[0].T, maps_by_sum(c, m, i)[1].T)],
     "01.5": [lambda x, m: TWICE(x.softmax(-1), m.sigmoid()), lambda x, m: TWICE(x, m) * 2, lambda x, m: x @ m,
              lambda x, m: TWICE(x[:, :-1].sigmoid(), m), lambda x, m: TWICE(x.flip(0), m),
              lambda x, m: torch.einsum("nk,nhw->khw", x, m)[1:], lambda x, m: TWICE(x, m).flatten(1),
@@ -168,11 +169,12 @@ def mistakes_of(exercise_id, fn):
 
 def test_mistakes_as_people_write_them():
     """The code of a learner, not the mistake's own, is recognised too."""
-    def reduce_in_uint8(x, ids):
-        x[x == 0] = 255
+    def minus_one(x, ids, ignore):
+        x = x.long()
+        x[x == 0] = ignore
         return x - 1
 
-    def in_place(x, ids):
+    def in_place(x, ids, ignore):
         for k, i in enumerate(ids):
             x[x == i] = k
         return x
@@ -185,11 +187,11 @@ def test_mistakes_as_people_write_them():
         kept = [s for s in info if not s["iscrowd"] and (m == s["id"]).any()]
         return [s["category_id"] for s in kept], torch.stack([m == s["id"] for s in kept]), m > 0
 
-    assert mistakes_of("01.2", reduce_in_uint8).startswith("0 set to 255, then 1 subtracted")
+    assert mistakes_of("01.2", minus_one).startswith("0 set to 255, then 1 subtracted")
     assert mistakes_of("01.2", in_place).startswith("values changed while they are being read")
     assert mistakes_of("01.1", dropped_first).startswith("the smallest value left out")
     assert mistakes_of("01.3", crowd_skipped).startswith("crowds left out of the set, but their pixels valid")
-    assert mistakes_of("01.4", lambda c, m: (m.int().argmax(0) + 1, c[m.int().argmax(0)])).startswith("void given to")
+    assert mistakes_of("01.4", lambda c, m, i: (m.int().argmax(0) + 1, c[m.int().argmax(0)])).startswith("void given to")
     assert mistakes_of("01.5", lambda x, m: torch.einsum("nk,nhw->khw", x[:, :-1].softmax(-1), m.sigmoid())) \
         .startswith("the class probabilities of each query made to add up to 1")
 

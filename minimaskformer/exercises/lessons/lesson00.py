@@ -3,7 +3,7 @@ import torch
 from scipy import ndimage
 
 from ...targets import panoptic_to_semantic
-from ..core import Exercise, Fixture, Mistake, Remark, issue
+from ..core import Exercise, Fixture, Mistake, issue
 
 TITLE = "Start here"
 
@@ -43,7 +43,8 @@ count_exercise = Exercise(
         Fixture("three of the class, two of them touching, one in two pieces", (MAP, INFO, 2)),
         Fixture("one of the class, in two pieces", (GAPS, GAPS_INFO, 5)),
         Fixture("stuff, in two pieces", (GAPS, GAPS_INFO, 3)),
-        Fixture("none of the class", (MAP, INFO, 1))),
+        Fixture("none of the class", (MAP, INFO, 1)),
+        Fixture("no segment at all", (0 * MAP, [], 0))),
     mistakes=(
         Mistake("the connected regions of the class counted", _regions,
                 "Two sheep that touch are one region, a sheep behind a tree is two. The segments know better."),
@@ -96,6 +97,8 @@ no_object_exercise = Exercise(
         Mistake("unsure queries (largest probability below 0.5)", lambda x: x.softmax(-1).max(-1).values < 0.5,
                 "Being unsure which class is not the same as saying there is nothing. No object is an answer of its "
                 "own."),
+        Mistake("queries less than 0.8 sure", lambda x: x.softmax(-1).max(-1).values < 0.8,
+                "That is the panoptic rule's filter. A query that is 0.9 sure to see nothing does say no object."),
         Mistake("no object only where its probability is above 0.5", lambda x: x.softmax(-1)[:, -1] > 0.5,
                 "It need not reach one half, only be larger than each of the others."),
         Mistake("no object where its logit is above 0", lambda x: x[:, -1] > 0,
@@ -119,21 +122,27 @@ no_object_exercise = Exercise(
 
 # --- 00.3 from panoptic to semantic ---------------------------------------------------------------------------------
 
-def _in_place(segment_map, segments_info, void):
+def _in_place(segment_map, segments_info, ignore, void=True):
     """Relabelling a copy while reading from it: a class already written may be taken for the id of a later segment."""
     out = segment_map.long()
-    if void is not None:
-        out[out == 0] = void
+    if void:
+        out[out == 0] = ignore
     for s in segments_info:
         out[out == s["id"]] = s["category_id"]
     return out
 
 
-def _semantic(segment_map, segments_info, void=255, shift=0, keep=lambda s: True):
-    out = torch.full(segment_map.shape, void)
+def _semantic(segment_map, segments_info, ignore, shift=0, keep=lambda s: True):
+    out = torch.full(segment_map.shape, ignore)
     for s in segments_info:
         if keep(s):
             out[segment_map == s["id"]] = s["category_id"] + shift
+    return out
+
+
+def _zero_means_void(segment_map, segments_info, ignore):
+    out = _semantic(segment_map, segments_info, 0)
+    out[out == 0] = ignore
     return out
 
 
@@ -144,25 +153,30 @@ _VOID = "Pixels with id 0 belong to no segment: give them `ignore`."
 semantic_exercise = Exercise(
     id="00.3", title="from panoptic to semantic", name="panoptic_to_semantic", reference=panoptic_to_semantic,
     fixtures=(
-        Fixture("5 segments, a void pixel", (MAP, INFO)),
-        Fixture("ids with gaps, void in two corners", (GAPS, GAPS_INFO))),
+        Fixture("5 segments, a void pixel", (MAP, INFO, 255)),
+        Fixture("ids with gaps, void in two corners", (GAPS, GAPS_INFO, 255)),
+        Fixture("the same with ignore = -1", (GAPS, GAPS_INFO, -1)),
+        Fixture("no segment at all", (0 * MAP, [], 100))),
     mistakes=(
-        Mistake("the segment ids as they are", lambda m, s: m.long(),
+        Mistake("the segment ids as they are", lambda m, s, i: m.long(),
                 "An id says which segment a pixel belongs to, nothing about its class.",
                 issue("lojzezust/lars_evaluator", 1)),
-        Mistake("void left at 0", lambda m, s: _semantic(m, s, void=0), f"0 is a class, the first one. {_VOID}"),
-        Mistake("void at -1", lambda m, s: _semantic(m, s, void=-1), _VOID),
+        Mistake("void left at 0", lambda m, s, i: _semantic(m, s, 0), f"0 is a class, the first one. {_VOID}"),
+        Mistake("void always at 255", lambda m, s, i: _semantic(m, s, 255), f"255 is only the usual value. {_VOID}"),
+        Mistake("void always at -1", lambda m, s, i: _semantic(m, s, -1), _VOID),
+        Mistake("every 0 of the result turned into `ignore`", _zero_means_void,
+                "Class 0 is lost that way. Void is where the *segment map* is 0: fill the new map with `ignore`."),
         Mistake("segments_info[id - 1]: the id taken as a place in the list",
-                lambda m, s: torch.tensor([t["category_id"] for t in s])[(m.long() - 1) % len(s)],
+                lambda m, s, i: torch.tensor([t["category_id"] for t in s])[(m.long() - 1) % len(s)],
                 "Ids need not be 1, 2, 3 in the order of the list. Look at each entry's own `id`."),
-        Mistake(_RELABELLED[0], lambda m, s: _in_place(m, s, None), _RELABELLED[1]),
-        Mistake(_RELABELLED[0], lambda m, s: _in_place(m, s, 255), _RELABELLED[1]),
-        Mistake("every class moved up by one", lambda m, s: _semantic(m, s, shift=1),
+        Mistake(_RELABELLED[0], lambda m, s, i: _in_place(m, s, i, void=False), _RELABELLED[1]),
+        Mistake(_RELABELLED[0], _in_place, _RELABELLED[1]),
+        Mistake("every class moved up by one", lambda m, s, i: _semantic(m, s, i, shift=1),
                 "`category_id` is a class index from 0 already: write it as it is.",
                 issue("fundamentalvision/Deformable-DETR", 102)),
-        Mistake("only the things written", lambda m, s: _semantic(m, s, keep=lambda t: t["isthing"]),
+        Mistake("only the things written", lambda m, s, i: _semantic(m, s, i, keep=lambda t: t["isthing"]),
                 "Sky and grass are segments too: use every entry."),
-        Mistake("only the stuff written", lambda m, s: _semantic(m, s, keep=lambda t: not t["isthing"]),
+        Mistake("only the stuff written", lambda m, s, i: _semantic(m, s, i, keep=lambda t: not t["isthing"]),
                 "Sheep and houses are segments too: use every entry.")),
     hints=("Each pixel knows its segment, each segment its class. What about pixels of no segment?",
            "Start from a new map full of `ignore`, then write one segment after the other.",
@@ -182,17 +196,23 @@ def query_map(class_logits, mask_logits):
     return kept[claims.argmax(0)]  # [H, W]
 
 
-def _claims(x, m, prob=None, mask=torch.sigmoid, drop=True, back=True, best=torch.argmax):
+def _claims(x, m, prob=None, mask=torch.sigmoid, silent=-1, back=True, best=torch.argmax, join=torch.mul):
     """query_map with knobs to get wrong; prob gives scores and classes from the class logits."""
     scores, classes = (prob or (lambda t: t.softmax(-1).max(-1)))(x)
-    kept = (classes != x.shape[-1] - 1).nonzero().flatten() if drop else torch.arange(len(x))
-    winner = best(scores[kept, None, None] * mask(m)[kept], 0)
+    kept = (classes != silent % x.shape[-1]).nonzero().flatten() if silent is not None else torch.arange(len(x))
+    winner = best(join(scores[kept, None, None], mask(m)[kept]), 0)
     return kept[winner] if back else winner
 
 
 def _real(x):
     """Probability and index of the best real class, the softmax over all K + 1."""
     return x.softmax(-1)[:, :-1].max(-1)
+
+
+def _only_sure(x, m):
+    p = x.softmax(-1)
+    sure = (p.amax(-1) > 0.8) & (p.argmax(-1) != x.shape[-1] - 1)
+    return torch.where(sure[:, None, None], p.amax(-1)[:, None, None] * m.sigmoid(), -1.0).argmax(0)
 
 
 def _ones(x):
@@ -208,15 +228,23 @@ PIXEL_MASKS = torch.tensor([[[-1.2, -1.3, 1.6, 1.2], [-0.4, -0.8, -3.3, 3.3], [-
                             [[2.0, 2.0, 2.1, 2.0], [-0.3, 0.3, -3.4, -1.1], [-2.0, -1.1, 2.8, -1.3]],
                             [[-1.1, -1.2, 0.6, 0.4], [-0.3, -0.8, -1.8, 2.9], [1.0, -1.7, 1.4, 0.3]]])
 ORDER = [1, 4, 5, 0, 3, 2]
+FEW_LOGITS = torch.tensor([[0.2, 0.1, -3.1], [3.5, 3.3, -0.5], [1.3, 3.9, 0.2], [-2.9, -1.1, 2.0], [0.5, -1.3, 2.2]])
+FEW_MASKS = torch.tensor([[[1.3, -1.3, 2.9], [-0.9, -2.9, -0.6], [-1.7, -2.0, -1.8]],
+                          [[-2.5, 3.9, -0.4], [-0.6, 0.3, 1.7], [1.7, 1.0, 5.2]],
+                          [[0.9, 1.5, 2.3], [-1.6, -2.7, -3.6], [0.9, -0.4, -3.5]],
+                          [[2.0, -0.1, 1.8], [-3.4, 2.7, -1.2], [1.3, 1.4, -1.5]],
+                          [[0.4, -1.0, -0.9], [2.0, 0.3, 0.0], [1.6, -1.1, -1.2]]])
 _NOTHING = "A query that says no object draws nothing: leave it out before you compare."
 _MASKS = "sigmoid(mask_logits) is the probability that the pixel belongs to the mask, for each query by itself."
 query_exercise = Exercise(
     id="00.4", title="who drew this pixel", name="query_map", reference=query_map,
     fixtures=(
         Fixture("6 queries, 12 pixels; queries 1 and 3 say no object", (PIXEL_LOGITS, PIXEL_MASKS)),
-        Fixture("the same queries in another order", (PIXEL_LOGITS[ORDER], PIXEL_MASKS[ORDER]))),
+        Fixture("the same queries in another order", (PIXEL_LOGITS[ORDER], PIXEL_MASKS[ORDER])),
+        Fixture("5 queries, 9 pixels; queries 3 and 4 say no object", (FEW_LOGITS, FEW_MASKS)),
+        Fixture("every query says no object", (PIXEL_LOGITS[[1, 1]], PIXEL_MASKS[:2]))),
     mistakes=(
-        Mistake("queries that say no object take part", lambda x, m: _claims(x, m, drop=False), _NOTHING,
+        Mistake("queries that say no object take part", lambda x, m: _claims(x, m, silent=None), _NOTHING,
                 issue("facebookresearch/detr", 491)),
         Mistake("queries that say no object take part, with their best real class",
                 lambda x, m: _claims(x, m, _real), _NOTHING),
@@ -224,6 +252,15 @@ query_exercise = Exercise(
                 lambda x, m: _claims(x, m, lambda t: t[:, :-1].softmax(-1).max(-1)),
                 "Then a query that is sure to see nothing looks sure of some class. Softmax over all K + 1 first.",
                 issue("open-mmlab/mmdetection", 8753)),
+        Mistake("no object at index 0", lambda x, m: _claims(x, m, silent=0),
+                "Index 0 is a real class. No object is the last, index K.", issue("facebookresearch/detr", 356)),
+        Mistake("no object at index K - 1", lambda x, m: _claims(x, m, silent=-2),
+                "With K classes the real ones are 0 ... K-1, so no object is index K, the last of K + 1."),
+        Mistake("the class and the pixel added instead of multiplied",
+                lambda x, m: _claims(x, m, join=torch.add),
+                "A sum lets a query win that is sure of its class and sure not to own the pixel. Multiply."),
+        Mistake("queries less than 0.8 sure left out too", _only_sure,
+                "That filter belongs to the panoptic rule. The general one keeps every query that sees an object."),
         Mistake("the number among the queries that are left", lambda x, m: _claims(x, m, back=False),
                 "After leaving queries out, place 0 may be query 2. Look the number up: kept[...]."),
         Mistake("the class probability left out", lambda x, m: _claims(x, m, _ones),
@@ -254,8 +291,6 @@ query_exercise = Exercise(
            "mask_logits[kept].sigmoid()).argmax(0)]"),
     why="This is the paper's general rule: argmax of p_i(c_i) * m_i[h, w] over the queries that see an object. "
         "Panoptic inference is this with two more filters (lesson 08). The library's general_inference returns this "
-        "map, and the class of each winner with it.",
-    remarks=(Remark((PIXEL_LOGITS[[1, 1]], PIXEL_MASKS[:2]),
-                    "when every query says no object yours stops with an error. The library answers -1 everywhere."),))
+        "map, and the class of each winner with it.")
 
 EXERCISES = [count_exercise, no_object_exercise, semantic_exercise, query_exercise]

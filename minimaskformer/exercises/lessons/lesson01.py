@@ -41,6 +41,12 @@ def _numbered(label_map, ignore=255):
     return torch.arange(len(labels)), masks
 
 
+def _out_of_line(label_map, ignore=255):
+    labels, masks = label_map_to_set(label_map, ignore)
+    seen = [c for c in dict.fromkeys(label_map.flatten().tolist()) if c != ignore]  # as they occur, row by row
+    return torch.tensor(seen, dtype=torch.int64), masks
+
+
 def _valued(label_map, ignore=255):
     labels, masks = label_map_to_set(label_map, ignore)
     return labels, masks * labels[:, None, None]
@@ -54,7 +60,8 @@ label_map_exercise = Exercise(
     fixtures=(
         Fixture("3 classes with gaps between their numbers, void", (LABELS,)),
         Fixture("void is 100 here", (PARK, 100)),
-        Fixture("no void, no class 0", (torch.tensor([[2, 2, 1], [1, 2, 4]]),))),
+        Fixture("no void, no class 0", (torch.tensor([[2, 2, 1], [1, 2, 4]]),)),
+        Fixture("nothing but void", (torch.full((2, 3), 255),))),
     mistakes=(
         Mistake("void as one more class", lambda x, ignore=255: _pairs(x, _present(x)),
                 "Void belongs to no mask: leave the value `ignore` out of the labels."),
@@ -88,6 +95,8 @@ label_map_exercise = Exercise(
         Mistake("labels moved up by one", lambda x, ignore=255: _pairs(x, _present(x, ignore), 1),
                 "A mask moved with its label is another mask: labels are the map's own values, from 0. No-object "
                 "comes last, not first.", issue("facebookresearch/detr", 356)),
+        Mistake("labels in one order, masks in another", _out_of_line,
+                "The pairs may come in any order, but mask j must be that of label j."),
         Mistake("labels counted 0, 1, 2, ...", _numbered,
                 "The label of a mask is its class in the map, not its place in the set."),
         Mistake("masks that hold the class number instead of 1", _valued,
@@ -147,59 +156,77 @@ def _maps(labels, masks, first=1, void=0, ignore=255, shift=0):
     return segment_map, label_map
 
 
-def _argmax(labels, masks):
+def _argmax(labels, masks, ignore):
     winner = masks.int().argmax(0)
     return winner + 1, labels[winner]
 
 
-def _last_label(labels, masks):
+def _looked_up(labels, masks, ignore):
+    """The label of each id, without the - 1: right only where void is, and past the end for the last segment."""
+    segment_map, label_map = _maps(labels, masks)
+    return segment_map, torch.where(segment_map == 0, ignore, labels[segment_map.clamp(max=len(labels) - 1)])
+
+
+def _zero_means_void(labels, masks, ignore):
+    segment_map, label_map = _maps(labels, masks, ignore=0)
+    return segment_map, torch.where(label_map == 0, ignore, label_map)
+
+
+def _last_label(labels, masks, ignore):
     segment_map = _maps(labels, masks)[0]
     return segment_map, labels[segment_map - 1]
 
 
-def _by_class(labels, masks, shift):
-    label_map = _maps(labels, masks)[1]
-    return torch.where(label_map == 255, 0, label_map + shift), label_map
+def _by_class(labels, masks, ignore, shift):
+    segment_map, label_map = _maps(labels, masks, ignore=ignore)
+    return torch.where(segment_map == 0, 0, label_map + shift), label_map
 
 
-def _ids_for_labels(labels, masks):
+def _ids_for_labels(labels, masks, ignore):
     segment_map = _maps(labels, masks)[0]
-    return segment_map, torch.where(segment_map == 0, 255, segment_map)
+    return segment_map, torch.where(segment_map == 0, ignore, segment_map)
 
 
 back_exercise = Exercise(
     id="01.4", title="from a set back to maps", name="set_to_maps", reference=set_to_maps,
     parts=("segment_map", "label_map"),
     fixtures=(
-        Fixture("2 sheep (class 3), sky, grass, void", _pairs_of(PLACES, 3, 3, 0, 1)),
-        Fixture("3 segments, void in the middle", _pairs_of(SHORE, 2, 7, 2)),
-        Fixture("an empty set", (torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2, 3, dtype=torch.bool)))),
+        Fixture("2 sheep (class 3), sky, grass, void", (*_pairs_of(PLACES, 3, 3, 0, 1), 255)),
+        Fixture("3 segments, void in the middle", (*_pairs_of(SHORE, 2, 7, 2), 100)),
+        Fixture("an empty set", (torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2, 3, dtype=torch.bool), 255))),
     mistakes=(
-        Mistake("void as class 0 in the label map", lambda c, m: _maps(c, m, ignore=0),
+        Mistake("void as class 0 in the label map", lambda c, m, i: _maps(c, m, ignore=0),
                 "0 is a class. Pixels in no mask are void: `ignore`."),
-        Mistake("void at 255 in the segment map", lambda c, m: _maps(c, m, void=255),
+        Mistake("void at 255 in the segment map", lambda c, m, i: _maps(c, m, ignore=i, void=255),
                 "Two maps, two habits: void is 0 among segment ids and `ignore` among labels."),
-        Mistake("void at -1 in the label map", lambda c, m: _maps(c, m, ignore=-1),
-                "In the label map void is `ignore`, here 255."),
-        Mistake("segment ids from 0", lambda c, m: _maps(c, m, first=0),
+        Mistake("void at -1 in the label map", lambda c, m, i: _maps(c, m, ignore=-1),
+                "In the label map void is `ignore`, whatever that is."),
+        Mistake("void always at 255 in the label map", lambda c, m, i: _maps(c, m),
+                "255 is only the usual value of `ignore`: use the argument."),
+        Mistake("every 0 of the label map turned into `ignore`", _zero_means_void,
+                "Class 0 is lost that way. Start from a map full of `ignore` instead."),
+        Mistake("labels[id] instead of labels[id - 1]", _looked_up,
+                "Ids count from 1 and places from 0: segment id i has the label labels[i - 1]."),
+        Mistake("segment ids from 0", lambda c, m, i: _maps(c, m, ignore=i, first=0),
                 "0 means void, so the first segment would vanish. Ids count from 1."),
-        Mistake("segment ids from 0, and void at -1 in the segment map", lambda c, m: _maps(c, m, first=0, void=-1),
+        Mistake("segment ids from 0, and void at -1 in the segment map",
+                lambda c, m, i: _maps(c, m, ignore=i, first=0, void=-1),
                 "In a segment map 0 means void, and ids count from 1."),
         Mistake("void given to the first segment (argmax of no mask is 0)", _argmax,
                 "Where no mask is True, argmax still names one, the first. Such pixels are void."),
         Mistake("void given to the last label", _last_label,
                 "labels[segment_map - 1] reads labels[-1] where the id is 0. Those pixels are `ignore`."),
-        Mistake("classes instead of ids in the segment map", lambda c, m: _by_class(c, m, 0),
+        Mistake("classes instead of ids in the segment map", lambda c, m, i: _by_class(c, m, i, 0),
                 "Then two sheep become one, and class 0 becomes void. Each pair needs an id of its own."),
-        Mistake("classes instead of ids in the segment map", lambda c, m: _by_class(c, m, 1),
+        Mistake("classes instead of ids in the segment map", lambda c, m, i: _by_class(c, m, i, 1),
                 "Then two sheep become one. Each pair needs an id of its own."),
         Mistake("ids instead of classes in the label map", _ids_for_labels,
                 "Which class segment i has is in labels[i - 1]."),
-        Mistake("labels moved up by one", lambda c, m: _maps(c, m, shift=1),
+        Mistake("labels moved up by one", lambda c, m, i: _maps(c, m, ignore=i, shift=1),
                 "Labels are class indices from 0 already: write them as they are."),
-        Mistake("classes from 1, and void at 0 in the label map", lambda c, m: _maps(c, m, shift=1, ignore=0),
+        Mistake("classes from 1, and void at 0 in the label map", lambda c, m, i: _maps(c, m, shift=1, ignore=0),
                 "Labels are class indices from 0 already, and void is `ignore`."),
-        Mistake("the two maps swapped", lambda c, m: _maps(c, m)[::-1],
+        Mistake("the two maps swapped", lambda c, m, i: _maps(c, m, ignore=i)[::-1],
                 "The segment map comes first, then the label map.")),
     hints=("Every pixel lies in one mask or in none. What do the two maps say about pixels in none?",
            "Start from two maps that are all void, each in its own way, and paint the masks one by one.",

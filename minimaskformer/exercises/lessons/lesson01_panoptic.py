@@ -44,7 +44,8 @@ MEADOW = torch.tensor([[2, 2, 3, 2, 2], [2, 3, 3, 1, 2]], dtype=torch.int32)
 PANOPTIC_FIXTURES = (
     Fixture("sheep that touch, grass in pieces, a crowd, void, a segment without pixels", (MAP, INFO)),
     Fixture("two crowds, and a segment whose id is 255", (HARBOUR, HARBOUR_INFO)),
-    Fixture("no crowd and no void", (MEADOW, _segments((3, 1, 1, 0), (1, 1, 1, 0), (2, 0, 0, 0)))))
+    Fixture("no crowd and no void", (MEADOW, _segments((3, 1, 1, 0), (1, 1, 1, 0), (2, 0, 0, 0)))),
+    Fixture("nothing but void", (torch.zeros(2, 3, dtype=torch.int32), [])))
 
 
 def _set(m, info, keep=lambda s: not s["iscrowd"], split=lambda s: False, merge=lambda s: False, empty=False,
@@ -62,11 +63,17 @@ def _set(m, info, keep=lambda s: not s["iscrowd"], split=lambda s: False, merge=
     pairs += [(c, mask) for c, mask in merged.items() if mask.any()]
     pairs += [(c, m == 0) for c in extra if (m == 0).any()]
     valid = _valid(m, info) if valid is None else valid(m, info)
-    return torch.tensor([c for c, _ in pairs]), torch.stack([mask for _, mask in pairs]), valid
+    masks = torch.stack([mask for _, mask in pairs]) if pairs else torch.zeros(0, *m.shape, dtype=torch.bool)
+    return torch.tensor([c for c, _ in pairs], dtype=torch.int64), masks, valid
 
 
 def _valid(m, info):
     return ~torch.isin(m, torch.tensor([0] + [s["id"] for s in info if s["iscrowd"]], dtype=m.dtype))
+
+
+def _first_dropped(m, info):
+    """ids = segment_map.unique()[1:], meant to drop void."""
+    return _set(m, info, keep=lambda s: not s["iscrowd"] and s["id"] in m.unique()[1:])
 
 
 def _labelled(m, info):
@@ -122,6 +129,9 @@ PANOPTIC_MISTAKES = (
     Mistake("one mask per class", lambda m, s: _set(m, s, merge=_any),
             "That is the set for semantic segmentation. Here every sheep has a mask of its own.",
             issue("NielsRogge/Transformers-Tutorials", 227)),
+    Mistake("the smallest id dropped, void or not", _first_dropped,
+            "unique()[1:] drops whatever comes first. Where there is no void, that is a segment. Go through "
+            "segments_info instead.", issue("zzubqh/Mask2Former-Simplify", 12)),
     Mistake("segments without pixels kept", lambda m, s: _set(m, s, empty=True),
             "An empty mask says \"find this sheep nowhere\". Drop what has no pixels, as after a crop.",
             issue("facebookresearch/Mask2Former", 215)),
