@@ -2,6 +2,7 @@
 # make test     set up, then run the tests and check every lesson
 # make train    set up, then train the mini model on Lakeland (ARGS="..." goes to the command)
 # make lessons  execute the lessons again, in place
+# make site     build the course as a static site in build/site/, to be read without installing anything
 # make lint     look for slips with ruff
 # make pins     write constraints.txt anew, with today's versions
 # make clean    remove .venv and caches; data/, runs/ and my_lessons/ stay
@@ -9,7 +10,7 @@
 # PYTHON=python3.12      the Python that .venv is made from (3.11 or newer; run `make clean` before you change it)
 # TORCH_BACKEND=cpu      let uv take PyTorch's builds for that backend from PyTorch's own index (default: from PyPI)
 
-.PHONY: lab test train lessons lint pins clean
+.PHONY: lab test train lessons site lint pins clean
 
 # Without PYTHON=...: python3 if it is new enough, else the newest of the others that runs.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -28,6 +29,10 @@ train: .venv/ok
 
 lessons: .venv/ok
 	$(PY) tools/run_lessons.py $(ARGS)
+
+site: .venv/ok
+	@$(PY) -c 'import furo, mathjax, myst_nb' 2>/dev/null || $(PY) -m pip install -q -c constraints.txt -e '.[site]'
+	$(PY) tools/build_site.py $(ARGS)
 
 lint: .venv/ok
 	$(PY) -m ruff check .

@@ -74,7 +74,7 @@ def test_environment_is_python_pip_and_this_project():
 def test_makefile_installs_what_the_environment_does():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert f"-c constraints.txt -e '.[{','.join(INSTALLED)}]'" in makefile
-    for target in ("lab", "test", "train", "lessons", "lint", "pins", "clean"):
+    for target in ("lab", "test", "train", "lessons", "site", "lint", "pins", "clean"):
         assert re.search(rf"^{target}:", makefile, re.M) and re.search(rf"^# make {target}\b", makefile, re.M), target
 
 
@@ -188,3 +188,29 @@ def test_nobody_collects_or_tracks_the_learners_copies():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.search(r"^lab: \.venv/ok\n\t@\$\(PY\) -m minimaskformer lessons \$\(ARGS\)\n", makefile, re.M)
     assert "-path ./my_lessons" in makefile.split("clean:")[-1]
+
+
+def test_the_front_page_leads_where_it_says():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for page in (readme, (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")):
+        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page):
+            assert link.startswith("https://") or (ROOT / link).exists(), link
+    for word in ("For whom", "After the lessons", "git clone", "Colab", "VS Code", "git pull", "bibtex", "CONTRIBUTING.md", "doctor"):
+        assert word in readme, word
+    oldest, newest = re.search(r"Python (3\.\d+) to (3\.\d+)", readme).groups()
+    assert PROJECT["requires-python"] == f">={oldest}" and f"Programming Language :: Python :: {newest}" in PROJECT["classifiers"]
+
+
+def test_the_hours_on_the_front_page_are_those_of_its_table():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    minutes = [list(map(int, pair)) for pair in re.findall(r"\.ipynb\) \|.*\| (\d+) \+ (\d+) \|", readme)]
+    read, exercises = (sum(column) / 60 for column in zip(*minutes))
+    said = re.search(r"about (\d+) hours to read, (\d+) more for the exercises", readme).groups()
+    assert (round(read), round(exercises)) == tuple(map(int, said))
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    version = re.search(r'__version__ = "(.+)"', (ROOT / "minimaskformer" / "__init__.py").read_text(encoding="utf-8"))[1]
+    assert citation["version"] == version and citation["license"] == PROJECT["license"]
+    assert citation["preferred-citation"]["title"] in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,41 @@
+"""Sphinx's settings for the static site; tools/build_site.py copies this file beside the pages as conf.py."""
+import os
+import re
+
+project = "minimaskformer"
+copyright = "the minimaskformer authors"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx.ext.mathjax"]
+html_theme = "furo"  # dark and light, and made for a telephone's width too
+html_title = "minimaskformer"
+html_static_path = ["_static"]
+html_css_files = ["course.css"]
+html_show_sphinx = False
+exclude_patterns = ["data/sample"]
+suppress_warnings = ["myst.header", "misc.highlighting_failure", "mystnb.unknown_mime_type"]
+
+nb_execution_mode = "off"  # the lessons as they were executed
+nb_ipywidgets_js = {}  # would come from the network; the pictures beside the sliders are in the notebooks
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath", "amsmath", "html_image"]
+myst_heading_anchors = 3
+mathjax_path = "mathjax/tex-svg-full.js"  # in _static: no network
+mathjax3_config = {"tex": {"inlineMath": [["\\(", "\\)"]]}, "svg": {"fontCache": "global"}}
+
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_preserve_defaults = True
+autodoc_typehints = "none"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def as_restructured_text(app, what, name, obj, options, lines):
+    """Our docstrings are plain text: `name` is code, and no other sign has a meaning."""
+    for i, line in enumerate(lines):
+        parts = re.split(r"(`[^`]+`)", line)  # every second one is code
+        parts[1::2] = [f"`{part}`" for part in parts[1::2]]
+        parts[::2] = [re.sub(r"([\\*|_])", r"\\\1", part) for part in parts[::2]]
+        lines[i] = "".join(parts)
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", as_restructured_text)
