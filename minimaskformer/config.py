@@ -102,7 +102,8 @@ PRESETS = {
 def get_config(preset, **changes):
     """The configuration of a preset name (or a MaskFormerConfig itself), with fields changed by keyword.
 
-    Raises ValueError for a preset or a field that is unknown, and for values that cannot be meant.
+    With `num_classes` different from the preset's, give class_names and things too, or they become empty. Raises
+    ValueError for a preset or a field that is unknown, and for values that cannot be meant.
     """
     if isinstance(preset, str) and preset in PRESETS:
         preset = PRESETS[preset]
@@ -113,4 +114,6 @@ def get_config(preset, **changes):
         if name not in known:
             near = get_close_matches(name, known) or known
             raise ValueError(f"a configuration has no field {name!r}; there is {', '.join(near)}")
+    if changes.get("num_classes", preset.num_classes) != preset.num_classes:
+        changes = {"class_names": (), "things": ()} | changes
     return replace(preset, **changes)

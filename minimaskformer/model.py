@@ -160,10 +160,9 @@ def build_model(preset, num_classes=None, backbone_weights=None, **changes):
     If `num_classes` differs from the preset's, give class_names and things too, or they become empty.
     backbone_weights: None (random), "DEFAULT" (torchvision downloads its ImageNet weights) or a file of such weights.
     """
-    config = get_config(preset)
-    if num_classes is not None and num_classes != config.num_classes:
-        changes = {"class_names": (), "things": ()} | changes | {"num_classes": num_classes}
-    model = MaskFormer(get_config(config, **changes))
+    if num_classes is not None:
+        changes["num_classes"] = num_classes
+    model = MaskFormer(get_config(preset, **changes))
     if backbone_weights is not None:
         load_backbone_weights(model.backbone, model.config.backbone, backbone_weights)
     return model

@@ -84,6 +84,12 @@ def test_fields_and_presets_that_do_not_exist():
         MaskFormer("mini")
 
 
+def test_other_classes_than_the_preset_s_have_no_names_and_no_things_unless_given():
+    mini, four = get_config("mini"), get_config("mini", num_classes=4)
+    assert (four.num_classes, four.class_names, four.things) == (4, (), ()) and mini.things == get_config("mini", num_classes=11).things
+    assert get_config("mini", num_classes=2, class_names=("a", "b"), things=(1,)).class_names == ("a", "b")
+
+
 def shapes(classes, encoder):
     """Tensors of a zoo file of R50, as far as its configuration is read off them."""
     names = {f"backbone.stages.2.{i}.conv1.weight": 1 for i in range(6)} | {"backbone.stem.0.weight": 64,
