@@ -30,11 +30,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 def as_restructured_text(app, what, name, obj, options, lines):
     """Our docstrings are plain text: `name` is code, and no other sign has a meaning."""
-    for i, line in enumerate(lines):
-        parts = re.split(r"(`[^`]+`)", line)  # every second one is code
-        parts[1::2] = [f"`{part}`" for part in parts[1::2]]
-        parts[::2] = [re.sub(r"([\\*|_])", r"\\\1", part) for part in parts[::2]]
-        lines[i] = "".join(parts)
+    parts = re.split(r"(`[^`]+`)", "\n".join(lines))  # every second one is code
+    parts[1::2] = [rf"\ `{part}`\ " for part in parts[1::2]]
+    parts[::2] = [re.sub(r"([\\*|_])", r"\\\1", part) for part in parts[::2]]
+    lines[:] = "".join(parts).split("\n")
 
 
 def setup(app):

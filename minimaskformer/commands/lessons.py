@@ -75,7 +75,11 @@ def open_lab(folder, lesson, told, options):
     finally:
         if server.poll() is None:
             server.terminate()
-            server.wait()
+            try:
+                server.wait(timeout=20)
+            except subprocess.TimeoutExpired:  # a kernel that does not end; it does when its server is gone
+                server.kill()
+                server.wait()
         signal.signal(signal.SIGTERM, before)
 
 

@@ -10,6 +10,7 @@ from commands.outcomes import OUTCOMES, answer, last_line, lay_out
 import minimaskformer.train
 from minimaskformer.commands import cli
 from minimaskformer.exercises import my_lessons
+from minimaskformer.training.run import check_folder
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +27,10 @@ def here(folder, monkeypatch):
     monkeypatch.setattr(my_lessons, "FOLDER", folder / "my_lessons")
     monkeypatch.setattr(my_lessons.update, "__defaults__", (folder / "my_lessons", my_lessons.SOURCE))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-
     monkeypatch.setattr("minimaskformer.weights.export.need", lambda *packages: None)  # of an extra
 
-    def train(*arguments, **options):
+    def train(model, training, validation, config, folder, resume):
+        check_folder(folder, resume)
         pytest.fail("this command line should not get as far as training")
     monkeypatch.setattr(minimaskformer.train, "train", train)
 
