@@ -6,8 +6,10 @@ merged in that order on process 0, so the figures are exactly those of one proce
 import json
 from pathlib import Path
 
+import numpy as np
 from tqdm.auto import tqdm
 
+from .data.checks import even_indices
 from .data.classes import classes_of
 from .data.combine import match_classes
 from .mask_ap import MaskAP, true_instances
@@ -21,13 +23,15 @@ from .targets import VOID, panoptic_to_semantic
 AT_ONCE = 16
 
 
-def evaluate(model, dataset, limit=None, progress=True, **thresholds):
-    """mIoU of semantic, PQ of panoptic and mask AP of instance inference over the first `limit` pictures of a data set.
+def evaluate(model, dataset, limit=None, progress=True, details=False, **thresholds):
+    """mIoU of semantic, PQ of panoptic and mask AP of instance inference over the pictures of a data set.
 
-    thresholds: score_threshold, overlap_threshold of panoptic inference (default: the model's). Returns one dict of
-    numbers in [0, 1], with the three metrics' own dicts under "semantic", "panoptic", "instance". Under torchrun every
-    process must call it; process 0 gets the dict, the others None. Raises FloatingPointError, naming the picture, for
-    a prediction that is not finite: its figures would look like any others.
+    limit: only so many of them, spread evenly over the data set. thresholds: score_threshold, overlap_threshold of
+    panoptic inference (default: the model's). Returns one dict of numbers in [0, 1], with the three metrics' own dicts
+    under "semantic", "panoptic", "instance"; with details also "confusion", pixels by true and predicted class (int64
+    [K, K+1], the last column is no answer), and "pictures", a dict {index, name, miou, pq, ap} for each. Under torchrun
+    every process must call it; process 0 gets the dict, the others None. Raises FloatingPointError, naming the picture,
+    for a prediction that is not finite: its figures would look like any others.
 
     Classes are matched by name where the model has names and the data set's are among them, in any order; by their
     index otherwise. Figures come in the order of the data set's classes.
@@ -42,30 +46,58 @@ def evaluate(model, dataset, limit=None, progress=True, **thresholds):
     if model.config.num_classes != len(classes):
         raise ValueError(f"the model predicts {model.config.num_classes} classes, the data set has {len(classes)}: "
                          f"{', '.join(classes.names[:8])} ...")
-    semantic, panoptic, instance = metrics = MeanIoU(len(classes), VOID), PanopticQuality(classes), MaskAP(classes)
+    indices, pictures, metrics = even_indices(len(dataset), limit), [], new_metrics(classes)
     for start in tqdm(share(range(0, count, AT_ONCE)), desc="evaluate", disable=not progress or rank() != 0):
-        items = [dataset[i] for i in range(start, min(start + AT_ONCE, count))]
-        for i, (_, target), prediction in zip(range(start, count), items, run(model, [image for image, _ in items])):
-            truth = target["segment_map"], target["segments_info"]
+        chunk = indices[start:start + AT_ONCE]
+        items = [dataset[i] for i in chunk]
+        for i, (_, target), prediction in zip(chunk, items, run(model, [image for image, _ in items])):
             class_logits, mask_logits, size = prediction
             if not (class_logits.isfinite().all() and mask_logits.isfinite().all()):
                 raise FloatingPointError(f"the model's prediction for {dataset.name(i)} is not finite: there is "
                                          f"nothing to measure. Are its weights? Take an earlier checkpoint")
-            prediction = class_logits.cpu(), mask_logits.cpu(), size
-            semantic.update(read_out(model.config, "semantic", *prediction), panoptic_to_semantic(*truth, VOID))
-            panoptic.update(read_out(model.config, "panoptic", *prediction, things=classes.things, **thresholds), truth)
-            if classes.things:
-                instance.update(read_out(model.config, "instance", *prediction, things=classes.things), truth,
-                                true_instances(target, classes))
-    parts = gather(metrics)
+            alone = measured(model.config, (class_logits.cpu(), mask_logits.cpu(), size), target, classes, thresholds)
+            if details:
+                pictures.append({"index": i, "name": dataset.name(i)} | figures_of(alone))
+            merge(metrics, alone)
+    parts = gather((metrics, pictures))
     if parts is None:
         return None
-    for part in parts[1:]:
-        for metric, other in zip(metrics, part):
-            metric.merge(other)
+    for others, _ in parts[1:]:
+        merge(metrics, others)
+    semantic, panoptic, instance = metrics
     results = {"images": count, "semantic": semantic.compute(), "panoptic": panoptic.compute(),
                "instance": instance.compute() if classes.things else {}}
+    if details:
+        results |= {"confusion": semantic.confusion, "pictures": sum((rows for _, rows in parts), [])}
     return summary(results) | in_order(results, classes, own)
+
+
+def new_metrics(classes):
+    """The three metrics, of no picture yet."""
+    return MeanIoU(len(classes), VOID), PanopticQuality(classes), MaskAP(classes)
+
+
+def measured(config, prediction, target, classes, thresholds):
+    """The three metrics of one picture; prediction: what `run` gives for it, on the CPU."""
+    semantic, panoptic, instance = metrics = new_metrics(classes)
+    truth = target["segment_map"], target["segments_info"]
+    semantic.update(read_out(config, "semantic", *prediction), panoptic_to_semantic(*truth, VOID))
+    panoptic.update(read_out(config, "panoptic", *prediction, things=classes.things, **thresholds), truth)
+    if classes.things:
+        instance.update(read_out(config, "instance", *prediction, things=classes.things), truth,
+                        true_instances(target, classes))
+    return metrics
+
+
+def merge(metrics, others):
+    """Add what other metrics have seen, kind by kind."""
+    for metric, other in zip(metrics, others):
+        metric.merge(other)
+
+
+def figures_of(metrics):
+    """{"miou", "pq", "ap"} of three metrics; nan where there is nothing to measure."""
+    return {name: metric.compute()[name] for name, metric in zip(("miou", "pq", "ap"), metrics)}
 
 
 def in_order(results, classes, own):
@@ -73,7 +105,12 @@ def in_order(results, classes, own):
     if classes is own:
         return results
     semantic, panoptic, instance = (results[name] for name in ("semantic", "panoptic", "instance"))
-    semantic = semantic | {"iou": [semantic["iou"][classes.names.index(name)] for name in own.names]}
+    places = [classes.names.index(name) for name in own.names]
+    semantic = semantic | {"iou": [semantic["iou"][k] for k in places]}
+    if "confusion" in results:  # a class that the table does not have is no answer
+        rows = results["confusion"][places]  # [K', K+1]
+        rest = rows.sum(1, keepdims=True) - rows[:, places].sum(1, keepdims=True)
+        results = results | {"confusion": np.hstack([rows[:, places], rest])}  # [K', K'+1]
     panoptic, instance = (result | {"per_class": {name: result["per_class"][name] for name in own.names
                                                   if name in result["per_class"]}} if result else result
                           for result in (panoptic, instance))
@@ -100,10 +137,11 @@ def summary(results):
 
 
 def write_table(results, classes, folder):
-    """Leave metrics.json (everything) and metrics.md (a table to read) in a folder."""
+    """Leave metrics.json (every figure of the whole) and metrics.md (a table to read) in a folder."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "metrics.json", json.dumps(without_nan(results), indent=1))
+    figures = {name: value for name, value in results.items() if name not in ("confusion", "pictures")}
+    write_text(folder / "metrics.json", json.dumps(without_nan(figures), indent=1))
     write_text(folder / "metrics.md", table(results, classes))
 
 

@@ -12,7 +12,8 @@ def diagnose_options(parser):
     data_options(parser, default="lakeland")
     matching_options(parser)
     parser.add_argument("--split", default="val")
-    parser.add_argument("--limit", type=int, default=50, help="number of pictures to try the checkpoint on")
+    parser.add_argument("--limit", type=int, default=50, help="number of pictures to try the checkpoint on, spread "
+                        "evenly over the data set")
     parser.add_argument("--device", default="auto", help=DEVICE)
 
 

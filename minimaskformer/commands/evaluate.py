@@ -12,14 +12,15 @@ def evaluate_options(parser):
     data_options(parser, default="lakeland")
     matching_options(parser)
     parser.add_argument("--split", default="val", help="train, val, or another split that the data set has")
-    parser.add_argument("--limit", type=int, help="use only this many images, the first ones")
-    parser.add_argument("--out", type=Path, help="folder for metrics.json, metrics.md and scenes.png")
+    parser.add_argument("--limit", type=int, help="use only this many images, spread evenly over the data set")
+    parser.add_argument("--out", type=Path, help="folder for metrics.json, metrics.md, scenes.png, confusion.png "
+                        "(what is mistaken for what), worst.html (the worst pictures), pictures.csv (figures of each)")
     parser.add_argument("--device", default="auto", help=DEVICE)
 
 
 def run_evaluate(options):
     """Evaluate a checkpoint and print (and keep) the table."""
-    from ..draw.runs import draw_scenes
+    from ..draw.runs import draw_details, draw_scenes
     from ..evaluation import evaluate, table, write_table
     from ..system.distributed import choose_device
     from ..system.files import check_writable
@@ -28,13 +29,15 @@ def run_evaluate(options):
     dataset = by_name(model, open_data(options, options.split), options)
     if options.out:
         check_writable(options.out)
-    results = evaluate(model, dataset, options.limit)
+    results = evaluate(model, dataset, options.limit, details=bool(options.out))
     if results is None:
         return  # with several processes only the first has the figures
     print(table(results, dataset.classes))
     if options.out:
         write_table(results, dataset.classes, options.out)
         draw_scenes(model, dataset, options.out / "scenes.png")
+        draw_details(model, dataset, results, options.out)
+        print(f"figures and pictures are in {options.out}; worst.html shows where the model fails")
 
 
 def matching_options(parser):

@@ -6,8 +6,10 @@ from .combine import Joined
 from .readers.coco_instance import CocoInstance
 from .readers.coco_panoptic import CocoPanoptic
 from .recognise.patterns import FolderLayout
+from .recognise.splits import check_split
 from .your_own import instance_json, label_files
 
+PLACES = (".", "annotations", "free", "noncommercial")  # where panoptic JSONs lie
 
 def instances(folder, split, layout=FolderLayout()):  # noqa: B008 frozen
     """A folder of pictures and label files of one thing class: images/SPLIT/ and labels/SPLIT/, or as for `own`."""
@@ -24,6 +26,8 @@ def coco_instance(folder, split):
     """The instance JSON of a split."""
     json_file = instance_json(folder, split)
     if json_file is None:
+        check_split(split, (path.stem.removeprefix("instances_") for place in (folder, folder / "annotations")
+                            for path in place.glob("instances_*.json")), folder)
         raise FileNotFoundError(f"no instances_{split}*.json in {folder} or in its folder annotations: is it the right "
                                 "folder, and are the annotations unpacked?")
     say_once(f"{json_file}: things only; pixels in no mask belong to no class. Read mask AP: PQ and mIoU do not "
@@ -37,6 +41,8 @@ def panoptic_files(folder, split):
         files = [found for place in places if (found := panoptic_file(folder / place, split))]
         if files:
             return files
+    check_split(split, (path.stem.removeprefix("panoptic_") for place in PLACES
+                        for path in (folder / place).glob("panoptic_*.json")), folder)
     raise FileNotFoundError(f"no panoptic_{split}*.json in {folder}, nor in its folders annotations, free and "
                             "noncommercial: is it the right folder, and are the annotations unpacked?")
 

@@ -11,6 +11,7 @@ from .classes import ClassTable
 from .readers.class_files import read_object_info
 from .readers.label_maps import LABEL_SUFFIXES, by_stem, pair_stems
 from .readers.semantic import SemanticFolder
+from .recognise.splits import check_split
 
 # Cityscapes: (label value in the files, name, thing) of the 19 evaluated classes in the order of their "train ids".
 CITYSCAPES = (
@@ -35,6 +36,8 @@ def ade20k(folder, split):
     if not info.is_file():
         raise FileNotFoundError(f"no such file: {info}. It holds the 150 class names and is part of "
                                 "ADEChallengeData2016.zip; it is also in the repository CSAILVision/sceneparsing")
+    if split not in ("train", "val"):  # without these something was not unpacked
+        check_split(name, folders_in(folder / "images"), folder)
     return SemanticFolder(folder / "images" / name, folder / "annotations" / name, read_object_info(info), void=(0,))
 
 
@@ -47,6 +50,8 @@ def cityscapes(folder, split, panoptic=True):
     folder = Path(folder)
     kind = "instanceIds" if panoptic else "labelIds"
     images_dir, labels_dir = folder / "leftImg8bit" / split, folder / "gtFine" / split
+    if split not in ("train", "val"):  # without these something was not unpacked
+        check_split(split, folders_in(folder / "leftImg8bit"), folder)
     for place in (images_dir, labels_dir):
         if not place.is_dir():
             raise FileNotFoundError(f"no such folder: {place}. Unpack leftImg8bit_trainvaltest.zip and "
@@ -73,6 +78,8 @@ def cityscapes_numbers(values):
 def voc(folder, split, year="2012"):
     """Pascal VOC segmentation, 21 classes with background; the white border (255) is void. Through torchvision."""
     from torchvision.datasets import VOCSegmentation
+    lists = Path(folder, "VOCdevkit", f"VOC{year}", "ImageSets", "Segmentation").glob("*.txt")
+    check_split(split, (path.stem for path in lists), folder)
     try:
         found = VOCSegmentation(str(folder), year=year, image_set=split)
     except (RuntimeError, FileNotFoundError) as error:
@@ -90,6 +97,7 @@ def pets(folder, split):
     """
     from torchvision.datasets import OxfordIIITPet
     part = {"train": "trainval", "val": "test"}.get(split, split)
+    check_split(part, ("trainval", "test"), f"{folder} (Oxford-IIIT Pet; train and val are names for these)")
     try:
         found = OxfordIIITPet(str(folder), split=part, target_types="segmentation")
     except (RuntimeError, FileNotFoundError) as error:
@@ -108,6 +116,11 @@ def existing(items):
         raise FileNotFoundError(f"{len(gone)} files in the split's list are missing, such as {', '.join(gone[:5])}: "
                                 "is everything unpacked?")
     return items
+
+
+def folders_in(folder):
+    """The names of the folders in a folder; none if it is not there."""
+    return [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
 
 
 def inner_folder(folder, name):

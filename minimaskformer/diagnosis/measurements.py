@@ -4,6 +4,7 @@ import math
 import torch
 from scipy.ndimage import binary_dilation
 
+from ..data.checks import even_indices
 from ..losses import SetCriterion
 from ..metrics import MeanIoU, PanopticQuality
 from ..model import Output
@@ -15,7 +16,7 @@ SCORE_THRESHOLDS = (0.3, 0.5, 0.8)  # the score thresholds of panoptic inference
 
 @torch.no_grad()
 def measure(model, dataset, images=50):
-    """What a model does on the first `images` pictures of a data set, as a dict that JSON can hold."""
+    """What a model does on `images` pictures of a data set, spread evenly, as a dict that JSON can hold."""
     K, classes = len(dataset.classes), dataset.classes
     if model.config.num_classes != K:
         raise ValueError(f"the model predicts {model.config.num_classes} classes, the data set has {K}: is it the data "
@@ -31,7 +32,7 @@ def measure(model, dataset, images=50):
     low, high, spreads = math.inf, -math.inf, []
     mirror = {"truth": [], "mirrored truth": [], "truth and its mirror image": []}
     void, criterion, focal = VoidCount(K), SetCriterion(K), 0.0
-    for i in range(images):
+    for i in even_indices(len(dataset), images):
         image, target = dataset[i]
         truth = target["segment_map"], target["segments_info"]
         class_logits, mask_logits, size = run(model, [image])[0]

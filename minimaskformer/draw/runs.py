@@ -1,9 +1,17 @@
-"""What a finished run leaves to be looked at: its curves, and scenes beside their truth."""
+"""What a finished run or an evaluation leaves to look at: curves, scenes beside their truth, and what went wrong."""
+import csv
+import io
 import os
 
+from ..data.checks import even_indices
+from ..system.files import write_text
+from ..system.text import plain
 from ..training.log import read_log
+from .canvas import save_figure
+from .confusion import draw_confusion
 from .curves import draw_curves
 from .scenes import contact_sheet
+from .worst_pictures import write_worst_pictures
 
 
 def draw_run(model, validation, folder):
@@ -22,10 +30,22 @@ def draw_whole(path, draw_to):
 
 
 def draw_scenes(model, dataset, path, count=8):
-    """Image, truth and panoptic prediction of the first few pictures of a data set."""
+    """Image, truth and panoptic prediction of a few pictures of a data set, spread evenly over it."""
     items = []
-    for i in range(min(count, len(dataset))):
+    for i in even_indices(len(dataset), count):
         image, target = dataset[i]
         truth = target["segment_map"], target["segments_info"]
         items.append((image, truth, model.predict(image, "panoptic", things=dataset.classes.things), dataset.name(i)))
     contact_sheet(items, dataset.classes, path)
+
+
+def draw_details(model, dataset, results, folder):
+    """confusion.png, worst.html and pictures.csv, from what `evaluate` returns with details=True."""
+    if results["confusion"].any():  # a data set without any labelled pixel has nothing to confuse
+        save_figure(draw_confusion(results["confusion"], dataset.classes), folder / "confusion.png")
+    write_worst_pictures(model, dataset, results, folder / "worst.html")
+    table = io.StringIO()
+    rows = csv.DictWriter(table, ["name", "miou", "pq", "ap"], extrasaction="ignore", lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(row | {"name": plain(row["name"])} for row in results["pictures"])
+    write_text(folder / "pictures.csv", table.getvalue())

@@ -47,7 +47,7 @@ class TrainConfig:
     log_every: int = option(20, "steps between lines of log.jsonl")
     save_every: int = option(250, "steps between checkpoints", free=True)
     evaluate_every: int = option(0, "steps between evaluations; 0: only at the end [5000]")
-    evaluate_images: int = option(200, "images per evaluation [2000: all]")
+    evaluate_images: int = option(200, "images per evaluation, spread evenly [2000: all]")
     tensorboard: bool = option(False, "also write the log for TensorBoard", free=True)
 
     def __post_init__(self):

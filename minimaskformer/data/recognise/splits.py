@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
+from ...system.text import plain
+
 WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 SHARE = 0.2
 NO_VAL = ". --val-share 0.2 takes every fifth training picture for validation"
@@ -15,6 +17,13 @@ NO_VAL = ". --val-share 0.2 takes every fifth training picture for validation"
 
 class NoSplit(FileNotFoundError):
     """The data set exists, but has no such split."""
+
+
+def check_split(split, there, where):
+    """Raise NoSplit with the names of the splits that there are, if the one that is wanted is not among them."""
+    there = sorted(set(there))
+    if there and split not in there:
+        raise NoSplit(f"no split {split!r} in {where}: there are {', '.join(map(plain, there))}")
 
 
 @dataclass(frozen=True)
