@@ -136,9 +136,10 @@ class MaskFormer(Pixels):
 
         images: one PIL image, uint8 array [H, W, 3] or tensor [3, H, W], or a list of them (then a list comes back).
         A PIL image is turned upright by its EXIF orientation and may have any mode (16-bit, palette, ...). options go
-        to the task's inference function (score_threshold, overlap_threshold, top_k); tta=True with task "semantic"
-        averages over sizes and mirror images (`predict_semantic_tta`). The model is in eval mode during the call.
-        For many pictures of mixed sizes call model.compile(dynamic=True) first: it compiles once, not for each size.
+        to the task's inference function (score_threshold, overlap_threshold, top_k); size=N has the network see a short
+        side of N, tiles=N looks at a large picture in overlapping squares of N pixels, and tta=True with task
+        "semantic" averages over sizes and mirror images (`predict_semantic_tta`). The model is in eval mode during the
+        call. For many pictures of mixed sizes call model.compile(dynamic=True) first: it compiles once, not for each.
         """
         from .predict import predict
         return predict(self, images, task, **options)

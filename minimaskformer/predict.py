@@ -15,6 +15,7 @@ from torchvision.transforms.v2.functional import resize
 
 from .data.images import upright_array
 from .fast.large_maps import Largest, at_once, bands, bilinear, weighted_masks
+from .fast.tiles import in_tiles
 from .inference import general_inference, instance_inference, panoptic_inference, semantic_inference, semantic_scores
 from .system.arguments import check_predictions, check_things
 
@@ -30,24 +31,48 @@ class Sizes(NamedTuple):
     network: tuple  # (h, w)
 
 
-def predict(model, images, task="panoptic", tta=False, **options):
+def predict(model, images, task="panoptic", tta=False, size=None, tiles=None, overlap=0.25, **options):
     """See `MaskFormer.predict`: one picture or a list, any sizes, to that task's result at each picture's own size.
 
-    tta: test-time augmentation, for the semantic task only; `predict_semantic_tta` has its options. Raises ValueError
-    or TypeError for anything that is not a picture, FloatingPointError if the network's answer is not finite.
+    size: the short side that the network sees, in place of the model's. tiles: look at the picture in squares of so
+    many pixels, overlapping by at least that share, each resized for the network; their answers become one. tta:
+    test-time augmentation, for the semantic task only; `predict_semantic_tta` has its options. Raises ValueError or
+    TypeError for anything that is not a picture, FloatingPointError if the network's answer is not finite.
     """
     check_task(task)
+    if size is not None and size < 1 or tiles is not None and (tta or task == "general"):
+        raise ValueError(f"size is at least 1, and tiles are for the semantic, instance and panoptic task without tta; "
+                         f"got size {size}, tiles {tiles}, task {task!r}, tta {tta}")
+    scale = 1.0 if size is None else size / model.config.short_side
     if tta:
         if task != "semantic":
             raise ValueError(f"test-time augmentation averages scores per pixel, which only the semantic task has; "
                              f"the task is {task!r}")
-        return predict_semantic_tta(model, images, **options)
+        return predict_semantic_tta(model, images, **{"scales": [scale * s for s in SCALES]} | options)
     single = not isinstance(images, (list, tuple))
     pictures = [to_tensor(image) for image in ([images] if single else images)]
-    predictions = run(model, pictures)
+    if tiles is not None:
+        results = [in_tiles(picture, task, lambda crop: answer_of_crop(model, crop, task, scale, **options), tiles,
+                            overlap, options.get("things", model.config.things)) for picture in pictures]
+        return results[0] if single else results
+    predictions = run(model, pictures, scale=scale)
     check_finite(predictions)
     results = [read_out(model.config, task, *prediction, **options) for prediction in predictions]
     return results[0] if single else results
+
+
+def answer_of_crop(model, crop, task, scale, **options):
+    """What `in_tiles` joins: the semantic scores [K, h, w] of a crop [3, h, w], or its answer for another task."""
+    (prediction,) = predictions = run(model, [crop], scale=scale)
+    check_finite(predictions)
+    return picture_scores(model.config, *prediction) if task == "semantic" else read_out(model.config, task,
+                                                                                         *prediction, **options)
+
+
+def picture_scores(config, class_logits, mask_logits, sizes):
+    """Semantic scores [K, H, W] at the picture's size, from what `run` gives for it."""
+    mask_logits = to_input_size(mask_logits, sizes.network, config.size_divisibility)  # [N, h, w]
+    return bilinear(semantic_scores(class_logits, mask_logits), sizes.picture)  # [K, h, w] -> [K, H, W]
 
 
 def check_task(task):
@@ -200,9 +225,8 @@ def semantic_scores_tta(model, image, scales=SCALES, flip=True):
     for scale in scales:
         both, predictions = 0, run(model, versions, scale=scale)
         check_finite(predictions)
-        for mirrored, (class_logits, mask_logits, sizes) in enumerate(predictions):
-            mask_logits = to_input_size(mask_logits, sizes.network, model.config.size_divisibility)  # [N, h, w]
-            scores = bilinear(semantic_scores(class_logits, mask_logits), sizes.picture)  # [K, h, w] -> [K, H, W]
+        for mirrored, prediction in enumerate(predictions):
+            scores = picture_scores(model.config, *prediction)  # [K, H, W]
             both = both + (scores.flip(-1) if mirrored else scores)
         total = total + both
     return total / (len(scales) * len(versions))

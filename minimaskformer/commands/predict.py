@@ -3,7 +3,7 @@ import json
 from glob import glob
 from pathlib import Path
 
-from .options import CHECKPOINT, DEVICE, counted, data_options, open_data
+from .options import CHECKPOINT, DEVICE, counted, data_options, open_data, whole_number
 
 TOLD = 10  # pictures whose files are printed
 NAMED = 20  # pictures that could not be read, in the error
@@ -17,6 +17,11 @@ def predict_options(parser):
     data_options(parser)
     parser.add_argument("--split", default="test", help="with --data: the split to predict")
     parser.add_argument("--task", default="panoptic", choices=("semantic", "instance", "panoptic"))
+    parser.add_argument("--size", type=whole_number, help="short side that the network sees (default: the model's)")
+    parser.add_argument("--tiles", nargs="?", type=whole_number, const=0, metavar="SIDE", help="look at large pictures "
+                        "in overlapping squares of this many pixels, each resized to --size (without a number: as many "
+                        "as --size), and join the answers")
+    parser.add_argument("--overlap", type=float, default=0.25, help="share of a tile that its neighbour sees too")
     parser.add_argument("--labelme", action="store_true", help="also write a folder labelme/ with the pictures and "
                         "LabelMe JSONs, to correct by hand and read back as own:")
     parser.add_argument("--out", default="predictions", type=Path)
@@ -39,6 +44,9 @@ def run_predict(options):
                          f"--task semantic or panoptic")
     if not all(weight.isfinite().all() for weight in model.state_dict().values()):
         raise ValueError(f"{options.checkpoint} holds weights that are not finite: take an earlier checkpoint")
+    look = {"size": options.size, "tiles": options.tiles, "overlap": options.overlap}
+    if options.tiles == 0:
+        look["tiles"] = options.size or model.config.short_side
     check_writable(options.out / "labelme" if options.labelme else options.out)
     results, failed = CocoResults(options.task, wanted.classes(model)), []
     for number in tqdm(range(len(wanted)), desc="predict", disable=None if len(wanted) > 1 else True):
@@ -47,7 +55,7 @@ def run_predict(options):
         except (ValueError, OSError) as error:  # the others are still processed
             failed.append(str(error))
             continue
-        result, stem = model.predict(image, options.task), options.out / f"{name}_{options.task}"
+        result, stem = model.predict(image, options.task, **look), options.out / f"{name}_{options.task}"
         write_prediction(model, image, result, options.task, stem)
         results.add(wanted.image_id(number), Path(file or f"{name}.png").name, image.size[::-1], result,
                     f"{stem.name}_ids.png")
