@@ -147,3 +147,17 @@ def test_polygons_enclose_the_mask(seed):
     one[2, 3] = True
     (corners,) = mask_polygons(one)
     assert corners.mean(axis=0) == pytest.approx([3.5, 2.5])
+
+
+def test_panoptic_results_are_what_panopticapi_takes(tmp_path):
+    """Its evaluation, where it is installed (pip install --no-deps panopticapi-lite), on what `predict` leaves."""
+    evaluation = pytest.importorskip("panopticapi.evaluation")
+    scenes_64 = Lakeland("val", 64, 0.3, 4)
+    write_panoptic(tmp_path / "in", (scenes_64[i] for i in range(4)), scenes_64.classes, "val")
+    data = ["--data", f"coco_panoptic:{tmp_path}/in", "--split", "val"]
+    assert cli.main(["predict", "mini", *data, "--out", str(tmp_path / "out")]) == 0
+    assert cli.main(["evaluate", "mini", *data, "--out", str(tmp_path / "figures")]) == 0
+    theirs = quietly(evaluation.pq_compute, str(tmp_path / "in" / "panoptic_val.json"), str(tmp_path / "out" / "panoptic_results.json"),
+                     str(tmp_path / "in" / "panoptic" / "val"), str(tmp_path / "out"))
+    ours = json.loads((tmp_path / "figures" / "metrics.json").read_text())
+    assert theirs["All"]["pq"] == pytest.approx(ours["pq"]) and theirs["Things"]["pq"] == pytest.approx(ours["pq_things"])
