@@ -16,7 +16,7 @@ CONTENTS = {
     "swin": [],
     "pixel_decoder": [],
     "transformer": [],  # 06
-    "model": ["MaskFormer", "build_model"],  # 07
+    "model": ["MaskFormer", "PerPixelBaseline", "build_model"],  # 07
     "config": ["MaskFormerConfig"],
     "inference": ["general_inference", "semantic_scores", "semantic_inference", "panoptic_inference",
                   "instance_inference"],  # 08
@@ -32,7 +32,7 @@ CONTENTS = {
     "data.readers.coco_panoptic": ["CocoPanoptic"],
     "data.readers.coco_instance": ["CocoInstance"],
     "weights.checkpoint": ["load_checkpoint", "save_checkpoint"],
-    "studies.baselines": ["PerPixelBaseline", "PerPixelBaselinePlus"],
+    "studies.baselines": ["PerPixelBaselinePlus"],
 }
 HOME = {name: module for module, names in CONTENTS.items() for name in names}
 __all__ = sorted(HOME)

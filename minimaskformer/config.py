@@ -18,6 +18,7 @@ class MaskFormerConfig:
     num_classes: int = 150
     class_names: tuple[str, ...] = ()  # K names, or empty
     things: tuple[int, ...] = ()  # class indices that are things; the others are stuff
+    per_pixel: bool = False  # no queries: a class for each pixel, the paper's PerPixelBaseline (section 4)
     # backbone and pixel decoder
     backbone: str = "resnet50"
     frozen_norm: bool = True  # BatchNorm frozen; False trains it (needed from scratch)
@@ -57,6 +58,13 @@ LAKELAND_NAMES = ("sky", "mountain", "water", "grass", "path", "house", "tree", 
 COCO_PANOPTIC = MaskFormerConfig(num_classes=133, things=tuple(range(80)), encoder_layers=6, memory="encoder",
                                  size_divisibility=1, short_side=800, long_side=1333)
 COCO_SWIN = replace(COCO_PANOPTIC, encoder_layers=0, memory="res5")
+# For a laptop's CPU. Queries read the pyramid at stride 8, not 32: at 128 x 128, res5 is a 4 x 4 map, in which
+# two sheep are one cell.
+MINI = MaskFormerConfig(
+    num_classes=11, class_names=LAKELAND_NAMES, things=(5, 6, 7, 8, 9, 10), backbone="mini", frozen_norm=False,
+    dim=96, mask_dim=96, encoder_layers=2, encoder_level="p3", memory="p3", memory_positions=True, hidden_dim=128,
+    num_queries=32, num_heads=4, decoder_layers=3, feedforward=512, dropout=0.0, pixel_positions=True,
+    short_side=128, long_side=512)
 # No dropout, unlike the paper: a new model's queries differ by 3 %, but by 41 % with the noise of dropout 0.1. In a
 # short run the matching then assigns targets by that noise, and the queries never specialise: all looks well in train
 # mode, but in eval mode they all say the same (data/README.md has the figures).
@@ -67,13 +75,7 @@ LAPTOP = MaskFormerConfig(backbone="resnet18", dim=128, mask_dim=128, hidden_dim
 FINE = dict(encoder_layers=2, encoder_level="p3", memory="p3", memory_positions=True, pixel_positions=True)
 
 PRESETS = {
-    # For a laptop's CPU. Queries read the pyramid at stride 8, not 32: at 128 x 128, res5 is a 4 x 4 map, in which
-    # two sheep are one cell.
-    "mini": MaskFormerConfig(
-        num_classes=11, class_names=LAKELAND_NAMES, things=(5, 6, 7, 8, 9, 10), backbone="mini", frozen_norm=False,
-        dim=96, mask_dim=96, encoder_layers=2, encoder_level="p3", memory="p3", memory_positions=True, hidden_dim=128,
-        num_queries=32, num_heads=4, decoder_layers=3, feedforward=512, dropout=0.0, pixel_positions=True,
-        short_side=128, long_side=512),
+    "mini": MINI,
     # For a laptop, a pretrained backbone (build_model(..., backbone_weights="DEFAULT")) and pictures of 256 pixels:
     # half the paper's widths, because 256 channels at stride 4 would cost more than a small backbone itself; three
     # decoder layers, because most of the gain is in the first (the paper: 43.0 mIoU with one, 44.5 with six).
@@ -96,6 +98,10 @@ PRESETS = {
     "swin_s_panoptic": replace(COCO_SWIN, backbone="swin_s"),
     "swin_b_panoptic": replace(COCO_SWIN, backbone="swin_b", window=12),
     "swin_l_panoptic": replace(COCO_SWIN, backbone="swin_l", window=12),
+    # The paper's per-pixel baseline, to see what mask classification is worth on one's own data.
+    "per_pixel_mini": replace(MINI, per_pixel=True),
+    "per_pixel_r18": replace(LAPTOP, per_pixel=True),
+    "per_pixel_r50": MaskFormerConfig(per_pixel=True),
 }
 
 

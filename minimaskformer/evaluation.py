@@ -66,7 +66,7 @@ def evaluate(model, dataset, limit=None, progress=True, details=False, **thresho
         merge(metrics, others)
     semantic, panoptic, instance = metrics
     results = {"images": count, "semantic": semantic.compute(), "panoptic": panoptic.compute(),
-               "instance": instance.compute() if classes.things else {}}
+               "instance": instance.compute() if classes.things and not model.config.per_pixel else {}}
     if details:
         results |= {"confusion": semantic.confusion, "pictures": sum((rows for _, rows in parts), [])}
     return summary(results) | in_order(results, classes, own)
@@ -83,7 +83,7 @@ def measured(config, prediction, target, classes, thresholds):
     truth = target["segment_map"], target["segments_info"]
     semantic.update(read_out(config, "semantic", *prediction), panoptic_to_semantic(*truth, VOID))
     panoptic.update(read_out(config, "panoptic", *prediction, things=classes.things, **thresholds), truth)
-    if classes.things:
+    if classes.things and not config.per_pixel:
         instance.update(read_out(config, "instance", *prediction, things=classes.things), truth,
                         true_instances(target, classes))
     return metrics
@@ -125,7 +125,8 @@ def share(items):
 
 def deciding_figure(results, classes):
     """The figure that decides which checkpoint is the best: PQ, or mIoU where no class is a thing; nan counts as -1."""
-    value = results["pq" if classes.things else "miou"]
+    instances = classes.things and results.get("instance") != {}  # a per-pixel model has none
+    value = results["pq" if instances else "miou"]
     return -1.0 if value != value else value
 
 

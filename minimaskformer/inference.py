@@ -86,6 +86,19 @@ def semantic_inference(class_logits, mask_logits):
 
 
 @torch.no_grad()
+def per_pixel_inference(pixel_logits, resize=None):
+    """The class with the largest score at each pixel, int64 [H, W], of a per-pixel baseline's scores [K, h, w].
+
+    As in the reference, logits and not probabilities are resized (see above), and argmax comes last.
+    """
+    size = answer_size(pixel_logits, resize)
+    largest, least = Largest(size, pixel_logits.device), pixel_logits.min()  # which takes values from 0 on
+    for _, scores in enlarged(pixel_logits, list(range(len(pixel_logits))), resize):  # [k, H, W]
+        largest.add(scores.sub_(least))
+    return largest.index()
+
+
+@torch.no_grad()
 def instance_inference(class_logits, mask_logits, things, top_k=100, resize=None):
     """The `top_k` most likely (query, class) pairs, thing classes only: Mask2Former's rule.
 

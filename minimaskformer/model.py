@@ -4,6 +4,7 @@
                   `-> memory -> transformer decoder (N queries) -> mask embeddings -> dot product -> N masks
                                                               `-> N class predictions
 """
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,22 @@ class Output(NamedTuple):
     class_logits: torch.Tensor  # [B, N, K+1], no-object is index K
     mask_logits: torch.Tensor  # [B, N, H/4, W/4]
     aux: tuple = ()
+
+
+class PixelOutput(NamedTuple):
+    """Scores of K classes for every pixel of B images, and the same of every earlier decoder layer (if any)."""
+    pixel_logits: torch.Tensor  # [B, K, H/4, W/4]
+    aux: tuple = ()
+
+    @property
+    def class_logits(self):
+        """[B, 0, K+1]: there are no queries."""
+        return self.pixel_logits.new_zeros(len(self.pixel_logits), 0, self.pixel_logits.shape[1] + 1)
+
+    @property
+    def mask_logits(self):
+        """The scores [B, K, H/4, W/4], for what takes the maps of any model."""
+        return self.pixel_logits
 
 
 class Pixels(nn.Module):
@@ -145,6 +162,31 @@ class MaskFormer(Pixels):
         return predict(self, images, task, **options)
 
 
+class PerPixelBaseline(Pixels):
+    """What MaskFormer is compared with: backbone, FPN and a 1x1 convolution, no queries, no masks (section 4)."""
+
+    def __init__(self, config: MaskFormerConfig):
+        super().__init__(replace(config, per_pixel=True))
+        parts = MaskFormer(replace(config, num_queries=1, decoder_layers=1))  # its decoder is thrown away
+        self.backbone, self.pixel_decoder = parts.backbone, parts.pixel_decoder
+        self.classifier = nn.Conv2d(config.mask_dim, config.num_classes, 1)
+        nn.init.kaiming_normal_(self.classifier.weight, mode="fan_out", nonlinearity="relu")  # as in the reference
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, images, sizes=None):
+        """Normalised float images [B, 3, H, W] (see `MaskFormer.forward`) to a `PixelOutput` [B, K, H/4, W/4]."""
+        images, image_mask = self.pad(images, sizes)
+        pixel_embeddings, _, _ = self.pixel_decoder(self.backbone(images), image_mask)  # [B, C, H/4, W/4]
+        if self.config.pixel_positions:
+            pixel_embeddings = pixel_embeddings + self.positions(image_mask, pixel_embeddings)
+        return PixelOutput(self.classifier(pixel_embeddings))  # [B, K, H/4, W/4]
+
+    def predict(self, images, task="semantic", **options):
+        """As `MaskFormer.predict`: "semantic", or "panoptic", in which all pixels of a class are one segment."""
+        from .predict import predict
+        return predict(self, images, task, **options)
+
+
 def check_maps(config):
     """Raise ValueError unless the maps that queries and encoder read exist in this configuration."""
     if config.memory not in MAPS:
@@ -155,15 +197,21 @@ def check_maps(config):
         raise ValueError("memory='encoder' needs encoder_layers > 0 and encoder_level='res5'")
 
 
-def build_model(preset, num_classes=None, backbone_weights=None, **changes):
-    """A freshly initialised MaskFormer from a preset name or a MaskFormerConfig; fields may be changed by keyword.
+def model_of(config):
+    """The network that a configuration describes, freshly initialised."""
+    return (PerPixelBaseline if config.per_pixel else MaskFormer)(config)
 
-    If `num_classes` differs from the preset's, give class_names and things too, or they become empty.
+
+def build_model(preset, num_classes=None, backbone_weights=None, **changes):
+    """A freshly initialised MaskFormer, or PerPixelBaseline, from a preset name or a MaskFormerConfig.
+
+    Fields may be changed by keyword; if `num_classes` differs from the preset's, give class_names and things too, or
+    they become empty.
     backbone_weights: None (random), "DEFAULT" (torchvision downloads its ImageNet weights) or a file of such weights.
     """
     if num_classes is not None:
         changes["num_classes"] = num_classes
-    model = MaskFormer(get_config(preset, **changes))
+    model = model_of(get_config(preset, **changes))
     if backbone_weights is not None:
         load_backbone_weights(model.backbone, model.config.backbone, backbone_weights)
     return model

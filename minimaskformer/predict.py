@@ -16,8 +16,16 @@ from torchvision.transforms.v2.functional import resize
 from .data.images import upright_array
 from .fast.large_maps import Largest, at_once, bands, bilinear, weighted_masks
 from .fast.tiles import in_tiles
-from .inference import general_inference, instance_inference, panoptic_inference, semantic_inference, semantic_scores
+from .inference import (
+    general_inference,
+    instance_inference,
+    panoptic_inference,
+    per_pixel_inference,
+    semantic_inference,
+    semantic_scores,
+)
 from .system.arguments import check_predictions, check_things
+from .targets import semantic_to_panoptic
 
 TASKS = ("semantic", "instance", "panoptic", "general")
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of the short side, in test-time augmentation; of 512: 256 ... 896 pixels
@@ -72,7 +80,8 @@ def answer_of_crop(model, crop, task, scale, **options):
 def picture_scores(config, class_logits, mask_logits, sizes):
     """Semantic scores [K, H, W] at the picture's size, from what `run` gives for it."""
     mask_logits = to_input_size(mask_logits, sizes.network, config.size_divisibility)  # [N, h, w]
-    return bilinear(semantic_scores(class_logits, mask_logits), sizes.picture)  # [K, h, w] -> [K, H, W]
+    scores = mask_logits.softmax(0) if config.per_pixel else semantic_scores(class_logits, mask_logits)  # [K, h, w]
+    return bilinear(scores, sizes.picture)  # [K, H, W]
 
 
 def check_task(task):
@@ -157,6 +166,8 @@ def read_out(config, task, class_logits, mask_logits, size, things=None, **optio
     def to_picture(logits):  # [n, h/4, w/4] -> [n, H, W]
         return bilinear(bilinear(logits, padded)[:, :size.network[0], :size.network[1]], size.picture)
 
+    if config.per_pixel:
+        return read_pixels(config, task, mask_logits, to_picture, things)
     if task == "semantic":
         return semantic_map(class_logits, mask_logits, padded, *reversed(size), **options)
     if task == "general":
@@ -169,6 +180,15 @@ def read_out(config, task, class_logits, mask_logits, size, things=None, **optio
         return instance_inference(class_logits, mask_logits, things, resize=to_picture, **options)
     thresholds = {"score_threshold": config.score_threshold, "overlap_threshold": config.overlap_threshold} | options
     return panoptic_inference(class_logits, mask_logits, things, resize=to_picture, **thresholds)
+
+
+def read_pixels(config, task, pixel_logits, to_picture, things):
+    """`read_out` for a per-pixel baseline, scores [K, h, w]. Panoptic: all pixels of a class are one segment."""
+    if task not in ("semantic", "panoptic"):
+        raise ValueError(f"a per-pixel model has no queries, and so no answer for the task {task!r}: take semantic, or "
+                         f"panoptic, in which all pixels of a class are one segment")
+    classes = per_pixel_inference(pixel_logits, to_picture)  # [H, W]
+    return classes if task == "semantic" else semantic_to_panoptic(classes.cpu(), config.num_classes, things)
 
 
 @torch.no_grad()

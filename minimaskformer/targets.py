@@ -92,6 +92,21 @@ def panoptic_to_semantic(segment_map, segments_info, ignore=255):
     return label_map
 
 
+def label_map(target, num_classes):
+    """The class of each pixel, int64 [H, W], from a set of (class, mask); -1 where nobody knows it (void, crowd).
+
+    Void is what is not `valid`, and every pixel in no mask. Where masks overlap the later one wins.
+    """
+    labels, masks = target["labels"].cpu(), target["masks"].cpu().bool()
+    check_labels(labels, num_classes)
+    classes = torch.full(masks.shape[-2:], VOID, dtype=torch.int64)  # [H, W]
+    for label, mask in zip(labels, masks):
+        classes[mask] = label
+    if "valid" in target:
+        classes[~target["valid"].cpu().bool()] = VOID
+    return classes
+
+
 def on_one_canvas(targets):
     """Pad the targets of a batch at the right and bottom to one size, as the images are padded to make a batch.
 

@@ -25,7 +25,9 @@ def run_diagnose(options):
     from ..system.files import without_nan, write_text
     from ..weights.checkpoint import load_checkpoint
     rows, evidence, config = read_run(options.run)
-    if (options.run / "model.safetensors").is_file():
+    if config.get("model", {}).get("per_pixel"):
+        print("a per-pixel model has no queries to look at: only the log is read")
+    elif (options.run / "model.safetensors").is_file():
         model = load_checkpoint(options.run / "model.safetensors").to(choose_device(options.device))
         dataset = by_name(model, open_data(options, options.split), options)
         evidence = measure(model, dataset, options.limit)

@@ -17,6 +17,8 @@ def run_export(options):
     from ..weights.export import difference, need, write_onnx
     need("onnx", "onnxscript", "onnxruntime")
     model = load_checkpoint(options.checkpoint)
+    if model.config.per_pixel:
+        raise ValueError(f"{options.checkpoint} is a per-pixel baseline: `export` writes MaskFormers only")
     check_writable(options.out.parent)
     write_onnx(model, options.out)
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB, {model.config.num_classes} classes; on a random "

@@ -39,6 +39,9 @@ def run_predict(options):
     from ..weights.checkpoint import load_checkpoint
     wanted = wanted_pictures(options)
     model = load_checkpoint(options.checkpoint).to(choose_device(options.device))
+    if options.task == "instance" and model.config.per_pixel:
+        raise ValueError(f"{options.checkpoint} gives each pixel a class and finds no instances: choose --task "
+                         f"semantic")
     if options.task == "instance" and not model.config.things:
         raise ValueError(f"no class of {options.checkpoint} is a thing, so there are no instances to find: choose "
                          f"--task semantic or panoptic")

@@ -1,12 +1,15 @@
 """`train`: a model, from a preset and a data set to a folder with checkpoint, log, metrics and pictures."""
 import argparse
+import math
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from ..config import PRESETS
+from ..config import PRESETS, get_config
 from ..training.recipes import PRECISIONS, TrainConfig
 from .options import DEVICE, data_options, open_data, whole_number, whole_number_or_none
+
+HEADS = "class_head.", "classifier."  # of MaskFormer, with a row for no-object at the end; of the per-pixel baseline
 
 
 def train_options(parser):
@@ -64,6 +67,8 @@ def run_train(options):
     changes = {"class_names": classes.names, "things": classes.things}
     if options.short_side or "size" in given or options.preset not in RECIPES:
         changes["short_side"] = options.short_side or config.size
+    if options.queries and get_config(options.preset).per_pixel:
+        raise ValueError(f"{options.preset} gives each pixel a class and has no queries: leave --queries out")
     changes |= {"num_queries": options.queries} if options.queries else {}
     torch.manual_seed(config.seed)
     model = build_model(options.preset, len(classes), backbone_weights=options.backbone_weights, **changes)
@@ -80,7 +85,8 @@ def run_train(options):
         print(f"{options.preset}: {sum(p.numel() for p in model.parameters()):,} parameters, {len(training)} training "
               f"and {len(validation)} validation images, {len(classes)} classes, on {device}")
         if options.scan != 0 and not options.resume:
-            scan_splits({"training": training, "validation": validation}, options.scan, model.config.num_queries)
+            scan_splits({"training": training, "validation": validation}, options.scan,
+                        math.inf if model.config.per_pixel else model.config.num_queries)
         check_writable(options.out)
     with only_run_in(options.out):
         if options.resume and lacks_only_pictures(options.out):
@@ -130,8 +136,8 @@ def start_from(model, other, where):
     """
     from ..weights.checkpoint import load_tensors
     own, theirs = asdict(model.config), asdict(other.config)
-    shapes = ("backbone", "dim", "mask_dim", "encoder_layers", "hidden_dim", "num_queries", "decoder_layers",
-              "feedforward", "window")
+    shapes = ("per_pixel", "backbone", "dim", "mask_dim", "encoder_layers", "hidden_dim", "num_queries",
+              "decoder_layers", "feedforward", "window")
     differ = [f"{name} {theirs[name]} (here {own[name]})" for name in shapes if theirs[name] != own[name]]
     if differ:
         raise ValueError(f"{where} is built differently: {', '.join(differ)}; start from a checkpoint of the same "
@@ -141,9 +147,9 @@ def start_from(model, other, where):
     named = names and theirs_by_name and own["num_classes"] == theirs["num_classes"]
     if named and len(set(names)) == len(names) and set(names) == set(theirs_by_name):
         order = [theirs_by_name.index(name) for name in names] + [len(names)]  # no-object is the last everywhere
-        tensors |= {name: value[order] for name, value in tensors.items() if name.startswith("class_head.")}
+        tensors |= {name: value[order[:len(value)]] for name, value in tensors.items() if name.startswith(HEADS)}
     elif named and names != theirs_by_name or own["num_classes"] != theirs["num_classes"]:
-        tensors |= {name: value for name, value in model.state_dict().items() if name.startswith("class_head.")}
+        tensors |= {name: value for name, value in model.state_dict().items() if name.startswith(HEADS)}
         note = (f"note: {where} has {theirs['num_classes']} classes, the data {own['num_classes']}"
                 + ", with other names" * bool(named) + ": the class head starts afresh")
     load_tensors(model, tensors, where)

@@ -155,7 +155,8 @@ def has_learnt(evidence):
 
 def no_auxiliary_losses(rows, evidence, config):
     trained = [row for row in rows if "loss" in row]
-    return trained and "class_0" not in trained[-1] and "the log has no term class_0, class_1, ..."
+    masks = trained and "pixel" not in trained[-1]  # a per-pixel model has one layer
+    return masks and "class_0" not in trained[-1] and "the log has no term class_0, class_1, ..."
 
 
 CAUSES = {

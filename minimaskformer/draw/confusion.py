@@ -26,7 +26,9 @@ def draw_confusion(confusion, classes):
     names = [shortened(plain(classes.names[k]), 24) for k in kept]
     numbered = len(kept) <= NUMBERED
     cell = 2 * CELL if numbered else CELL
-    figure, ax = new_figure(cell * len(columns) + 2.4, cell * len(kept) + 2.6, layout="constrained")
+    figure, ax = new_figure(cell * len(columns), cell * len(kept))
+    figure.set_layout_engine("none")  # slow with hundreds of names; saving makes room for what lies outside
+    ax.set_position([0, 0, 1, 1])
     empty = np.array([[0.9] * 3 if not total[k] else [1.0] * 3 for k in kept])  # [k, 3]
     ax.imshow(np.broadcast_to(empty[:, None], (len(kept), len(columns), 3)), interpolation="nearest")
     ax.imshow(np.ma.masked_less(shares, 0.5), cmap="Blues", norm=PowerNorm(0.5, 0, 100), interpolation="nearest")

@@ -27,6 +27,8 @@ def write_worst_pictures(model, dataset, results, path, count=8):
     for measure in measures_of(dataset.classes):
         title, task = MEASURES[measure]
         known = [row for row in results["pictures"] if not math.isnan(row[measure])]
+        if not known:  # such as the AP of a per-pixel model
+            continue
         rows = sorted(known, key=lambda row: row[measure])
         parts.append(f"<h2>Lowest {title} ({min(count, len(rows))} of {len(rows)} pictures)</h2>")
         for row in rows[:count]:

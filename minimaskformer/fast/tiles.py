@@ -38,7 +38,7 @@ def in_tiles(picture, task, answer, side, overlap, things):
             segment_map, info = result
             stuff |= {s["category_id"] for s in info if not s["isthing"]}
             result = {"masks": (segment_map == s["id"] for s in info), "labels": [s["category_id"] for s in info],
-                      "scores": [s["score"] for s in info]}
+                      "scores": [s.get("score", 1.0) for s in info]}  # a per-pixel model has none
         parts += parts_of(number, tile, result["labels"], result["scores"], result["masks"])
     groups = join_parts(tiles, parts, stuff)
     if task == "panoptic":

@@ -10,47 +10,16 @@ A third way needs no model of its own: `likelihood_loss` trains MaskFormer itsel
 semantic score of each pixel's true class large (section 3.4: "leads to poor performance").
 """
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ..config import MaskFormerConfig
-from ..model import MaskFormer, Pixels
+from ..losses import per_pixel_loss  # noqa: F401  the loss of both
+from ..model import MaskFormer, PerPixelBaseline, PixelOutput  # noqa: F401  the first baseline can be trained like ours
 from ..predict import bilinear, resize_short_side, to_input_size, to_tensor
-from ..system.arguments import check_labels
-from ..targets import VOID, on_one_canvas
-
-
-class PixelOutput(NamedTuple):
-    """Scores of K classes for every pixel of B images, and the same from every earlier decoder layer (if any)."""
-    pixel_logits: torch.Tensor  # [B, K, H/4, W/4]
-    aux: tuple = ()
-
-
-class PerPixelBaseline(Pixels):
-    """Backbone, FPN and a 1x1 convolution: no transformer decoder, no queries, no masks."""
-
-    def __init__(self, config: MaskFormerConfig):
-        super().__init__(config)
-        parts = MaskFormer(replace(config, num_queries=1, decoder_layers=1))  # its decoder is discarded
-        self.backbone, self.pixel_decoder = parts.backbone, parts.pixel_decoder
-        self.classifier = nn.Conv2d(config.mask_dim, config.num_classes, 1)
-        nn.init.kaiming_normal_(self.classifier.weight, mode="fan_out", nonlinearity="relu")  # as in the reference
-        nn.init.zeros_(self.classifier.bias)
-
-    def forward(self, images, sizes=None):
-        """Normalised float images [B, 3, H, W] (see `MaskFormer.forward`) to a `PixelOutput` [B, K, H/4, W/4]."""
-        images, image_mask = self.pad(images, sizes)
-        pixel_embeddings, _, _ = self.pixel_decoder(self.backbone(images), image_mask)  # [B, C, H/4, W/4]
-        if self.config.pixel_positions:
-            pixel_embeddings = pixel_embeddings + self.positions(image_mask, pixel_embeddings)
-        return PixelOutput(self.classifier(pixel_embeddings))  # [B, K, H/4, W/4]
-
-    def predict(self, images):
-        """The class of every pixel, int64 [H, W], for a picture of any kind and size (or a list, for a list)."""
-        return predict_pixels(self, images)
+from ..targets import VOID, label_map, on_one_canvas
 
 
 class PerPixelBaselinePlus(nn.Module):
@@ -74,27 +43,6 @@ class PerPixelBaselinePlus(nn.Module):
     def predict(self, images):
         """The class of every pixel, int64 [H, W], for a picture of any kind and size (or a list, for a list)."""
         return predict_pixels(self, images)
-
-
-def per_pixel_loss(output, targets):
-    """Cross-entropy per pixel at the truth's size, mean over the pixels whose class is known (section 3.1, L_pixel).
-
-    output: a `PixelOutput` [B, K, h, w]; targets: B dicts. Returns a dict: `loss`, the sum over decoder layers, and its
-    terms `pixel` (the last layer), `pixel_0` ... (the earlier ones). With no known pixel at all the loss is 0.
-    """
-    num_classes = output.pixel_logits.shape[1]
-    if len(targets) != len(output.pixel_logits) or not targets:
-        raise ValueError(f"{len(targets)} targets for a batch of {len(output.pixel_logits)} images")
-    truth = torch.stack([label_map(target, num_classes) for target in on_one_canvas(targets)])  # [B, H, W]
-    truth = truth.to(output.pixel_logits.device)
-    known = (truth != VOID).sum().clamp(min=1)
-    losses = {}
-    for i, layer in enumerate((*output.aux, output)):
-        logits = F.interpolate(layer.pixel_logits.float(), size=truth.shape[-2:], mode="bilinear", align_corners=False)
-        total = F.cross_entropy(logits, truth, ignore_index=VOID, reduction="sum")  # logits [B, K, H, W]
-        losses["pixel" + (f"_{i}" if i < len(output.aux) else "")] = total / known
-    losses["loss"] = sum(losses.values())
-    return losses
 
 
 def likelihood_loss(output, targets, normalise=False, stride=1):
@@ -155,21 +103,6 @@ def responsibilities(class_logits, mask_logits, truth):
     """
     log_probs = class_logits.log_softmax(-1)[:, truth]  # [N, K+1] -> [N, H, W]
     return (log_probs + F.logsigmoid(mask_logits)).softmax(0)  # [N, H, W], sums to 1 over queries
-
-
-def label_map(target, num_classes):
-    """The class of each pixel, int64 [H, W], from a set of (class, mask); -1 where nobody knows it (void, crowd).
-
-    Void is what is not `valid`, and every pixel in no mask. Where masks overlap the later one wins.
-    """
-    labels, masks = target["labels"].cpu(), target["masks"].cpu()
-    check_labels(labels, num_classes)
-    classes = torch.full(masks.shape[-2:], VOID, dtype=torch.int64)  # [H, W]
-    for label, mask in zip(labels, masks):
-        classes[mask] = label
-    if "valid" in target:
-        classes[~target["valid"].cpu()] = VOID
-    return classes
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ WHOLE = {"num_classes": (1, 100_000), "window": (1, 1000), "dim": (1, 10_000), "
          "decoder_layers": (1, 100), "feedforward": (1, 100_000), "size_divisibility": (1, 1024),
          "short_side": (1, 20_000), "long_side": (1, 100_000)}
 REAL = ("stochastic_depth", "dropout", "score_threshold", "overlap_threshold")
-FLAGS = ("frozen_norm", "memory_positions", "pixel_positions")
+FLAGS = ("per_pixel", "frozen_norm", "memory_positions", "pixel_positions")
 LISTS = ("class_names", "things", "pixel_mean", "pixel_std")
 NUMBER = (int, float)
 

@@ -109,7 +109,8 @@ RECIPES = {"r50": ADE20K_RECIPE, "r101": ADE20K_RECIPE, "r50_panoptic": COCO_REC
 RECIPES |= {name: ADE20K_RECIPE | SWIN_RECIPE for name in ("swin_t", "swin_s")}
 RECIPES |= {name: ADE20K_RECIPE | SWIN_RECIPE | {"size": 640} for name in ("swin_b", "swin_l")}
 RECIPES |= {f"swin_{size}_panoptic": COCO_RECIPE | SWIN_RECIPE for size in "tsbl"}
-RECIPES |= {name: LAPTOP_RECIPE for name in ("r18", "mobilenet_v2", "r18_fine", "mobilenet_v2_fine")}
+RECIPES |= {name: LAPTOP_RECIPE for name in ("r18", "mobilenet_v2", "r18_fine", "mobilenet_v2_fine", "per_pixel_r18")}
+RECIPES |= {"per_pixel_r50": ADE20K_RECIPE}
 
 
 def train_config(preset, **changes):

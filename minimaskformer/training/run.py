@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from ..data.combine import match_classes, names_of
 from ..data.transforms import TrainingViews, collate
 from ..evaluation import deciding_figure, evaluate, summary
-from ..losses import SetCriterion
+from ..losses import PixelCriterion, SetCriterion
 from ..system.distributed import mean_over_processes, rank, world_size
 from ..system.files import write_text
 from ..weights.checkpoint import save_checkpoint
@@ -52,8 +52,9 @@ class Run:
             raise ValueError(f"a batch of {config.batch_size} cannot be shared by {world_size()} processes in "
                              f"{config.accumulate} equal micro-batches each: choose a multiple of "
                              f"{config.accumulate * world_size()}")
-        self.criterion = SetCriterion(model.config.num_classes, no_object_weight=config.no_object_weight,
-                                      mask_stride=config.mask_stride, mask_points=config.mask_points)
+        K, options = model.config.num_classes, ("no_object_weight", "mask_stride", "mask_points")
+        self.criterion = (PixelCriterion(K) if model.config.per_pixel else
+                          SetCriterion(K, **{name: getattr(config, name) for name in options}))
         self.optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, config.beta2), fused=True)
         self.precision = torch.autocast(self.device.type, torch.float16 if config.amp == "fp16" else torch.bfloat16,
                                         enabled=config.amp != "off")

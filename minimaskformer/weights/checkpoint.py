@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from ..config import MaskFormerConfig
-from ..model import MaskFormer
+from ..model import model_of
 from ..system.files import replacing
 from ..system.model_fields import FieldError
 from ..system.tensors import read_tensors
@@ -39,7 +39,7 @@ def save_checkpoint(model, path, dtype=None, extra=None):
 
 
 def load_checkpoint(path):
-    """A MaskFormer in eval mode, from one of these, recognised by what is in the file:
+    """A MaskFormer (or PerPixelBaseline) in eval mode, from one of these, recognised by what is in the file:
 
     - a file of `save_checkpoint`, or a shipped name ("mini");
     - a file of the reference zoo (.pkl, .pth, both name versions; R50, R101, Swin);
@@ -77,7 +77,7 @@ def load_checkpoint(path):
         raise ValueError(f"{path}: in its configuration {error}") from None
     config = dataclasses.replace(config, class_names=tuple(map(printable, config.class_names)))
     check_fit(expected_tensors(config, path), tensors, path)  # before any memory is taken
-    model = MaskFormer(config)
+    model = model_of(config)
     load_tensors(model, tensors, path)
     return model.eval()
 
@@ -86,7 +86,7 @@ def expected_tensors(config, where):
     """The state dict of the model of a configuration, without its numbers: names, shapes, no memory."""
     try:
         with torch.device("meta"):
-            return MaskFormer(config).state_dict()
+            return model_of(config).state_dict()
     except (ValueError, TypeError, RuntimeError, KeyError, AssertionError) as error:
         raise ValueError(f"{where}: no model can be built after its configuration ({error})") from None
 

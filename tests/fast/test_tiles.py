@@ -151,7 +151,7 @@ def test_a_model_on_one_tile_says_what_it_says_without_tiles():
     model.forward = lambda images, inner=model.forward: seen.append(tuple(images.shape[-2:])) or inner(images)
     model.predict(image[:, :, :40], "semantic", size=96)
     model.predict(image, "semantic", size=96, tiles=32, overlap=0)
-    assert seen[0] == (160, 96) and seen[1:] == [(96, 96)] * 4
+    assert seen[0] == (154, 96) and seen[1:] == [(96, 96)] * 4
     for options in ({"tiles": 0}, {"tiles": 32, "overlap": 0.7}, {"tiles": 32, "tta": True, "task": "semantic"}, {"size": 0}):
         with pytest.raises(ValueError):
             model.predict(image, **options)
