@@ -52,9 +52,10 @@ class Run:
             raise ValueError(f"a batch of {config.batch_size} cannot be shared by {world_size()} processes in "
                              f"{config.accumulate} equal micro-batches each: choose a multiple of "
                              f"{config.accumulate * world_size()}")
-        K, options = model.config.num_classes, ("no_object_weight", "mask_stride", "mask_points")
-        self.criterion = (PixelCriterion(K) if model.config.per_pixel else
-                          SetCriterion(K, **{name: getattr(config, name) for name in options}))
+        self.criterion = SetCriterion(model.config.num_classes, no_object_weight=config.no_object_weight,
+                                      mask_stride=config.mask_stride, mask_points=config.mask_points)
+        if model.config.per_pixel:
+            self.criterion = PixelCriterion(model.config.num_classes)
         self.optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, config.beta2), fused=True)
         self.precision = torch.autocast(self.device.type, torch.float16 if config.amp == "fp16" else torch.bfloat16,
                                         enabled=config.amp != "off")
