@@ -58,7 +58,7 @@ def same_segments(parts, some, others, box):
 
     Masks of one tile may overlap, so each part is given its best partner only, the best pairs first.
     """
-    inside = {i: cut(parts[i], box) for i in [*some, *others] if common(parts[i].box, box)}  # bool, of the box
+    inside = {i: mask_inside(parts[i], box) for i in [*some, *others] if common(parts[i].box, box)}  # bool, of the box
     pairs = []
     for i, j in product((i for i in some if i in inside), (j for j in others if j in inside)):
         if parts[i].category_id == parts[j].category_id and common(parts[i].box, parts[j].box):
@@ -80,7 +80,7 @@ def common(a, b):
     return (top, left, bottom, right) if top < bottom and left < right else None
 
 
-def cut(part, box):
+def mask_inside(part, box):
     """The mask of a part inside a box of the picture: bool, of the box."""
     mask = torch.zeros(box[2] - box[0], box[3] - box[1], dtype=torch.bool)
     paste(part, box, mask, box[:2])

@@ -46,7 +46,7 @@ def in_tiles(picture, task, answer, side, overlap, things):
     return instances_of_groups(tiles, groups, height, width)
 
 
-def spans(length, side, overlap):
+def tile_spans(length, side, overlap):
     """[(start, end, own start, own end)] of tiles along one axis: of one length, spread evenly, overlapping by at least
     `overlap` (a share of the side); own parts meet in the middle of the overlaps."""
     side = min(side, length)
@@ -63,8 +63,8 @@ def tiles_of(height, width, side, overlap):
         raise ValueError(f"tiles have a side from 1 pixel on and overlap by a share of it from 0 to 0.5, got {side} "
                          f"and {overlap}")
     return [Tile((top, left, bottom, right), (own_top, own_left, own_bottom, own_right))
-            for top, bottom, own_top, own_bottom in spans(height, side, overlap)
-            for left, right, own_left, own_right in spans(width, side, overlap)]
+            for top, bottom, own_top, own_bottom in tile_spans(height, side, overlap)
+            for left, right, own_left, own_right in tile_spans(width, side, overlap)]
 
 
 def join_scores(tiles, scores_of, height, width):

@@ -84,7 +84,7 @@ def test_ade20k_that_is_not_whole(ade):
     info.unlink()
     refused(lambda: ade20k(ade, "train"), FileNotFoundError, "objectInfo150.txt", "CSAILVision/sceneparsing")
     info.write_text("\n".join(lines))
-    refused(lambda: ade20k(ade, "test"), FileNotFoundError, "images/test")
+    refused(lambda: ade20k(ade, "test"), FileNotFoundError, "no split 'test'", "training, validation")
 
 
 # Cityscapes -------------------------------------------------------------------------------------------------------------

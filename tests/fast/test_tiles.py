@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from minimaskformer import load_checkpoint
 from minimaskformer.fast import tile_segments, tiles
-from minimaskformer.fast.tiles import in_tiles, spans, tiles_of
+from minimaskformer.fast.tiles import in_tiles, tile_spans, tiles_of
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 120), st.floats(0, 0.5))
 def test_spans_cover_every_pixel_and_own_each_once(length, side, overlap):
-    found = spans(length, side, overlap)
+    found = tile_spans(length, side, overlap)
     side = min(side, length)
     assert [end - start for start, end, *_ in found] == [side] * len(found)
     assert found[0][0] == 0 and found[-1][1] == length
