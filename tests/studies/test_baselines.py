@@ -141,7 +141,7 @@ def test_one_picture_is_learnt_by_heart(baseline):
     image = torch.tensor([[200, 30, 60], [40, 180, 90], [20, 60, 220]], dtype=torch.uint8)[truth].permute(2, 0, 1)
     truth[:8] = 255
     target = semantic_to_target(truth, 3)
-    model = build(baseline, get_config(MINI, num_classes=3, encoder_layers=0, dim=32, mask_dim=32, hidden_dim=32,
+    model = build(baseline, get_config(MINI, num_classes=3, class_names=(), things=(), encoder_layers=0, dim=32, mask_dim=32, hidden_dim=32,
                                        feedforward=64)).train()
     optimizer, losses = torch.optim.AdamW(model.parameters(), 3e-3), []
     for _ in range(20):
