@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from minimaskformer import Lakeland, PanopticQuality, build_model, panoptic_inference
-from minimaskformer.evaluation import deciding_figure, evaluate, share
+from minimaskformer.evaluation import deciding_figure, evaluate, in_order, share
 from minimaskformer.predict import Sizes, bilinear
+from minimaskformer.targets import panoptic_to_semantic
 
 LAKELAND = Lakeland.classes
 evaluate_module = sys.modules["minimaskformer.evaluation"]  # the package's attribute of that name is the function
@@ -92,3 +93,31 @@ def test_the_score_of_the_best_checkpoint():
     results = {"pq": 0.3, "miou": 0.6}
     assert deciding_figure(results, LAKELAND) == 0.3 and deciding_figure(results, stuff) == 0.6
     assert deciding_figure({"pq": float("nan")}, LAKELAND) == -1  # no nan wins
+
+
+def test_void_has_no_class_and_a_limit_is_kept(monkeypatch):
+    config = build_model("mini", short_side=64).config
+    sky = LAKELAND.names.index("sky")
+    class_logits, mask_logits = torch.full((2, 12), -9.0), torch.full((2, 16, 16), 9.0)
+    class_logits[:, sky] = 9.0  # everything is sky
+    monkeypatch.setattr(evaluate_module, "run", lambda model, images: [(class_logits, mask_logits, Sizes((64, 64), (64, 64)))] * len(images))
+
+    class HalfVoid(Lakeland):
+        def __getitem__(self, index):
+            image, target = super().__getitem__(index)
+            segment_map = target["segment_map"].clone()
+            segment_map[32:] = 0
+            kept = [s | {"area": int((segment_map == s["id"]).sum())} for s in target["segments_info"] if (segment_map == s["id"]).any()]
+            return image, target | {"segment_map": segment_map, "segments_info": kept}
+    half = HalfVoid("val", 64, 0.5, 3)
+    results = evaluate(SimpleNamespace(config=config), half, progress=False, limit=2)
+    is_sky = [panoptic_to_semantic(t["segment_map"], t["segments_info"])[:32] == sky for _, t in (half[0], half[1])]
+    assert results["images"] == 2 and results["semantic"]["iou"][sky] == pytest.approx(torch.stack(is_sky).float().mean().item())
+
+
+def test_figures_come_back_in_the_order_of_the_data_set():
+    from minimaskformer import ClassTable
+    every, some = ClassTable(("a", "b", "c"), (True,) * 3, (1, 2, 3)), ClassTable(("c", "a"), (True,) * 2, (1, 2))
+    figures = {"per_class": {"a": 1, "b": 2, "c": 3}}
+    found = in_order({"semantic": {"iou": [0.1, 0.2, 0.3]}, "panoptic": figures, "instance": figures}, every, some)
+    assert found["semantic"]["iou"] == [0.3, 0.1] and list(found["panoptic"]["per_class"].items()) == [("c", 3), ("a", 1)]

@@ -421,3 +421,14 @@ def test_predictions_in_half_precision_are_taken_as_the_numbers_they_are(dtype, 
 def test_points_and_stride_exclude_each_other():
     with pytest.raises(ValueError, match="mask_points 50 and mask_stride 2"):
         SetCriterion(4, mask_points=50, mask_stride=2)
+
+
+def test_what_a_batch_is_divided_by(monkeypatch):
+    """Of five targets and three queries three are matched; over two processes each divides by the mean of both."""
+    targets = [{"labels": torch.zeros(5, dtype=torch.int64)}, {"labels": torch.zeros(1, dtype=torch.int64)}]
+    criterion = SetCriterion(4, no_object_weight=0.1)
+    assert [float(x) for x in criterion.normalizers(targets, 3, "cpu")] == pytest.approx([6, 4 + 2 * 0.1])
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.add_(10.0))  # what the other one counted
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    assert [float(x) for x in criterion.normalizers(targets, 3, "cpu")] == pytest.approx([16 / 2, 14.2 / 2])

@@ -1,5 +1,7 @@
 """Pictures of any kind and size in, answers of that size out; other pictures in the batch change nothing."""
+import copy
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -287,3 +289,16 @@ def test_a_model_with_nan_weights_says_so(task, broken):
     if task == "semantic":
         with pytest.raises(FloatingPointError):
             model.predict(picture(64, 64), task, tta=True, scales=(1,))
+
+
+def test_a_model_in_training_predicts_without_dropout_and_with_its_own_thresholds(model, monkeypatch):
+    array, other, seen = picture(50, 90), copy.deepcopy(model).train(), []
+    for module in other.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.9
+    assert torch.equal(other.predict(array, "semantic"), model.predict(array, "semantic"))
+    other.config = replace(other.config, score_threshold=0.3, overlap_threshold=0.5)
+    monkeypatch.setattr(predict_module, "panoptic_inference", lambda *a, resize, **options: seen.append(options) or (torch.zeros(1, 1), []))
+    other.predict(array, "panoptic")
+    other.predict(array, "panoptic", score_threshold=0.1)
+    assert seen == [{"score_threshold": 0.3, "overlap_threshold": 0.5}, {"score_threshold": 0.1, "overlap_threshold": 0.5}]

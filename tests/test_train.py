@@ -96,14 +96,14 @@ def test_ctrl_c_stops_after_the_step_with_checkpoints(tmp_path, monkeypatch, num
             for process in multiprocessing.active_children():
                 os.kill(process.pid, number)
             time.sleep(0.5)
-        if step == 8:
+        if step == 7:  # between two that are saved anyway
             signal.raise_signal(number)
     monkeypatch.setattr(train_module, "set_learning_rate", interrupt)
     model, before = tiny(), signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
         train(model, scenes(), None, replace(CONFIG, steps=40, workers=1), tmp_path, progress=False)
-    assert steps == list(range(1, 9)) and signal.getsignal(number) is before
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step_00000006.pt", "step_00000008.pt"]
+    assert steps == list(range(1, 8)) and signal.getsignal(number) is before
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step_00000006.pt", "step_00000007.pt"]
     loaded = load_checkpoint(tmp_path / "model.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters()))
 
@@ -363,6 +363,8 @@ def test_class_counts_must_agree(tmp_path):
     model = build_model("mini", num_classes=3, **TINY)
     with pytest.raises(ValueError, match="11 classes, the model 3"):
         train(model, scenes(), None, CONFIG, tmp_path, progress=False)
+    with pytest.raises(ValueError, match="11 classes, the model 20"):  # nine that the data never shows
+        train(build_model("mini", num_classes=20, **TINY), scenes(), None, CONFIG, tmp_path, progress=False)
     with pytest.raises(ValueError, match="predicts 3 classes, the data set has 11: sky"):
         evaluate(model, scenes(), progress=False)
     with pytest.raises(ValueError, match="nothing to evaluate"):

@@ -37,6 +37,11 @@ def test_train_on_lakeland_leaves_everything(tmp_path, capsys):
     assert "| pq |" in capsys.readouterr().out
     model = load_checkpoint(tmp_path / "run" / "model.safetensors")
     assert model.config.num_queries == 8 and model.config.short_side == 64 and model.config.class_names[0] == "sky"
+    metrics = (tmp_path / "run" / "metrics.json").read_text()
+    for name in ("scenes.png", "metrics.json"):  # as if it had been killed after its last step
+        (tmp_path / "run" / name).unlink()
+    assert cli.main(["train", "--data", "lakeland:64,0", "--out", str(tmp_path / "run"), *QUICK, "--resume"]) == 0
+    assert {path.name for path in (tmp_path / "run").iterdir()} == left and (tmp_path / "run" / "metrics.json").read_text() == metrics
 
 
 def test_scenes_then_train_evaluate_and_predict_on_them(tmp_path, capsys):

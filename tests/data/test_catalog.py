@@ -1,14 +1,16 @@
 """--data NAME:PATH: which text opens what, and what is said when it does not."""
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from minimaskformer.config import get_config
 from minimaskformer.data.catalog import KNOWN, READERS, open_dataset
 from minimaskformer.data.checks import scan_labels
-from minimaskformer.data.classes import ClassTable
+from minimaskformer.data.classes import ClassTable, classes_of
 from minimaskformer.data.combine import Joined
 from minimaskformer.data.lakeland import Lakeland
 from minimaskformer.data.readers.coco_panoptic import write_panoptic
@@ -35,6 +37,7 @@ def refused(spec, split, error, *words):
 def test_lakeland_with_and_without_numbers():
     assert isinstance(open_dataset("lakeland", "val"), Lakeland)
     scenes, same = open_dataset("lakeland:64,0.25", "val"), Lakeland(split="val", size=64, difficulty=0.25)
+    assert (len(open_dataset("lakeland", "train")), len(scenes)) == (1_000_000, 1_000)
     assert scenes[3][0].shape == (3, 64, 64) and torch.equal(scenes[3][0], same[3][0])
     assert open_dataset("lakeland:96", "train")[0][0].shape == (3, 96, 96)
     for text in ("big", "64,hard", "64,0.5,1"):
@@ -125,3 +128,17 @@ def test_links_do_not_lead_out_of_the_folder_unless_they_are_the_folder(tmp_path
     (tmp_path / "linked").symlink_to(tmp_path / "far")
     assert stored_file(tmp_path / "linked", "a.png").is_file()
     assert stored_file(tmp_path / "far", "gone..png") == tmp_path / "far" / "gone..png"  # not there, and harmless
+
+
+def test_two_forms_in_one_folder_are_named(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_train.json").write_text("{}")
+    (tmp_path / "labels" / "train").mkdir(parents=True)
+    refused(f"own:{tmp_path}", "train", ValueError, "holds both", "instances_train.json", "which is it")
+
+
+def test_an_id_of_a_file_is_looked_up_and_things_are_those_of_the_model():
+    table = ClassTable(("sky", "cow"), (False, True), (7, 3))
+    assert table.index(7) == 0 and table.index(3) == 1
+    model = SimpleNamespace(config=get_config("mini", num_classes=4, things=(0, 2)))
+    assert classes_of(model).isthing == (True, False, True, False) and classes_of(model).names == ("class 0", "class 1", "class 2", "class 3")

@@ -44,3 +44,14 @@ def test_small_views_are_means_and_no_samples(axis):
     target = panoptic_to_target(np.ones((64, 64), dtype=np.int32), [{"id": 1, "category_id": 0}], 1)
     small, _ = view(image, target, 16, random.Random(0), flip=False)
     assert (small[:, 1:-1, 1:-1].float() - 127.5).abs().max() < 16
+
+
+def test_saturation_varies_by_itself():
+    """Contrast and brightness scale all differences alike: what a coloured patch gains over two grey ones is saturation."""
+    patches = torch.tensor([[90, 90, 90], [150, 150, 150], [150, 100, 110]], dtype=torch.uint8).T[:, None].repeat(1, 4, 1)
+    changed = torch.stack([vary_color(patches, random.Random(i))[:, 0] for i in range(DRAWS)]).float()  # [DRAWS, 3, patch]
+    changed = changed[((changed > 0) & (changed < 255)).flatten(1).all(1)]  # not cut off
+    spread = changed.amax(1) - changed.amin(1)  # between channels, which turning the hue leaves
+    saturation = (spread[:, 2] / 50) / ((changed[:, 0, 1] - changed[:, 0, 0]) / 60)
+    assert len(saturation) > 200 and saturation.min() < 0.6 and saturation.max() > 1.4
+    assert 0.35 < ((saturation - 1).abs() < 0.05).float().mean() < 0.65  # in half of the views

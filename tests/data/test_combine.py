@@ -45,3 +45,19 @@ def test_things_and_stuff_do_not_mix():
     with pytest.raises(ValueError, match="groups mix hold things and stuff"):
         Regrouped(Lakeland("val", 64, 0.5, 2), {"mix": GROUPS["tree"] + GROUPS["blue"], **{
             name: names for name, names in GROUPS.items() if name not in ("tree", "blue")}})
+
+
+def test_a_data_set_that_keeps_its_items_is_left_as_it_was():
+    data = Lakeland("val", 64, 0.6, 1)
+
+    class Kept:
+        classes, item = data.classes, data[0]
+
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return self.item
+    kept, before = Kept(), data[0][1]
+    Regrouped(kept, GROUPS)[0]
+    assert torch.equal(kept[0][1]["segment_map"], before["segment_map"]) and kept[0][1]["segments_info"] == before["segments_info"]

@@ -296,3 +296,10 @@ def test_bad_images_and_codes_are_named(coco):
     write(coco, data)
     with pytest.raises(ValueError, match=r"annotation 4 .*a\.jpg.*counts"):
         opened(coco)[0]
+
+
+def test_the_folder_of_images_that_is_given_is_taken(coco):
+    (coco / "val2017").rename(coco / "elsewhere")
+    with pytest.raises(FileNotFoundError, match="image_dir"):
+        opened(coco)
+    assert opened(coco, image_dir=coco / "elsewhere").files(0)[0] == coco / "elsewhere" / "a.jpg"

@@ -73,3 +73,11 @@ def test_bad_folders(folder, break_it, error, words):
         open_folder(folder)[0]
     for word in words:
         assert word in str(caught.value), str(caught.value)
+
+
+def test_the_background_takes_no_number_of_an_object(folder):
+    numbers = np.array([[0, 2, 2, 0], [3, 3, 2, 0], [0, 0, 0, 0]], dtype=np.uint8)  # two objects, the second is number 3
+    Image.fromarray(numbers).save(folder / "labels" / "a.png")
+    segment_map, info = open_folder(folder).read_map(0)
+    assert [(s["id"], s["category_id"], s["area"]) for s in info] == [(2, 0, 3), (3, 0, 2), (4, 1, 7)]
+    assert [int((segment_map == s["id"]).sum()) for s in info] == [3, 2, 7]
