@@ -28,10 +28,13 @@ autodoc_typehints = "none"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+CODE_OR_STRESS = re.compile(r"(`[^`]+`|(?<![\w*])\*[A-Za-z][^*`\n]*[A-Za-z]\*(?!\w))")
+
+
 def as_restructured_text(app, what, name, obj, options, lines):
-    """Our docstrings are plain text: `name` is code, and no other sign has a meaning."""
-    parts = re.split(r"(`[^`]+`)", "\n".join(lines))  # every second one is code
-    parts[1::2] = [rf"\ `{part}`\ " for part in parts[1::2]]
+    """Our docstrings are plain text: `name` is code, *word* is stressed, no other sign has a meaning."""
+    parts = CODE_OR_STRESS.split("\n".join(lines))  # every second one is code, or *stressed*
+    parts[1::2] = [rf"\ `{part}`\ " if part[0] == "`" else part for part in parts[1::2]]
     parts[::2] = [re.sub(r"([\\*|_])", r"\\\1", part) for part in parts[::2]]
     lines[:] = "".join(parts).split("\n")
 
