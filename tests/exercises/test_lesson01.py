@@ -138,7 +138,8 @@ RIGHT = {
 }
 TWICE = BY_ID["01.5"].reference
 WRONG = {
-    "01.1": [lambda x, ignore=255: set_backwards(x + 1, ignore), lambda x, ignore=255: set_backwards(x, ignore)[::-1],
+    "01.1": [lambda x, ignore=255: (torch.unique(x), torch.stack([x == c for c in torch.unique(x) if c != ignore])),
+             lambda x, ignore=255: set_backwards(x + 1, ignore), lambda x, ignore=255: set_backwards(x, ignore)[::-1],
              lambda x, ignore=255: set_backwards(x, ignore)[1], lambda x, ignore=255: (x, x == x), lambda x, i=0: x,
              lambda x, ignore=255: (torch.unique(x)[1:] + 1, set_backwards(x, ignore)[1]),
              lambda x, ignore=255: [(c, x == c) for c in torch.unique(x)],
@@ -147,7 +148,8 @@ WRONG = {
              lambda x, ids, i: remap_loop(x, ids, 0) - 1, lambda x, ids, i: remap_loop(x - 1, ids, i),
              lambda x, ids, i: torch.tensor([ids[v] for v in x.flatten().tolist()]), lambda x, ids, i: x // 2, lambda x, ids, i: remap_loop(x, ids, 99),
              lambda x, ids, i: remap_loop(x, sorted(ids), 0) + 1],
-    "01.3": [lambda m, s: panoptic_append(m, s)[:2], lambda m, s: (*panoptic_append(m, s)[:2], m),
+    "01.3": [lambda m, s: (*panoptic_append(m, s)[:1], torch.stack([*panoptic_append(m, s)[1]]), panoptic_append(m, s)[2]),
+             lambda m, s: panoptic_append(m, s)[:2], lambda m, s: (*panoptic_append(m, s)[:2], m),
              lambda m, s: stacked([(t["id"], m == t["id"]) for t in s], m != 0),  # ids, crowds and empty masks at once
              lambda m, s: stacked([(t["category_id"], m == t["id"]) for t in s], m != 0),  # crowds and empty masks
              lambda m, s: stacked([(t["category_id"] + 1, m == t["id"]) for t in s if not t["iscrowd"]], m != 0),

@@ -95,14 +95,13 @@ RIGHT = {
              lambda x, y, v: dice_cost_loops(x, y, v).tolist(),
              lambda x, y, v: 1 - (2 * torch.einsum("np,tp,p->nt", x.sigmoid(), y, v[0]) + 1)
              / ((x.sigmoid() @ v.T) + (y @ v.T).T + 1),
-             lambda x, y, v: torch.stack([dice_cost_loops(x, y[j:j + 1], v)[:, 0] for j in range(len(y))], 1),
+             lambda x, y, v: torch.cat([dice_cost_loops(x, y[j:j + 1], v) for j in range(len(y))] + [x[:, :0]], 1),
              lambda x, y, v: matching.dice_cost(x[None], y[None], v[None])[0]],
     "02.3": [focal_cost_loops, focal_cost_broadcast,
-             lambda x, y, v: focal_cost_broadcast(x.double(), y.double(), v.double()),
-             lambda x, y, v: (0.25 * ((1 - x.sigmoid()) ** 2 * -x.sigmoid().log() * v) @ y.T
-                              + 0.75 * (x.sigmoid() ** 2 * -(1 - x.sigmoid()).log() * v) @ (1 - y).T) / v.sum(),
-             lambda x, y, v: torch.stack([torch.stack([losses.sigmoid_focal_loss(a[None], b[None], 1, valid=v)
-                                                       for b in y]) for a in x])],
+             lambda x, y, v, a, g: focal_cost_broadcast(x.double(), y.double(), v.double(), a, g),
+             lambda x, y, v, a, g: (a * ((1 - x.sigmoid()) ** g * -x.sigmoid().log() * v) @ y.T
+                              + (1 - a) * (x.sigmoid() ** g * -(1 - x.sigmoid()).log() * v) @ (1 - y).T) / v.sum(),
+             lambda x, y, v, a, g: [[losses.sigmoid_focal_loss(i[None], j[None], 1, a, g, v) for j in y] for i in x]],
     "02.4": [assign_brute_force, assign_numpy, assign_by_target, lambda c: torch.tensor(np.array(assign_numpy(c))),
              lambda c: [list(v) for v in assign_numpy(c)]],
     "02.5": [query_of_target_loop, lambda q, t: [b for _, b in sorted(zip(t.tolist(), q.tolist()))],
@@ -119,15 +118,15 @@ WRONG = {
     "02.2": [lambda x, y, v: 1 - 2 * (x.sigmoid().sigmoid() @ y.T) / (x.sigmoid().sigmoid().sum(1)[:, None] + y.sum(1)),
              lambda x, y, v: (matching.dice_cost(x.sigmoid(), y, v) - 1).T, lambda x, y, v: x * y,
              lambda x, y, v: matching.dice_cost(x, y, v)[0]],
-    "02.3": [lambda x, y, v: focal_cost_broadcast(x.sigmoid(), y, v, alpha=0.75),
-             lambda x, y, v: focal_cost_broadcast(x, y, torch.ones_like(v)).T,
-             lambda x, y, v: focal_cost_broadcast(x, y, v) * 20,
-             lambda x, y, v: focal_cost_broadcast(x, y, v, gamma=3.0)],
-    "02.4": [lambda c: linear_sum_assignment(c, maximize=True)[::-1], lambda c: (c.argmin(0), c.argmin(0)),
+    "02.3": [lambda x, y, v, a, g: focal_cost_broadcast(x.sigmoid(), y, v, 1 - a, g),
+             lambda x, y, v, a, g: focal_cost_broadcast(x, y, torch.ones_like(v), a, g).T,
+             lambda x, y, v, a, g: focal_cost_broadcast(x, y, v, a, g) * 20,
+             lambda x, y, v, a, g: focal_cost_broadcast(x, y, v, a, 3.0)],
+    "02.4": [lambda c: linear_sum_assignment(c, maximize=True)[::-1], lambda c: assign_numpy(c.exp()), lambda c: (c.argmin(0), c.argmin(0)),
              lambda c: c, lambda c: 3, lambda c: ([0], [0]), lambda c: ([0.0], [0.0])],
     "02.5": [lambda q, t: t[q], lambda q, t: q[t].flip(0), lambda q, t: q[t.argsort()].float(),
              lambda q, t: dict(zip(t, q))],
-    "02.6": [lambda c, q, t, n, k: torch.zeros(n), lambda c, q, t, n, k: query_classes_loop(c + 1, q, t, n, k),
+    "02.6": [lambda c, q, t, n, k: torch.zeros(n), lambda c, q, t, n, k: query_classes_loop(c + 2, q, t, n, k),
              lambda c, q, t, n, k: query_classes_loop(c, q, t.argsort(), n, 0),
              lambda c, q, t, n, k: torch.tensor(query_classes_loop(c, q, t, n, k)).float()],
 }
@@ -152,8 +151,7 @@ def test_query_classes_are_what_the_classification_loss_trains():
 
 def test_remarks_on_right_but_fragile_solutions():
     text = core.judge(BY_ID["02.3"], RIGHT["02.3"][3]).text
-    assert "F.softplus" in text and "T = 0" not in text
-    assert "T = 0" in core.judge(BY_ID["02.2"], RIGHT["02.2"][4]).text
+    assert "F.softplus" in text
     for exercise in BY_ID.values():
         assert "Remark" not in core.judge(exercise, exercise.reference).text
 

@@ -60,7 +60,7 @@ def focal_two_terms(x, y, n, alpha=0.25, gamma=2.0):
     p = torch.sigmoid(x)
     pos = -alpha * (1 - p) ** gamma * p.log() * y
     neg = -(1 - alpha) * p ** gamma * (1 - p).log() * (1 - y)
-    return (pos + neg).reshape(len(x), -1).mean(-1).sum() / n
+    return (pos + neg).flatten(1).mean(-1).sum() / n
 
 
 def dice_loops(x, y, num_masks):
@@ -110,11 +110,11 @@ RIGHT = {
              lambda x, y, *rest: losses.sigmoid_focal_loss(x, y.bool(), *rest),
              lambda *args: np.float32(focal_loops(*args)), lambda x, *rest: focal_from_entropy(x.double(), *core.doubled(rest)),
              lambda x, y, n, a=0.25, g=2.0: sum(focal_two_terms(x[i:i + 1], y[i:i + 1], n, a, g) for i in range(len(x)))],
-    "03.3": [dice_loops, dice_einsum, dice_by_difference, lambda *args: dice_loops(*args).item(),
+    "03.3": [dice_loops, dice_einsum, dice_by_difference, lambda *args: float(dice_loops(*args)),
              lambda x, y, n: losses.dice_loss(x.flatten(1), y.flatten(1), n),
              lambda x, y, n: (len(x) - ((2 * (x.sigmoid() * y).sum((1, 2)) + 1)
                                         / ((x.sigmoid() + y).sum((1, 2)) + 1)).sum()) / n],
-    "03.4": [lambda v: (1 - v) / (1 + v), lambda v: [(1 - t) / (1 + t) for t in v.tolist()],
+    "03.4": [lambda v: (1 - v) / (1 + v), lambda v: [(1 - t) / (1 + t) for t in v],
              lambda v: 1 - 2 * v / (1 + v), lambda v: (1 - v.numpy()) / (2 - (1 - v.numpy())),
              lambda v: 1 / (2 / (1 - v) - 1)],
     "03.5": [valid_loops, lambda x, v, n: ((x * v).sum((1, 2)) / v.sum((1, 2))).nan_to_num().sum() / n,
@@ -138,7 +138,7 @@ WRONG = {
     "03.3": [dice_with(above=0, below=0, power=2), dice_with(two=1, reduce=lambda v, n: v.mean()),
              dice_with(sigmoid=lambda t: t, pixels=(0, 1, 2)), lambda x, y, n: dice_loops(x, y, n) * 2,
              lambda x, y, n: dice_loops(x.softmax(0), y, n), lambda x, y, n: (x - y).abs().mean(), lambda x, y, n: None],
-    "03.4": [lambda v: v, lambda v: v.mean(), lambda v: 1 - v ** 2, lambda v: (1 - v) ** 2, lambda v: -v],
+    "03.4": [lambda v: ((1 - v) / (1 + v)).flatten(), lambda v: v, lambda v: v.mean(), lambda v: 1 - v ** 2, lambda v: (1 - v) ** 2, lambda v: -v],
     "03.5": [lambda x, v, n: (x * v).mean(), lambda x, v, n: x[v.bool()].sum(), lambda x, v, n: x * v,
              lambda x, v, n: 2 * valid_loops(x, v, n), lambda x, v, n: x[v].mean()],
     "03.6": [lambda t, w: 20 * t["focal"], lambda t, w: total_loops(t, w) + 1, lambda t, w: t, lambda t, w: t["mask"],
@@ -208,10 +208,6 @@ def test_total_is_the_criterions():
 
 def test_remarks_on_right_but_fragile_solutions():
     assert "03.1" in core.judge(BY_ID["03.2"], focal_two_terms).text
-    assert "M = 0" not in core.judge(BY_ID["03.2"], focal_from_entropy).text
-    fragile = core.judge(BY_ID["03.3"], lambda x, y, n: torch.stack([dice_loops(x[i:i + 1], y[i:i + 1], n)
-                                                                       for i in range(len(x))]).sum())
-    assert fragile.kind == "passed" and "M = 0" in fragile.text
     for exercise in BY_ID.values():
         assert "Remark" not in core.judge(exercise, exercise.reference).text
 

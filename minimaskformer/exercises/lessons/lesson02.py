@@ -1,4 +1,6 @@
 """Exercises of lesson 02, Hungarian matching: the three costs, the assignment, and reading a match."""
+import itertools
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -6,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ...matching import assign, dice_cost, focal_cost
 from ..core import Exercise, Fixture, Mistake, Remark, issue
-from .lesson02_masks import DICE_MISTAKES, EMPTY, FOCAL_MISTAKES, MASK_FIXTURES, NO_MASK, TINNUNCULUS, TRANSPOSED
+from .lesson02_masks import DICE_MISTAKES, FOCAL_FIXTURES, FOCAL_MISTAKES, MASK_FIXTURES, TINNUNCULUS, TRANSPOSED
 
 TITLE = "Hungarian matching"
 
@@ -24,8 +26,13 @@ class_exercise = Exercise(
     id="02.1", title="the class cost", name="class_cost", reference=class_cost,
     fixtures=(
         Fixture("4 queries, 3 targets, two of one class", (CLASS_LOGITS, torch.tensor([2, 0, 2]))),
-        Fixture("more targets than queries", (CLASS_LOGITS[:2].flip(1), torch.tensor([1, 2, 0])))),
+        Fixture("more targets than queries", (CLASS_LOGITS[:2].flip(1), torch.tensor([1, 2, 0]))),
+        Fixture("no target", (CLASS_LOGITS, torch.zeros(0, dtype=torch.int64)))),
     mistakes=(
+        Mistake("the probability of the query's own answer, for every target",
+                lambda x, c: -x.softmax(-1).amax(-1, keepdim=True).expand(-1, len(c)),
+                "Being sure of a duck is no reason to get the sheep: column j needs the probability of target j's "
+                "class."),
         Mistake("-log p, as in the loss, instead of -p", lambda x, c: -x.log_softmax(-1)[:, c],
                 "The loss uses -log p, the matching cost -p: it stays between -1 and 0, the scale of the mask terms.",
                 issue("facebookresearch/detr", 390)),
@@ -58,8 +65,7 @@ class_exercise = Exercise(
            "cost[i, j] = -softmax(class_logits[i])[labels[j]]"),
     why="-p lies between -1 and 0 like the other terms; -log p could be arbitrarily large and would drown the masks. "
         "The softmax includes no-object, so a query that expects nothing is no bargain for any target.",
-    remarks=(Remark((CLASS_LOGITS, torch.zeros(0, dtype=torch.int64)), EMPTY),
-             Remark((torch.tensor([[200.0, 0.0, -200.0]]), torch.tensor([0, 1])),
+    remarks=(Remark((torch.tensor([[200.0, 0.0, -200.0]]), torch.tensor([0, 1])),
                     "with a logit of 200 yours is not finite. torch's softmax first subtracts the largest logit."),))
 
 
@@ -72,11 +78,10 @@ dice_exercise = Exercise(
            "The overlaps of all pairs are one matrix product [N, P] @ [P, T]; the areas are a column and a row to add.",
            "1 - (2 sum_p m_i y_j + 1) / (sum_p m_i + sum_p y_j + 1), all sums over valid pixels, m = sigmoid(logits)"),
     why="A matrix product computes all N x T overlaps without a loop over pairs, and the areas broadcast. "
-        "Void pixels drop out by zeroing them in both masks before any sum.",
-    remarks=(NO_MASK,))
+        "Void pixels drop out by zeroing them in both masks before any sum.")
 
 focal_exercise = Exercise(
-    id="02.3", title="the focal cost", name="focal_cost", reference=focal_cost, fixtures=MASK_FIXTURES,
+    id="02.3", title="the focal cost", name="focal_cost", reference=focal_cost, fixtures=FOCAL_FIXTURES,
     mistakes=FOCAL_MISTAKES,
     hints=("A pixel costs one thing if the target covers it, another if not. Do these two depend on the target?",
            "Compute both for every query, [N, P] each. positive @ masks.T sums the first over each target's pixels.",
@@ -84,8 +89,7 @@ focal_exercise = Exercise(
            "(positive @ y.T + negative @ (1 - y).T) / number of valid pixels, both times valid"),
     why="Each pixel's cost has one of only two values, so the sums over pixels are two matrix products, without an "
         "[N, T, P] array. softplus(-x) is -log sigmoid(x) and cannot overflow.",
-    remarks=(NO_MASK,
-             Remark((torch.tensor([[120.0, -120.0]]), torch.tensor([[0.0, 1.0]]), torch.ones(1, 2)),
+    remarks=(Remark((torch.tensor([[120.0, -120.0]]), torch.tensor([[0.0, 1.0]]), torch.ones(1, 2), 0.25, 2.0),
                     "with logits of +-120 yours is not finite: sigmoid rounds to 1, and log(0) follows. F.softplus "
                     "stays finite."),))
 
@@ -97,6 +101,11 @@ COST = torch.tensor([[0.88, 0.09, 0.71], [0.79, 0.80, 0.32], [0.80, 0.23, 0.36],
                      [0.41, 0.00, 0.74]])
 COST_NEGATIVE = torch.tensor([[-0.9, 1.3, -0.8, 0.6], [-1.0, -0.2, 0.9, 1.1], [-0.7, 1.4, 0.3, -0.5],
                               [0.2, -0.6, -1.2, 0.8]])
+
+
+COST_MANY = torch.tensor([[0.5, -1.0, 1.7, 0.0], [-0.2, 1.7, 0.4, -1.1], [-0.9, 1.0, 1.0, 1.2], [-0.6, -0.7, 1.7, 1.0]])
+
+COST_SPREAD = torch.tensor([[-1.3, -0.4, -2.1], [0.5, 0.9, -1.8], [0.8, 3.7, 0.1], [0.9, 1.6, 0.4]])
 
 
 def _pairs(queries, targets):
@@ -125,6 +134,21 @@ def _target_by_target(cost):
         queries.append(int(cost[:, j].argmin()))
         cost[queries[-1]] = torch.inf
     return _pairs(queries, range(len(queries)))
+
+
+def _query_by_query(cost):
+    """Each query in turn takes its cheapest free target."""
+    queries, targets = _target_by_target(cost.T)[::-1]
+    return queries, targets
+
+
+def _smallest_largest(cost):
+    """The way whose dearest pair is cheapest; of these, the one of the smallest sum."""
+    n, t = cost.shape
+    if n < t:
+        return _smallest_largest(cost.T)[::-1]
+    ways = [_pairs(way, range(t)) for way in itertools.permutations(range(n), t)]
+    return min(ways, key=lambda way: (float(cost[way].max()) if t else 0.0, float(cost[way].sum())))
 
 
 def _tinnunculus(cost):
@@ -156,6 +180,8 @@ assign_exercise = Exercise(
     fixtures=(
         Fixture("5 queries, 3 targets", (COST,)),
         Fixture("4 queries, 4 targets, negative costs", (COST_NEGATIVE,)),
+        Fixture("4 queries, 4 targets", (COST_MANY,)),
+        Fixture("4 queries, 3 targets, costs far apart", (COST_SPREAD,)),
         Fixture("more targets than queries", (COST.T.flip(0).contiguous(),)),
         Fixture("one target", (COST[:, 2:].contiguous(),)),
         Fixture("no target", (COST[:, :0],))),
@@ -170,6 +196,12 @@ assign_exercise = Exercise(
                 "An early bargain can force an expensive pair later. The *sum* must be smallest."),
         Mistake("target by target, each taking its cheapest free query", _target_by_target,
                 "The first targets take what later ones needed more. The *sum* must be smallest."),
+        Mistake("query by query, each taking its cheapest free target", _query_by_query,
+                "The first queries take what later ones needed more. The *sum* must be smallest."),
+        Mistake("the dearest pair made as cheap as can be", _smallest_largest,
+                "The sum over all pairs must be smallest, even if one of them costs much."),
+        Mistake("only the first N targets considered", lambda c: assign(c[:, :len(c)]),
+                "With more targets than queries, any target may be the one left out: choose by the costs."),
         Mistake("the largest total instead of the smallest", lambda c: _pairs(*linear_sum_assignment(c, maximize=True)),
                 "These are costs: linear_sum_assignment minimises unless told otherwise."),
         Mistake("(targets, queries) instead of (queries, targets)", lambda c: assign(c)[::-1],
@@ -202,7 +234,8 @@ order_exercise = Exercise(
     fixtures=(
         Fixture("3 targets in a cycle", _match([0, 3, 4], [1, 2, 0])),
         Fixture("4 targets in a cycle", _match([0, 2, 4, 7], [2, 0, 3, 1])),
-        Fixture("2 targets, swapped", _match([1, 5], [1, 0]))),
+        Fixture("2 targets, swapped", _match([1, 5], [1, 0])),
+        Fixture("no target", _match([], []))),
     mistakes=(
         Mistake("queries[targets]", lambda q, t: q[t],
                 "targets says where each query goes, not where each target comes from. You need its inverse. "
@@ -218,8 +251,7 @@ order_exercise = Exercise(
            "targets.argsort() lists those positions for target 0, 1, 2, ...",
            "queries[targets.argsort()]"),
     why="targets maps position to target; argsort of a permutation is its inverse and maps target to position. The "
-        "library avoids the question: it keeps pairs and indexes both sides, mask_logits[queries] and masks[targets].",
-    remarks=(Remark(_match([], []), EMPTY),))
+        "library avoids the question: it keeps pairs and indexes both sides, mask_logits[queries] and masks[targets].")
 
 
 # --- 02.6 what each query should learn ------------------------------------------------------------------------------
@@ -250,7 +282,8 @@ classes_exercise = Exercise(
         Fixture("5 queries, 3 targets", (torch.tensor([3, 0, 2]), *_match([0, 3, 4], [1, 2, 0]), 5, 4)),
         Fixture("every query matched", (torch.tensor([1, 0, 2, 1]), *_match([0, 1, 2, 3], [2, 0, 3, 1]), 4, 3)),
         Fixture("more targets than queries", (torch.tensor([0, 2, 1, 4, 3]), *_match([0, 1, 2], [4, 0, 2]), 3, 5)),
-        Fixture("no target", (torch.zeros(0, dtype=torch.int64), *_match([], []), 4, 6))),
+        Fixture("no target", (torch.zeros(0, dtype=torch.int64), *_match([], []), 4, 6)),
+        Fixture("the last classes do not occur", (torch.tensor([1, 0]), *_match([2, 3], [1, 0]), 5, 7))),
     mistakes=(
         Mistake("no-object at index 0", lambda c, q, t, n, k: _classes(c, q, t, n, 0),
                 "Index 0 is a real class here; no-object is the last one, K.", TINNUNCULUS),
@@ -258,6 +291,11 @@ classes_exercise = Exercise(
                 lambda c, q, t, n, k: _classes(c + 1, q, t, n, 0),
                 "That convention exists elsewhere. Here classes are 0 ... K-1 and no-object is K.",
                 issue("facebookresearch/detr", 356)),
+        Mistake("K taken from the largest label",
+                lambda c, q, t, n, k: _classes(c, q, t, n, int(c.max()) + 1 if len(c) else k),
+                "An image without the last class would have another no-object. Use num_classes."),
+        Mistake("all classes moved up by one", lambda c, q, t, n, k: _classes(c + 1, q, t, n, k),
+                "Classes are 0 ... K-1 already; only no-object is new, at K."),
         Mistake("no-object at index K - 1", lambda c, q, t, n, k: _classes(c, q, t, n, k - 1),
                 "K - 1 is the last real class; the logits have K + 1 columns.", issue("facebookresearch/detr", 32)),
         Mistake("-1 for the unmatched", lambda c, q, t, n, k: _classes(c, q, t, n, -1),

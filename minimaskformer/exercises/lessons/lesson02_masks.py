@@ -2,7 +2,7 @@
 import torch
 import torch.nn.functional as F
 
-from ..core import Fixture, Mistake, Remark, issue
+from ..core import Fixture, Mistake, issue
 
 TINNUNCULUS = ("https://github.com/tinnunculus/MaskFormer/blob/37694d45606f9b32bd85250cadf5f4adccb5e854/"
                "maskformer.ipynb")
@@ -17,8 +17,10 @@ MASK_FIXTURES = (
     Fixture("3 queries, 2 targets, no void", (MASK_LOGITS, MASKS, KNOWN)),
     Fixture("the last two pixels void", (MASK_LOGITS[:, [0, 1, 2, 3, 5, 4]], MASKS[:, [2, 3, 4, 1, 5, 5]],
                                          torch.tensor([[1.0, 1, 1, 1, 0, 0]]))),
-    Fixture("more targets than queries", (MASK_LOGITS[1:2] * 0.5, torch.stack([MASKS[1], 1 - MASKS[0]]), KNOWN)))
-NO_MASK = Remark((MASK_LOGITS, MASKS[:0], KNOWN), EMPTY)
+    Fixture("more targets than queries", (MASK_LOGITS[1:2] * 0.5, torch.stack([MASKS[1], 1 - MASKS[0]]), KNOWN)),
+    Fixture("no target", (MASK_LOGITS, MASKS[:0], KNOWN)))
+FOCAL_FIXTURES = tuple(Fixture(f"{f.name}; alpha {alpha}, gamma {gamma:g}", (*f.args, alpha, gamma))
+                       for f, alpha, gamma in zip(MASK_FIXTURES, (0.25, 0.25, 0.4, 0.25), (2.0, 2.0, 1.5, 2.0)))
 
 
 def _dice(x, y, v, sigmoid=torch.sigmoid, area=None, two=2, above=1, below=1):
@@ -86,62 +88,86 @@ DICE_MISTAKES = (
 )
 
 
-def _focal(x, y, v, alpha=(0.25, 0.75), weight=lambda p_t, p: (1 - p_t) ** 2, mean=True):
-    """The focal cost pair by pair, with knobs to get wrong: alpha is (positives, negatives)."""
+def _split(a):
+    return a, 1 - a
+
+
+def _power(p_t, p, g):
+    return (1 - p_t) ** g
+
+
+def _focal(x, y, v, a, g, alpha=_split, weight=_power, mean=True):
+    """The focal cost pair by pair, with knobs to get wrong: alpha gives the weights of positives and negatives."""
     x, y, v = x[:, None], y[None], v[None]  # [N, 1, P], [1, T, P], [1, 1, P]
     p = x.sigmoid()
     p_t = p * y + (1 - p) * (1 - y)
-    alpha_t = alpha[0] * y + alpha[1] * (1 - y)
-    total = (alpha_t * weight(p_t, p) * (F.softplus(-x) * y + F.softplus(x) * (1 - y)) * v).sum(-1)  # [N, T]
+    alpha_t = alpha(a)[0] * y + alpha(a)[1] * (1 - y)
+    total = (alpha_t * weight(p_t, p, g) * (F.softplus(-x) * y + F.softplus(x) * (1 - y)) * v).sum(-1)  # [N, T]
     return total / v.sum(-1) if mean else total
 
 
-def _focal_of_probabilities(x, y, v):
+def _positive_minus_negative(x, y, v, a, g):
+    """Deformable-DETR's cost of a class, used for masks: only the target's pixels, the other cost subtracted."""
+    p = x.sigmoid()
+    positive, negative = a * (1 - p) ** g * F.softplus(-x), (1 - a) * p ** g * F.softplus(x)
+    return ((positive - negative) * v) @ y.T / v.sum()
+
+
+def _focal_of_probabilities(x, y, v, a, g):
     p, y = torch.broadcast_tensors(x.sigmoid()[:, None], y[None])
     p_t = p * y + (1 - p) * (1 - y)
-    loss = (0.25 * y + 0.75 * (1 - y)) * (1 - p_t) ** 2 * F.binary_cross_entropy_with_logits(p, y, reduction="none")
+    loss = (a * y + (1 - a) * (1 - y)) * (1 - p_t) ** g * F.binary_cross_entropy_with_logits(p, y, reduction="none")
     return (loss * v).sum(-1) / v.sum()
 
 
 FOCAL_MISTAKES = (
-    Mistake("alpha on the wrong side", lambda x, y, v: _focal(x, y, v, (0.75, 0.25)),
+    Mistake("alpha on the wrong side", lambda *args: _focal(*args, alpha=lambda a: (1 - a, a)),
             "Positives get alpha = 0.25, negatives 0.75: gamma already quiets the many easy negatives.",
             issue("yatengLG/Focal-Loss-Pytorch", 4)),
-    Mistake("alpha for positives and negatives alike", lambda x, y, v: _focal(x, y, v, (0.25, 0.25)),
+    Mistake("alpha for positives and negatives alike", lambda *args: _focal(*args, alpha=lambda a: (a, a)),
             "Negatives get 1 - alpha.", issue("liuyuisanai/Focal-Loss", 4)),
-    Mistake("alpha left out", lambda x, y, v: _focal(x, y, v, (1, 1)),
+    Mistake("alpha left out", lambda *args: _focal(*args, alpha=lambda a: (1, 1)),
             "Positives get the weight alpha, negatives 1 - alpha."),
-    Mistake("gamma on the wrong side: p_t ** gamma", lambda x, y, v: _focal(x, y, v, weight=lambda p_t, p: p_t ** 2),
+    Mistake("gamma on the wrong side: p_t ** gamma", lambda *args: _focal(*args, weight=lambda p_t, p, g: p_t ** g),
             "That keeps the easy pixels and quiets the hard ones. The factor is (1 - p_t) ** gamma.",
             issue("open-mmlab/mmdetection", 2309)),
-    Mistake("(1 - p) ** gamma on negatives too", lambda x, y, v: _focal(x, y, v, weight=lambda p_t, p: (1 - p) ** 2),
+    Mistake("(1 - p) ** gamma on negatives too", lambda *args: _focal(*args, weight=lambda p_t, p, g: (1 - p) ** g),
             "On a negative pixel p_t is 1 - p, so the factor there is p ** gamma.", issue("yqyao/SSD_Pytorch", 32)),
     Mistake("no focal factor: plain cross-entropy with alpha",
-            lambda x, y, v: _focal(x, y, v, weight=lambda p_t, p: torch.ones_like(p_t)),
+            lambda *args: _focal(*args, weight=lambda p_t, p, g: torch.ones_like(p_t)),
             "Multiply each pixel by (1 - p_t) ** gamma."),
     Mistake("plain cross-entropy, without alpha and gamma",
-            lambda x, y, v: _focal(x, y, v, (1, 1), lambda p_t, p: torch.ones_like(p_t)),
+            lambda *args: _focal(*args, alpha=lambda a: (1, 1),
+                                 weight=lambda p_t, p, g: torch.ones_like(p_t)),
             "The focal cost is this with two weights: alpha_t and (1 - p_t) ** gamma."),
-    Mistake("gamma 1 instead of 2", lambda x, y, v: _focal(x, y, v, weight=lambda p_t, p: 1 - p_t),
-            "The factor is raised to the power gamma, here 2."),
+    Mistake("gamma 1, whatever the argument", lambda x, y, v, a, g: _focal(x, y, v, a, 1),
+            "The factor is raised to the power gamma."),
+    Mistake("gamma always 2", lambda x, y, v, a, g: _focal(x, y, v, a, 2), "Use the argument gamma."),
+    Mistake("alpha always 0.25", lambda x, y, v, a, g: _focal(x, y, v, 0.25, g), "Use the argument alpha."),
+    Mistake("alpha always 0.25 and gamma always 2", lambda x, y, v, a, g: _focal(x, y, v, 0.25, 2),
+            "Use the arguments alpha and gamma."),
+    Mistake("positives minus negatives on the target's pixels, as Deformable-DETR does for classes",
+            _positive_minus_negative,
+            "Pixels outside the target count here, with the other cost, and nothing is subtracted."),
     Mistake("the focal factor made from logits",
-            lambda x, y, v: _focal(x, y, v, weight=lambda _, p: (
-                1 - (p.logit() * y + (1 - p.logit()) * (1 - y))) ** 2),
+            lambda x, y, v, a, g: _focal(x, y, v, a, g, weight=lambda _, p, g: (
+                1 - (p.logit() * y + (1 - p.logit()) * (1 - y))) ** g),
             "p_t is a probability: take the sigmoid first.", TINNUNCULUS),
-    Mistake("sigmoid applied twice", lambda x, y, v: _focal(x.sigmoid(), y, v),
+    Mistake("sigmoid applied twice", lambda x, *args: _focal(x.sigmoid(), *args),
             "The cross-entropy with logits applies the sigmoid itself; give it logits.", TINNUNCULUS),
     Mistake("the cross-entropy with logits was given probabilities", _focal_of_probabilities,
             "binary_cross_entropy_with_logits applies the sigmoid itself; only the focal factor needs probabilities.",
             TINNUNCULUS),
-    Mistake("a sum over pixels instead of the mean", lambda x, y, v: _focal(x, y, v, mean=False),
+    Mistake("a sum over pixels instead of the mean", lambda *args: _focal(*args, mean=False),
             "A large image would cost more than a small one, and the weight 20 would mean nothing."),
-    Mistake("the mean over all pixels, void included in the count", lambda x, y, v: _focal(x, y, v) * v.mean(),
+    Mistake("the mean over all pixels, void included in the count",
+            lambda x, y, v, a, g: _focal(x, y, v, a, g) * v.mean(),
             "Divide by the number of valid pixels."),
-    Mistake("void pixels counted", lambda x, y, v: _focal(x, y, torch.ones_like(v)),
+    Mistake("void pixels counted", lambda x, y, v, a, g: _focal(x, y, torch.ones_like(v), a, g),
             "Where valid is 0 nobody knows the answer: those pixels cost nothing.",
             issue("facebookresearch/MaskFormer", 57)),
-    Mistake("only the pixels of the target", lambda x, y, v: _focal(x, y, v, (0.25, 0)),
+    Mistake("only the pixels of the target", lambda *args: _focal(*args, alpha=lambda a: (a, 0)),
             "Pixels outside the target cost too, or a mask of the whole image would be free."),
-    Mistake(TRANSPOSED, lambda x, y, v: _focal(x, y, v).T,
+    Mistake(TRANSPOSED, lambda *args: _focal(*args).T,
             "The cost is [N, T]: a row per query.", issue("Visual-Behavior/detr-tensorflow", 14)),
 )

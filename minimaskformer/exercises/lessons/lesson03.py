@@ -7,7 +7,6 @@ from .lesson03_dice import DICE_MISTAKES, VALID_MISTAKES
 from .lesson03_masks import ENTROPY_MISTAKES, FOCAL_MISTAKES, MASK_FIXTURES, SURE_FIXTURES
 
 TITLE = "The mask losses"
-EMPTY = "without any mask (M = 0) yours is not a finite number. A batch of empty images must cost 0."
 
 
 # --- 03.1 the cross-entropy of a pixel ------------------------------------------------------------------------------
@@ -44,7 +43,6 @@ def dice_loss(mask_logits, masks, num_masks):
     return per_mask.sum() / num_masks
 
 
-_NO_MASK = Remark((torch.zeros(0, 2, 3), torch.zeros(0, 2, 3), 1.0), EMPTY)
 _SURE = Remark((torch.full((1, 1, 2), 200.0), torch.tensor([[[1.0, 0.0]]]), 1.0),
                "with a logit of 200 yours is not finite; see exercise 03.1.")
 
@@ -59,7 +57,7 @@ focal_exercise = Exercise(
            "inside the mask and 1 - alpha outside"),
     why="The mean over pixels makes small and large images alike, the sum over masks divided by num_masks makes every "
         "mask of the batch alike. The library's function is this one with void pixels (03.5) and checks of the shapes.",
-    remarks=(_NO_MASK, _SURE))
+    remarks=(_SURE,))
 
 dice_exercise = Exercise(
     id="03.3", title="the dice loss", name="dice_loss", reference=dice_loss, fixtures=MASK_FIXTURES,
@@ -68,8 +66,7 @@ dice_exercise = Exercise(
            "Overlap, area of the prediction, area of the truth, for each mask by itself. Then the sum over masks.",
            "1 - (2 sum(p y) + 1) / (sum(p) + sum(y) + 1) per mask, summed and divided by num_masks"),
     why="Dividing by the mask's own areas is what makes a duck as important as the sky; pooling the masks first would "
-        "undo it. The + 1 gives an empty pair the loss 0 and not 0 / 0.",
-    remarks=(_NO_MASK,))
+        "undo it. The + 1 gives an empty pair the loss 0 and not 0 / 0.")
 
 
 # --- 03.4 what a dice loss says in IoU ------------------------------------------------------------------------------
@@ -82,7 +79,8 @@ def iou_from_dice_loss(loss):
 iou_exercise = Exercise(
     id="03.4", title="the IoU behind a dice loss", name="iou_from_dice_loss", reference=iou_from_dice_loss,
     fixtures=(Fixture("losses 0.1 to 0.9", (torch.tensor([0.1, 0.3, 0.5, 0.9]),)),
-              Fixture("a perfect mask, a good one, no overlap", (torch.tensor([0.0, 0.2, 1.0]),))),
+              Fixture("a perfect mask, a good one, no overlap", (torch.tensor([0.0, 0.2, 1.0]),)),
+              Fixture("two layers of three masks", (torch.tensor([[0.8, 0.4, 0.05], [0.6, 0.25, 0.0]]),))),
     mistakes=(
         Mistake("dice given as IoU", lambda x: 1 - x, "Dice counts the overlap twice, so it is the larger of the two."),
         Mistake("the other way round: dice from IoU", lambda x: 2 * (1 - x) / (2 - x),
@@ -119,14 +117,14 @@ valid_exercise = Exercise(
     fixtures=(Fixture("2 masks of two images, 3 targets in the batch", (_LOSS, _VALID, 3.0)),
               Fixture("a mask whose image is void everywhere",
                       (torch.cat([_LOSS.flip(2), _LOSS[:1] * 2]), torch.cat([_VALID[:1], 0 * _VALID[:1], _VALID[1:]]),
-                       2.5))),
+                       2.5)),
+              Fixture("no mask at all", (torch.zeros(0, 2, 3), torch.zeros(0, 2, 3), 1.0))),
     mistakes=VALID_MISTAKES,
     hints=("How many pixels does each mask have an opinion on?",
            "Zero the void pixels, sum over the pixels of each mask, divide by that mask's own number of valid pixels.",
            "(loss * valid).sum(pixels) / valid.sum(pixels).clamp(min=1), summed over masks, / num_masks"),
     why="Each mask is averaged over its own known pixels, so a rock in one image does not change the weight of another "
-        "image. clamp(min=1) turns 0 / 0 into 0 where nothing is known.",
-    remarks=(Remark((torch.zeros(0, 2, 3), torch.zeros(0, 2, 3), 1.0), EMPTY),))
+        "image. clamp(min=1) turns 0 / 0 into 0 where nothing is known.")
 
 
 # --- 03.6 the weighted total ----------------------------------------------------------------------------------------
@@ -154,6 +152,9 @@ def _swapped(weights, name):
     return weights[{"focal": "dice", "dice": "focal"}.get(_kind(name), "class")]
 
 
+_LATER = ("_5", "_6", "_7", "_8", "_9", "10")
+
+
 def _layers(losses):
     return sum(_kind(name) == "class" for name in losses)
 
@@ -165,6 +166,9 @@ total_exercise = Exercise(
                        {"class": 1.0, "focal": 20.0, "dice": 1.0})),
               Fixture("2 layers, weights 2, 5, 3", (_terms((1.3, 0.4, 0.9), (1.1, 0.22, 0.65)),
                                                     {"class": 2.0, "focal": 5.0, "dice": 3.0})),
+              Fixture("12 layers, weights 0.5, 8, 4", (_terms(*((3 - 0.2 * i, 0.4 / (i + 1), 0.95 - 0.03 * i)
+                                                                for i in range(12))),
+                                                       {"class": 0.5, "focal": 8.0, "dice": 4.0})),
               Fixture("one layer only", (_terms((4.0, 0.5, 0.8)), {"class": 1.0, "focal": 20.0, "dice": 1.0}))),
     mistakes=(
         Mistake("the last layer only", lambda x, w: _sum(x, lambda n: w[_kind(n)], lambda n: "_" not in n),
@@ -180,6 +184,10 @@ total_exercise = Exercise(
         Mistake("the focal weight for dice too",
                 lambda x, w: _sum(x, lambda n: w["class" if _kind(n) == "class" else "focal"]),
                 "Dice has a weight of its own."),
+        Mistake("at most six layers", lambda x, w: _sum(x, lambda n: w[_kind(n)], lambda n: n[-2:] not in _LATER),
+                "The number of layers is the model's affair: go through the names that are there."),
+        Mistake("the weights 1, 20, 1 written into the code",
+                lambda x, w: total_loss(x, {"class": 1.0, "focal": 20.0, "dice": 1.0}), "Use the argument `weights`."),
         Mistake("the mean over the layers", lambda x, w: total_loss(x, w) / _layers(x),
                 "The layers are summed: that is one reason why the total looks so large.",
                 issue("NielsRogge/Transformers-Tutorials", 299)),

@@ -12,7 +12,8 @@ LOGITS = torch.tensor([[[2.5, 1.0, -0.5], [-2.0, 0.4, -3.0]], [[-1.5, 0.7, 2.2],
 MASKS = torch.tensor([[[1.0, 1, 0], [0, 0, 0]], [[0, 0, 1], [1, 1, 0]], [[0, 0, 0], [0, 0, 1]]])
 MASK_FIXTURES = (
     Fixture("2 masks, 7 targets in the batch", (LOGITS[:2], MASKS[:2], 7.0)),
-    Fixture("3 masks, 2.5 targets (a mean over processes)", (LOGITS.flip(1) * 0.8, MASKS, 2.5)))
+    Fixture("3 masks, 2.5 targets (a mean over processes)", (LOGITS.flip(1) * 0.8, MASKS, 2.5)),
+    Fixture("no mask at all", (torch.zeros(0, 2, 3), torch.zeros(0, 2, 3), 1.0)))
 SURE_FIXTURES = (
     Fixture("2 masks of 2 x 3 pixels", (LOGITS[:2], MASKS[:2])),
     Fixture("another mask", (LOGITS[2:] * 1.7, MASKS[2:])),
@@ -151,9 +152,9 @@ FOCAL_MISTAKES = (
     Mistake("plain cross-entropy, without alpha and gamma", focal_with(weight=_one, alphas=lambda a: (1, 1)),
             "The focal loss is this with two weights: alpha_t and (1 - p_t) ** gamma."),
     Mistake("the argument gamma not used", lambda x, y, n, alpha=0.25, gamma=2.0: _focal(x, y, n, alpha),
-            "Example 3 has another gamma."),
+            "Example 4 has another gamma."),
     Mistake("the argument alpha not used", lambda x, y, n, alpha=0.25, gamma=2.0: _focal(x, y, n, 0.25, gamma),
-            "Example 3 has another alpha."),
+            "Example 4 has another alpha."),
     Mistake("the focal factor made from logits", _logit_weight, "p_t is a probability: take the sigmoid first.",
             TINNUNCULUS),
     Mistake("p_t made from the weighted cross-entropy", _weighted_p_t,
