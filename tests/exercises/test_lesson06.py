@@ -211,9 +211,9 @@ def histogram_compare(class_logits):
 
 
 RIGHT = {
-    "06.1": [positions_loops, positions_in_place, positions_library,
+    "06.2": [positions_loops, positions_in_place, positions_library,
              lambda *args: torch.tensor(positions_loops(*args)).float(), lambda *args: positions_loops(*args).tolist()],
-    "06.2": [attention_loops, attention_renormalised, attention_scaled_query, attention_torch,
+    "06.1": [attention_loops, attention_renormalised, attention_scaled_query, attention_torch,
              attention_cell_by_cell,
              lambda *args: attention_renormalised(*core.doubled(args)).numpy(),
              lambda q, k, v, pad: torch.stack([attention_torch(q[b:b + 1], k[b:b + 1], v[b:b + 1], pad[b:b + 1])[0]
@@ -235,7 +235,7 @@ RIGHT = {
              lambda x: histogram_loops(x).tolist(), lambda x: histogram_loops(x.double()).astype(np.int32)],
 }
 WRONG = {
-    "06.1": [lambda h, w, d, t=1e4: _positions(h, w, d, t, angles=lambda n: _angles(n) / (2 * math.pi)).roll(d // 2, 0),
+    "06.2": [lambda h, w, d, t=1e4: _positions(h, w, d, t, angles=lambda n: _angles(n) / (2 * math.pi)).roll(d // 2, 0),
              lambda h, w, d, t=1e4: _positions(h, w, d, t, power=1, pair=lambda a: torch.cat([a.sin(), a.cos()], -1)),
              lambda h, w, d, t=1e4: _positions(h, w, d, 1e4).permute(1, 2, 0),
              lambda h, w, d, t=1e4: _interleaved(_angles(h)[:, None] * torch.ones(d // 2)).T,
@@ -244,7 +244,7 @@ WRONG = {
                                                pair=lambda a: torch.cat([a.sin(), a.cos()], -1)),
              lambda h, w, d, t=1e4: _positions(h, w, d, t) * (h < 4), lambda h, w, d, t=1e4: torch.ones(d, h, w),
              lambda h, w, d: positions_loops(h, w, d), lambda h, w, d, t=1e4: None],
-    "06.2": [lambda q, k, v, p: _attend(q, k, v, p, scale=lambda *_: 1, inside=0.0),
+    "06.1": [lambda q, k, v, p: _attend(q, k, v, p, scale=lambda *_: 1, inside=0.0),
              lambda q, k, v, p: _attend(q, k, v, p, inside=None, after=0.0, scale=lambda q, k, v: q.shape[-1]),
              lambda q, k, v, p: _attend(q, k, v, p, which=lambda p: ~p, scale=lambda *_: 1),
              lambda q, k, v, p: _attend(q, k, v, p, axis=1, scale=lambda *_: 1),
@@ -289,8 +289,8 @@ WRONG = {
 
 
 def test_a_softmax_that_overflows_is_remarked_on():
-    assert "not finite" in core.judge(BY_ID["06.2"], attention_renormalised).text
-    assert "Remark" not in core.judge(BY_ID["06.2"], attention_torch).text
+    assert "not finite" in core.judge(BY_ID["06.1"], attention_renormalised).text
+    assert "Remark" not in core.judge(BY_ID["06.1"], attention_torch).text
 
 
 # --- the references are the library's functions -----------------------------------------------------------------------
@@ -305,7 +305,7 @@ def test_positions_are_the_librarys(height, width, dim):
 
 
 def test_attention_is_torchs():
-    q, k, v, padding = BY_ID["06.2"].fixtures[0].args
+    q, k, v, padding = BY_ID["06.1"].fixtures[0].args
     assert torch.allclose(lesson06.attention(q, k, v, padding), attention_torch(q, k, v, padding), atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Exercises of lesson 06, queries: positions, attention, heads, a decoder layer, the decoder, order, specialisation."""
+"""Exercises of lesson 06, queries: attention, positions, heads, a decoder layer, the decoder, order, specialisation."""
 import torch
 import torch.nn.functional as F
 
@@ -17,34 +17,7 @@ from .lesson06_positions import (
 TITLE = "Queries"
 
 
-# --- 06.1 sine positions --------------------------------------------------------------------------------------------
-
-def sine_positions(height, width, dim, temperature=10_000.0):
-    i = torch.arange(dim // 4)  # each axis has dim/2 channels: dim/4 pairs
-    wavelength = temperature ** (2 * i / (dim // 2))  # [dim/4]
-
-    def axis(n):
-        angle = 2 * torch.pi * torch.arange(1, n + 1)[:, None] / n / wavelength  # [n, dim/4]
-        return torch.stack([angle.sin(), angle.cos()], -1).flatten(1).T  # [dim/2, n]: sin, cos, sin, cos ...
-
-    y = axis(height)[:, :, None].expand(-1, -1, width)  # [dim/2, H, W]
-    x = axis(width)[:, None, :].expand(-1, height, -1)
-    return torch.cat([y, x])  # [dim, H, W]
-
-
-positions_exercise = Exercise(
-    id="06.1", title="sine positions", name="sine_positions", reference=sine_positions, fixtures=POSITION_FIXTURES,
-    mistakes=POSITION_MISTAKES,
-    hints=("How many different wavelengths are there, if sin and cos share one and each axis has half of the channels?",
-           "Make one axis first: a table [n, dim/4] of angles, then its sines and cosines in alternation. The other "
-           "axis is the same function. Then spread both over the picture and put y before x.",
-           "angle = 2 pi t / n / temperature ** (2 i / (dim / 2)) for t = 1 ... n and i = 0 ... dim/4 - 1; "
-           "torch.stack([sin, cos], -1).flatten(1) alternates; .expand spreads; torch.cat([y, x])"),
-    why="The library's function is this one for a batch in which every picture may have padding: it counts the true "
-        "rows and columns with cumsum, so that the last true row has 2 pi whatever follows.")
-
-
-# --- 06.2, 06.3 attention -------------------------------------------------------------------------------------------
+# --- 06.1, 06.3 attention -------------------------------------------------------------------------------------------
 
 def attention(q, k, v, padding):
     scores = q @ k.mT / q.shape[-1] ** 0.5  # [B, N, P]
@@ -62,7 +35,7 @@ def multi_head_attention(q, k, v, weights, num_heads):
 
 
 attention_exercise = Exercise(
-    id="06.2", title="attention with padding", name="attention", reference=attention, fixtures=ATTENTION_FIXTURES,
+    id="06.1", title="attention with padding", name="attention", reference=attention, fixtures=ATTENTION_FIXTURES,
     mistakes=ATTENTION_MISTAKES,
     hints=("Which axis of the scores [B, N, P] must add up to 1 after the softmax, and what score gives weight 0?",
            "Scores, divided; padded ones *replaced* before the softmax, not multiplied (0 times infinity is not a "
@@ -78,12 +51,39 @@ heads_exercise = Exercise(
     id="06.3", title="several heads", name="multi_head_attention", reference=multi_head_attention,
     fixtures=HEADS_FIXTURES, mistakes=HEADS_MISTAKES,
     hints=("Which channels belong to head 0? Which axis must the heads be so that one matrix product serves them all?",
-           "Project, split the channels into heads, move the heads in front of the queries; attend as in 06.2, without "
+           "Project, split the channels into heads, move the heads in front of the queries; attend as in 06.1, without "
            "padding; move the heads back, flatten, project.",
            "x.unflatten(-1, (heads, d)).transpose(1, 2) goes to [B, heads, N, d]; .transpose(1, 2).flatten(2) comes "
            "back; the root of d, not of C; F.linear(x, weight, bias) with the thirds of in_proj"),
     why="It equals torch.nn.MultiheadAttention, which the library uses. unflatten and transpose keep a query's "
         "channels together; a plain view to [B, heads, N, d] has the same shape and mixes queries.")
+
+
+# --- 06.2 sine positions --------------------------------------------------------------------------------------------
+
+def sine_positions(height, width, dim, temperature=10_000.0):
+    i = torch.arange(dim // 4)  # each axis has dim/2 channels: dim/4 pairs
+    wavelength = temperature ** (2 * i / (dim // 2))  # [dim/4]
+
+    def axis(n):
+        angle = 2 * torch.pi * torch.arange(1, n + 1)[:, None] / n / wavelength  # [n, dim/4]
+        return torch.stack([angle.sin(), angle.cos()], -1).flatten(1).T  # [dim/2, n]: sin, cos, sin, cos ...
+
+    y = axis(height)[:, :, None].expand(-1, -1, width)  # [dim/2, H, W]
+    x = axis(width)[:, None, :].expand(-1, height, -1)
+    return torch.cat([y, x])  # [dim, H, W]
+
+
+positions_exercise = Exercise(
+    id="06.2", title="sine positions", name="sine_positions", reference=sine_positions, fixtures=POSITION_FIXTURES,
+    mistakes=POSITION_MISTAKES,
+    hints=("How many different wavelengths are there, if sin and cos share one and each axis has half of the channels?",
+           "Make one axis first: a table [n, dim/4] of angles, then its sines and cosines in alternation. The other "
+           "axis is the same function. Then spread both over the picture and put y before x.",
+           "angle = 2 pi t / n / temperature ** (2 i / (dim / 2)) for t = 1 ... n and i = 0 ... dim/4 - 1; "
+           "torch.stack([sin, cos], -1).flatten(1) alternates; .expand spreads; torch.cat([y, x])"),
+    why="The library's function is this one for a batch in which every picture may have padding: it counts the true "
+        "rows and columns with cumsum, so that the last true row has 2 pi whatever follows.")
 
 
 # --- 06.4, 06.5 the decoder -----------------------------------------------------------------------------------------
@@ -155,5 +155,5 @@ histogram_exercise = Exercise(
     why="Each of the S x N answers is one count, so every row adds up to S.")
 
 
-EXERCISES = [positions_exercise, attention_exercise, heads_exercise, layer_exercise, decoder_exercise, order_exercise,
+EXERCISES = [attention_exercise, positions_exercise, heads_exercise, layer_exercise, decoder_exercise, order_exercise,
              histogram_exercise]

@@ -68,6 +68,9 @@ ATTENTION_MISTAKES = (
             issue("huggingface/transformers", 39382)),
     Mistake("padding the wrong way round: only padding is read", _with(which=lambda p: ~p),
             "True means: *not* picture. (PyTorch's functions disagree about this; its key_padding_mask is like ours.)"),
+    Mistake("padding given as attn_mask, which says where to read", lambda q, k, v, padding: _attend(
+        q, k, v, padding, which=lambda p: ~p, weigh=lambda s: s.softmax(-1).nan_to_num(0.0)),
+            "scaled_dot_product_attention reads where its mask is True: give it ~padding, as [B, 1, P]."),
     Mistake(_LEFT[0], _with(inside=None, after=0.0), _LEFT[1]),
     Mistake(_ZERO[0], _with(inside=0.0), _ZERO[1]),
     Mistake("padding added to the scores as a 1", lambda q, k, v, padding: _attend(
@@ -122,10 +125,12 @@ def _woven(x, heads):
 
 
 def _multi_head(q, k, v, weights, num_heads, split=_split, merge=_merge, thirds=(0, 1, 2), bias=True, out_bias=True,
-                out=True, scale=lambda d, C: d ** 0.5, left=(False, False), axis=-1, mean=False, weigh=None):
+                out=True, scale=lambda d, C: d ** 0.5, left=(False, False), axis=-1, mean=False, weigh=None,
+                project="qkv"):
     """Multi-head attention with knobs to get wrong."""
     w, b = weights["in_proj_weight"].chunk(3), weights["in_proj_bias"].chunk(3)
-    q, k, v = (x @ (w[i] if left[0] else w[i].T) + bias * b[i] for x, i in zip((q, k, v), thirds))
+    q, k, v = (x @ (w[i] if left[0] else w[i].T) + bias * b[i] if name in project else x
+               for name, x, i in zip("qkv", (q, k, v), thirds))
     q, k, v = (split(x, num_heads) for x in (q, k, v))
     attention = q @ k.mT / scale(q.shape[-1], q.shape[-1] * num_heads)  # [B, heads, N, P]
     attention = attention.softmax(axis) if weigh is None else weigh(attention)
@@ -184,6 +189,9 @@ HEADS_MISTAKES = (
       for thirds in ((1, 0, 2), (0, 2, 1), (2, 1, 0), (1, 2, 0), (2, 0, 1))),
     *(Mistake(_TWICE[0], _heads_with(thirds=thirds), _TWICE[1])
       for thirds in ((0, 0, 0), (0, 1, 1), (0, 0, 2), (0, 0, 1))),
+    *(Mistake("not everything projected", _heads_with(project=project),
+              "q, k and v each go through their own third of in_proj.")
+      for project in ("q", "qk", "qv", "kv", "v", "")),
     Mistake("the rows of in_proj taken head by head", _thirds_by_head,
             "First all of q's rows, C of them, then k's, then v's. Cut in thirds first, into heads afterwards."),
     Mistake("num_heads taken for the channels of one head", lambda q, k, v, weights, n: _multi_head(

@@ -146,6 +146,9 @@ LAYER_MISTAKES = (
               "Add them anew wherever something is compared; x itself, and so the residual, stays without.",
               issue("facebookresearch/detr", 55))
       for wrong in (_carried, *(_residual_of_q(steps) for steps in ((1,), (2,), (1, 2), (1, 2, 3))))),
+    Mistake("query positions added to x once and for all, and to the question of the cross-attention again",
+            lambda layer, x, positions, *memory: _layer(layer, x + positions, positions, *memory, self_at=_NO),
+            "x itself stays without positions: they are added wherever something is compared."),
     Mistake("memory_positions added to memory itself, and to the keys again",
             lambda layer, x, positions, memory, m: _layer(layer, x, positions, memory + m, m),
             "Once, and to the keys only; what is read is memory as it came."),
