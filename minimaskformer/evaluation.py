@@ -40,6 +40,8 @@ def evaluate(model, dataset, limit=None, progress=True, details=False, **thresho
     if set(own.names) <= set(names) and len(set(names)) == len(names):
         dataset = match_classes(dataset, classes_of(model))
     classes = dataset.classes
+    if limit is not None and not isinstance(limit, int):
+        raise ValueError(f"limit is a whole number of pictures, or None for all, got {limit!r}")
     count = len(dataset) if limit is None else min(limit, len(dataset))
     if count < 1:
         raise ValueError(f"nothing to evaluate: {count} pictures (the data set is empty, or the limit is below 1)")

@@ -94,6 +94,14 @@ class SetCriterion(nn.Module):
         super().__init__()
         if matching not in MATCHINGS:
             raise ValueError(f"unknown matching {matching!r}; known: {', '.join(MATCHINGS)}")
+        for name, value, least in (("num_classes", num_classes, 1), ("mask_stride", mask_stride, 1),
+                                   ("mask_points", mask_points, 0)):
+            if type(value) is not int or value < least:
+                raise ValueError(f"{name} is a whole number from {least} on, got {value!r}")
+        for name, value in (("class_weight", class_weight), ("focal_weight", focal_weight),
+                            ("dice_weight", dice_weight), ("no_object_weight", no_object_weight)):
+            if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+                raise ValueError(f"{name} is a number from 0 on, got {value!r}")
         if mask_points and mask_stride > 1:
             raise ValueError(f"mask_points {mask_points} and mask_stride {mask_stride} are two ways to look at fewer "
                              f"pixels: set mask_stride to 1, or mask_points to 0")

@@ -158,6 +158,21 @@ CALLS = [
     *[Call("MaskFormer.predict", f"NaN weights, task {task}",
            lambda t=task: nan_model().predict(np.zeros((64, 64, 3), dtype=np.uint8), t), r"not finite")
       for task in predict.TASKS],
+    *[Call("SetCriterion", f"{name} is {value!r}", lambda o={name: value}: mm.SetCriterion(**{"num_classes": K} | o), says)
+      for name, value, says in (
+          ("num_classes", 0, r"num_classes .*from 1 on, got 0"), ("num_classes", "3", r"num_classes .*got '3'"),
+          ("no_object_weight", NAN, r"no_object_weight .*got nan"), ("focal_weight", -1, r"focal_weight .*got -1"),
+          ("mask_stride", 0, r"mask_stride .*from 1 on, got 0"), ("mask_points", -5, r"mask_points .*from 0 on, got -5"))],
+    Call("save_checkpoint", "a dtype of whole numbers",
+         lambda: mm.save_checkpoint(nan_model(), "never.safetensors", dtype=torch.int8), r"floating-point type.*int8"),
+    Call("save_checkpoint", "a dtype by name",
+         lambda: mm.save_checkpoint(nan_model(), "never.safetensors", dtype="half"), r"floating-point type.*'half'"),
+    Call("save_checkpoint", "numbers in extra",
+         lambda: mm.save_checkpoint(nan_model(), "never.safetensors", extra={"step": 1}), r"extra holds strings"),
+    Call("evaluate", "a limit of 1.5", lambda: mm.evaluate(nan_model(), mm.Lakeland("val", 64, 0.5, 2), limit=1.5),
+         r"limit is a whole number.*1\.5"),
+    Call("ClassTable", "ids are text", lambda: mm.ClassTable(("sky", "sheep"), (False, True), ("1", "2")), r"ids .*'1'"),
+    Call("ClassTable", "ids are 1.5", lambda: mm.ClassTable(("sky", "sheep"), (False, True), (1.5, 2)), r"ids .*1\.5"),
     Call("MeanIoU", "num_classes is 0", lambda: mm.MeanIoU(0), r"num_classes"),
     Call("MeanIoU", "maps of floats", lambda: mm.MeanIoU(K).update(LABELS * 1.0, LABELS), r"map .*holds integers"),
     Call("MeanIoU", "scores, not a map", lambda: mm.MeanIoU(K).update(torch.zeros(K, 2, 4).long(), LABELS),

@@ -4,6 +4,7 @@ Inside the library a class is its *index* 0 ... K-1; files (COCO, ADE20K, label 
 The table is the one place where the two meet, so that an off-by-one shift is never implicit.
 """
 from dataclasses import dataclass
+from operator import index
 
 from ..system.text import printable
 
@@ -27,6 +28,10 @@ class ClassTable:
                              f"{len(self.isthing)} thing flags, {len(self.ids)} ids")
         if not all(flag in (0, 1) for flag in self.isthing):
             raise ValueError(f"isthing is True or False for each of the {len(self.names)} classes, got {self.isthing}")
+        try:
+            object.__setattr__(self, "ids", tuple(map(index, self.ids)))  # Python's whole numbers, of NumPy's too
+        except TypeError:
+            raise ValueError(f"ids are the whole numbers of the classes in files, got {self.ids}") from None
         if len(set(self.ids)) != len(self.ids):
             raise ValueError(f"class table with repeated category ids: {sorted(self.ids)}")
 

@@ -28,6 +28,11 @@ def save_checkpoint(model, path, dtype=None, extra=None):
     strings to keep in the file's header, which also gets a digest of everything in the file.
     """
     path = Path(path)
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype is a floating-point type such as torch.float16, got {dtype!r}: weights are no whole "
+                         f"numbers")
+    if not all(isinstance(text, str) for item in (extra or {}).items() for text in item):
+        raise ValueError(f"extra holds strings by strings, got {extra!r}: json.dumps makes one of anything")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if dtype is not None:
         tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
