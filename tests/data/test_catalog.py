@@ -52,7 +52,7 @@ def test_coco_panoptic_in_its_layouts(tmp_path):
         assert len(dataset) == 1 and (dataset[0][0] == grey).all() and dataset.classes == CLASSES
     write_panoptic(tmp_path / "own" / "annotations", [item(3)], CLASSES, "val_small")
     refused(f"coco_panoptic:{tmp_path / 'own'}", "val", ValueError, "val2017", "val_small")
-    refused(f"coco_panoptic:{tmp_path / 'plain'}", "train", FileNotFoundError, "panoptic_train", str(tmp_path))
+    refused(f"coco_panoptic:{tmp_path / 'plain'}", "train", FileNotFoundError, "no split 'train'", "there are val", str(tmp_path))
 
 
 def test_two_parts_become_one(tmp_path):
