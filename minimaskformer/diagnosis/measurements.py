@@ -1,12 +1,13 @@
 """What a checkpoint does on some pictures, as plain numbers: the evidence that `diagnose` looks at (lesson 10)."""
 import math
 
+import numpy as np
 import torch
 from scipy.ndimage import binary_dilation
 
 from ..data.checks import even_indices
 from ..losses import SetCriterion
-from ..metrics import MeanIoU, PanopticQuality
+from ..metrics import MeanIoU, PanopticQuality, count_overlaps
 from ..model import Output
 from ..predict import bilinear, read_out, run, to_input_size
 from ..targets import VOID, panoptic_to_semantic
@@ -29,6 +30,7 @@ def measure(model, dataset, images=50):
     ious = {shift: MeanIoU(K, VOID) for shift in (-1, 0, 1)}  # of the classes as predicted, and shifted by one
     scores, counts = [], {"targets": 0, "objects": 0, "kept": 0, "twins": 0}
     segments = []  # targets of each picture
+    things, merged = 0, []  # true things; (picture, class, how many of them lie in one predicted segment)
     low, high, spreads = math.inf, -math.inf, []
     mirror = {"truth": [], "mirrored truth": [], "truth and its mirror image": []}
     void, criterion, focal = VoidCount(K), SetCriterion(K), 0.0
@@ -53,6 +55,9 @@ def measure(model, dataset, images=50):
         for threshold in SCORE_THRESHOLDS:
             quality[threshold].update(read_out(model.config, "panoptic", *prediction, things=classes.things,
                                                score_threshold=threshold), truth)
+        things += sum(s["category_id"] in classes.things and not s.get("iscrowd", 0) for s in truth[1])
+        result = read_out(model.config, "panoptic", *prediction, things=classes.things)
+        merged += [(dataset.name(i), classes.names[k], n) for k, n in merged_neighbours(result, truth, classes)]
         label_map, true_map = read_out(model.config, "semantic", *prediction).cpu(), panoptic_to_semantic(*truth, VOID)
         for shift, metric in ious.items():
             metric.update((label_map + shift) % K, true_map)
@@ -65,7 +70,7 @@ def measure(model, dataset, images=50):
     found = {str(shift): metric.compute() for shift, metric in ious.items()}
     return {"images": images, **{name + "_per_image": value / images for name, value in counts.items()},
             "queries": N, "segments_at_most": max(segments), "segments_left_over": sum(max(0, n - N) for n in segments),
-            "twin_share": twin_share, "query_spread": sum(spreads) / images,
+            "true_things": things, "merged": merged, "twin_share": twin_share, "query_spread": sum(spreads) / images,
             "score_histogram": torch.histc(torch.tensor(scores), 10, 0, 1).int().tolist(),
             "mask_logits": [low, high], "focal": focal / max(1, counts["targets"]),
             "pq_at": {str(threshold): quality[threshold].compute()["pq"] for threshold in SCORE_THRESHOLDS},
@@ -83,6 +88,23 @@ def twins(mask_logits, query_class):
     iou = inside / (area[:, None] + area - inside).clamp(min=1)
     same = (iou > 0.5) & (query_class[:, None] == query_class)
     return int(same.tril(-1).any(1).sum())
+
+
+def merged_neighbours(predicted, truth, classes):
+    """[(class index, how many)] of the predicted things that cover several true things of their class, each by half.
+
+    predicted, truth: panoptic pairs. Crowds are no neighbours: nobody has parted them.
+    """
+    overlap = count_overlaps(predicted, truth, len(classes))[:-1, :-1]  # [T, P]
+    area = np.array([max(1, s["area"]) for s in truth[1]])  # [T]
+    true_class = np.array([-1 if s.get("iscrowd", 0) else s["category_id"] for s in truth[1]])
+    found = []
+    for column, segment in zip(overlap.T, predicted[1]):
+        k = segment["category_id"]
+        number = int(((column > 0.5 * area) & (true_class == k)).sum()) if k in classes.things else 0
+        if number > 1:
+            found.append((k, number))
+    return found
 
 
 def query_spread(class_logits):

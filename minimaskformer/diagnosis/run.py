@@ -7,10 +7,11 @@ Every cause is one small function that looks at the log, the evidence or the set
 number, or None. A named cause is a place to look, not a verdict; a run without findings may still be poor.
 """
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..system.text import parse_json
+from ..system.text import parse_json, plain
 from ..training.log import read_log
 from .measurements import SCORE_THRESHOLDS
 
@@ -106,6 +107,21 @@ def duplicates(rows, evidence, config):
     return None
 
 
+def neighbours_merged(rows, evidence, config):
+    """Two sheep are one segment: of one class and touching, they fall to one query."""
+    merged = evidence and evidence.get("merged")
+    lost = sum(number for _, _, number in merged or ())
+    if not merged or lost < max(3, 0.1 * evidence["true_things"]):
+        return None
+    by_class = Counter()
+    for _, name, number in merged:
+        by_class[name] += number
+    picture, _, most = max(merged, key=lambda row: row[2])
+    often = ", ".join(f"{plain(name)} {number}" for name, number in by_class.most_common(3))
+    return (f"{lost} of {evidence['true_things']} true objects share one predicted segment with a neighbour of their "
+            f"class ({often}); {most} of them in one segment of {plain(picture)}")
+
+
 def labels_shifted(rows, evidence, config):
     if not evidence:
         return None
@@ -178,6 +194,8 @@ CAUSES = {
                                                              "weight 1 they outvote the few that do"),
     threshold_too_high: ("score threshold too high for this model", "lower score_threshold, or train longer"),
     duplicates: ("duplicate queries", "match by Hungarian matching, one query to a target; train longer"),
+    neighbours_merged: ("neighbours merged into one segment", "larger pictures (--size), a preset that ends in _fine, "
+                        "or train longer; do the labels part such neighbours everywhere?"),
     no_auxiliary_losses: ("no auxiliary losses", "give the criterion the outputs of all decoder layers"),
 }
 

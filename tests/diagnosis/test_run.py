@@ -201,3 +201,27 @@ def test_reading_a_run(tmp_path):
 def test_every_cause_can_be_named():
     names = [name for name, _ in CAUSES.values()]
     assert len(set(names)) == len(names) == 13
+
+
+def test_merged_neighbours_are_named(tmp_path):
+    """Two touching sheep of three lie in one predicted segment; a crowd, stuff and a duck on a sheep are no neighbours."""
+    from minimaskformer.diagnosis.measurements import merged_neighbours
+    classes = DATA.classes
+    sheep, duck, grass = (classes.names.index(name) for name in ("sheep", "duck", "grass"))
+    truth = torch.zeros(10, 40, dtype=torch.int32)
+    for i in range(4):
+        truth[:, 10 * i:10 * i + 10] = i + 1
+    entries = [{"id": i + 1, "category_id": k, "iscrowd": crowd, "area": 100} for i, (k, crowd)
+               in enumerate([(sheep, 0), (sheep, 0), (sheep, 1), (duck, 0)])]
+    whole, half = torch.ones(10, 40, dtype=torch.int32), torch.ones(10, 40, dtype=torch.int32)
+    half[:, 14:] = 2  # 40 % of the second sheep
+    assert merged_neighbours((whole, [{"id": 1, "category_id": sheep}]), (truth, entries), classes) == [(sheep, 2)]
+    assert merged_neighbours((whole, [{"id": 1, "category_id": grass}]), (truth, entries), classes) == []
+    assert merged_neighbours((half, [{"id": n, "category_id": sheep} for n in (1, 2)]), (truth, entries), classes) == []
+    evidence = {**broken(), "true_things": 20}
+    assert "neighbours merged into one segment" in {f.cause for f in diagnose([], evidence | {"merged": [("a\x1bb", "sheep", 3)]})}
+    shown = next(f.shown_by for f in diagnose([], evidence | {"merged": [("a\x1bb", "sheep", 3), ("c", "duck", 2)]})
+                 if "merged" in f.cause)
+    assert "5 of 20 true objects" in shown and "sheep 3, duck 2" in shown and "3 of them in one segment of a\\x1bb" in shown
+    for merged in ([], [("a", "sheep", 2)]):  # two of twenty may happen
+        assert "neighbours merged into one segment" not in {f.cause for f in diagnose([], evidence | {"merged": merged})}
