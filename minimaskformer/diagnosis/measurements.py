@@ -30,7 +30,7 @@ def measure(model, dataset, images=50):
     ious = {shift: MeanIoU(K, VOID) for shift in (-1, 0, 1)}  # of the classes as predicted, and shifted by one
     scores, counts = [], {"targets": 0, "objects": 0, "kept": 0, "twins": 0}
     segments = []  # targets of each picture
-    things, merged = 0, []  # true things; (picture, class, how many of them lie in one predicted segment)
+    things, merged = 0, []  # true things; [picture, class, how many of them lie in one predicted segment]
     low, high, spreads = math.inf, -math.inf, []
     mirror = {"truth": [], "mirrored truth": [], "truth and its mirror image": []}
     void, criterion, focal = VoidCount(K), SetCriterion(K), 0.0
@@ -57,7 +57,7 @@ def measure(model, dataset, images=50):
                                                score_threshold=threshold), truth)
         things += sum(s["category_id"] in classes.things and not s.get("iscrowd", 0) for s in truth[1])
         result = read_out(model.config, "panoptic", *prediction, things=classes.things)
-        merged += [(dataset.name(i), classes.names[k], n) for k, n in merged_neighbours(result, truth, classes)]
+        merged += [[dataset.name(i), classes.names[k], n] for k, n in merged_neighbours(result, truth, classes)]
         label_map, true_map = read_out(model.config, "semantic", *prediction).cpu(), panoptic_to_semantic(*truth, VOID)
         for shift, metric in ious.items():
             metric.update((label_map + shift) % K, true_map)
