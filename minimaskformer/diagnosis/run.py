@@ -111,7 +111,7 @@ def neighbours_merged(rows, evidence, config):
     """Two sheep are one segment: of one class and touching, they fall to one query."""
     merged = evidence and evidence.get("merged")
     lost = sum(number for _, _, number in merged or ())
-    if not merged or lost < max(3, 0.1 * evidence["true_things"]):
+    if not merged or lost < max(3, 0.25 * evidence["true_things"]):  # some of a herd may be
         return None
     by_class = Counter()
     for _, name, number in merged:
