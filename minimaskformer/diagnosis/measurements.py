@@ -57,7 +57,8 @@ def measure(model, dataset, images=50):
                                                score_threshold=threshold), truth)
         things += sum(s["category_id"] in classes.things and not s.get("iscrowd", 0) for s in truth[1])
         result = read_out(model.config, "panoptic", *prediction, things=classes.things)
-        merged += [[dataset.name(i), classes.names[k], n] for k, n in merged_neighbours(result, truth, classes)]
+        picture = dataset.name(i) if hasattr(dataset, "name") else f"picture {i}"
+        merged += [[picture, classes.names[k], n] for k, n in merged_neighbours(result, truth, classes)]
         label_map, true_map = read_out(model.config, "semantic", *prediction).cpu(), panoptic_to_semantic(*truth, VOID)
         for shift, metric in ious.items():
             metric.update((label_map + shift) % K, true_map)
