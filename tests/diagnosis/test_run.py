@@ -200,7 +200,7 @@ def test_reading_a_run(tmp_path):
 
 def test_every_cause_can_be_named():
     names = [name for name, _ in CAUSES.values()]
-    assert len(set(names)) == len(names) == 13
+    assert len(set(names)) == len(names) == 14
 
 
 def test_merged_neighbours_are_named(tmp_path):
