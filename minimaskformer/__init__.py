@@ -32,6 +32,7 @@ CONTENTS = {
     "data.readers.coco_panoptic": ["CocoPanoptic"],
     "data.readers.coco_instance": ["CocoInstance"],
     "weights.checkpoint": ["load_checkpoint", "save_checkpoint"],
+    "weights.hub_export": ["save_hub"],
     "studies.baselines": ["PerPixelBaselinePlus"],
 }
 HOME = {name: module for module, names in CONTENTS.items() for name in names}

@@ -103,8 +103,9 @@ def load_backbone_weights(backbone, name, weights="DEFAULT"):
 
     weights: "DEFAULT" or another name of torchvision's (downloaded and cached by torchvision), or a file with a state
     dict of the whole network or of its `features`. Tensors are paired by name; if names do not fit but the file has
-    exactly as many tensors as the network without its head, they are paired in order. Raises FileNotFoundError, or a
-    ValueError that lists every missing, unexpected or misshapen tensor; the backbone is then left unchanged.
+    exactly as many tensors as the network without its head, they are paired in order. Returns what was loaded, as text.
+    Raises FileNotFoundError, or a ValueError that lists every missing, unexpected or misshapen tensor; the backbone is
+    then left unchanged.
     """
     rules, own = prefixes(name), backbone.state_dict()
     wanted = {}  # our name -> torchvision's
@@ -114,7 +115,8 @@ def load_backbone_weights(backbone, name, weights="DEFAULT"):
                 wanted[ours] = replacement + ours[len(start):]
     with torch.device("meta"):  # names and shapes without memory
         template = get_model(name, weights=None).state_dict()
-    tensors = torchvision_names(read_weights(name, weights), template)
+    given = read_weights(name, weights)
+    tensors = torchvision_names(given, template)
     found = {ours: tensors[theirs] for ours, theirs in wanted.items() if theirs in tensors}
     problems = [f"missing: {theirs}" for ours, theirs in wanted.items()
                 if ours not in found and not theirs.endswith("num_batches_tracked")]
@@ -124,6 +126,15 @@ def load_backbone_weights(backbone, name, weights="DEFAULT"):
     if problems:
         raise ValueError(f"{weights} does not fit the backbone {name}:\n  " + "\n  ".join(problems))
     backbone.load_state_dict(found, strict=False)
+    in_order = "" if set(given) & (set(template) | {theirs.removeprefix("features.") for theirs in template}) else \
+        ", paired in order, because their names are others"
+    return f"{name} with {len(found)} tensors of {weights_name(name, weights)}{in_order}"
+
+
+def weights_name(name, weights):
+    """What weights are called that `load_backbone_weights` takes: torchvision's name for them, or the file."""
+    published = get_model_weights(name).__members__
+    return f"torchvision's {published[str(weights)].name}" if str(weights) in published else str(weights)
 
 
 def read_weights(name, weights):

@@ -18,24 +18,26 @@ from tqdm.auto import tqdm
 
 from .system.distributed import any_process, rank
 from .system.lock import alone_in_its_folder
+from .training.checked_data import check_data
 from .training.optim import set_learning_rate
 from .training.resume import remove_states
-from .training.run import Run, check_data, check_folder
+from .training.run import Run, check_folder
 from .training.stopping import StopSignals, ending_workers
 
 
 @alone_in_its_folder
-def train(model, dataset, validation, config, folder, progress=True, resume=False):
+def train(model, dataset, validation, config, folder, progress=True, resume=False, scan=None):
     """Train a model on a data set, leave everything in `folder`, and return the final evaluation (or None).
 
-    resume: go on from the folder's newest training checkpoint. Seeds Python's, NumPy's and PyTorch's generators.
-    Ctrl-C and SIGTERM stop after the current step with a checkpoint and raise KeyboardInterrupt. Raises
-    FloatingPointError at the first step whose loss or gradient is not finite, naming term and picture, and keeps the
-    checkpoint before it; ValueError for data that cannot be trained on, for a resume with other settings and for a
-    folder in which another process trains; OSError if the disk is full or a process that loads data was killed. Under
-    torchrun every process calls it; process 0 writes and gets the evaluation.
+    resume: go on from the folder's newest training checkpoint. scan: the labels of so many images of each split are
+    checked and counted before the first step (None: all, 0: none), but not where a run goes on. Seeds Python's, NumPy's
+    and PyTorch's generators. Ctrl-C and SIGTERM stop after the current step with a checkpoint and raise
+    KeyboardInterrupt. Raises FloatingPointError at the first step whose loss or gradient is not finite, naming term and
+    picture, and keeps the checkpoint before it; ValueError for data that cannot be trained on, for a resume with other
+    settings and for a folder in which another process trains; OSError if the disk is full or a process that loads data
+    was killed. Under torchrun every process calls it; process 0 writes and gets the evaluation.
     """
-    check_data(model, dataset, validation)
+    check_data(model, dataset, validation, 0 if resume else scan)
     check_folder(folder := Path(folder), resume)
     run = Run(model, dataset, config, folder, resume)
     model.train()

@@ -17,6 +17,7 @@ from minimaskformer import (
     instance_inference,
     load_checkpoint,
     panoptic_inference,
+    save_hub,
     semantic_scores,
 )
 from minimaskformer.model import Output
@@ -25,6 +26,7 @@ from minimaskformer.predict import read_out, to_input_size
 transformers = pytest.importorskip("transformers")
 PROCESSOR = transformers.MaskFormerImageProcessor()
 N, K = 20, 7
+IMAGES = torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(3))
 
 
 def port_differs(does):
@@ -64,9 +66,43 @@ def pair(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def outputs(pair):
-    images = torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
-        return pair[0](images, output_hidden_states=True), pair[1](images)
+        return pair[0](IMAGES, output_hidden_states=True), pair[1](IMAGES)
+
+
+def test_a_folder_of_ours_is_loaded_by_transformers_with_the_same_outputs(pair, outputs, tmp_path):
+    compare_saved(pair[1], outputs[1], tmp_path)
+
+
+def test_a_small_folder_of_ours_is_loaded_by_transformers_too(tmp_path):
+    torch.manual_seed(0)
+    model = build_model("r18", K, dim=32, mask_dim=64, hidden_dim=32, feedforward=96, decoder_layers=2, num_queries=N,
+                        class_names=tuple("abcdefg"), things=(2, 4), score_threshold=0.5, long_side=100_000).eval()
+    for module in model.backbone.modules():
+        if hasattr(module, "running_var"):
+            module.running_mean.uniform_(-0.2, 0.2), module.running_var.uniform_(0.7, 1.3)
+    with torch.no_grad():
+        compare_saved(model, model(IMAGES), tmp_path)
+
+
+def compare_saved(model, want, folder):
+    """What save_hub writes: nothing missing or left over there, and the model itself again here."""
+    save_hub(model, folder / "hub")
+    theirs, told = transformers.MaskFormerForInstanceSegmentation.from_pretrained(folder / "hub", output_loading_info=True)
+    assert not any(told.values()), told
+    with torch.no_grad():
+        got = theirs.eval()(IMAGES)
+    torch.testing.assert_close(got.class_queries_logits, want.class_logits, rtol=0, atol=2e-5)
+    torch.testing.assert_close(got.masks_queries_logits, want.mask_logits, rtol=0, atol=2e-4)
+    processor = transformers.MaskFormerImageProcessor.from_pretrained(folder / "hub")
+    picture = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
+    small = processor(picture, do_resize=False, return_tensors="pt")["pixel_values"][0]
+    torch.testing.assert_close(small, model.normalize(picture), rtol=1e-5, atol=1e-5)
+    theirs.save_pretrained(folder / "back")  # with the names of the installed version
+    for place in ("hub", "back"):
+        again = load_checkpoint(folder / place)
+        assert again.config == model.config or place == "back" and again.config.things == model.config.things
+        assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
 
 
 def targets():

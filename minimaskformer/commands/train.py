@@ -1,6 +1,5 @@
 """`train`: a model, from a preset and a data set to a folder with checkpoint, log, metrics and pictures."""
 import argparse
-import math
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -14,11 +13,11 @@ HEADS = "class_head.", "classifier."  # of MaskFormer, with a row for no-object 
 
 def train_options(parser):
     """The options of a run, and one for each field of TrainConfig."""
-    parser.add_argument("--preset", default="mini", help=f"one of: {', '.join(PRESETS)}")
+    parser.add_argument("--preset", help=f"one of: {', '.join(PRESETS)} (if not given: what --start-from is, or mini)")
     data_options(parser, default="lakeland")
     parser.add_argument("--out", default="runs/mini", type=Path, help="folder of the run")
-    parser.add_argument("--start-from", help='checkpoint whose weights to start from, a file or "mini"; its class head '
-                        "only if the classes match")
+    parser.add_argument("--start-from", help='checkpoint whose weights to start from: a file, "mini", or a MaskFormer '
+                        "of the hub, by name or folder; its class head only if the classes match")
     parser.add_argument("--backbone-weights", help='"DEFAULT" (torchvision downloads ImageNet\'s) or a file')
     parser.add_argument("--queries", type=whole_number, help="number of queries, if not the preset's")
     parser.add_argument("--short-side", type=whole_number, help="short side that predict resizes to (default: "
@@ -46,6 +45,7 @@ def run_train(options):
     import torch
     from torchvision.ops import FrozenBatchNorm2d
 
+    from ..backbone import load_backbone_weights
     from ..data.combine import match_classes
     from ..draw.runs import draw_run
     from ..evaluation import evaluate, table, write_table
@@ -54,46 +54,57 @@ def run_train(options):
     from ..system.files import check_writable
     from ..system.lock import only_run_in
     from ..train import train
-    from ..training.recipes import RECIPES, amp_note, learning_rate_note, train_config
+    from ..training.checked_data import check_data
+    from ..training.recipes import FINE_TUNE, RECIPES, amp_note, learning_rate_note, train_config
     from ..weights.checkpoint import load_checkpoint, load_tensors
     given = {field.name: getattr(options, field.name) for field in fields(TrainConfig) if hasattr(options, field.name)}
     given |= {"scale": tuple(given["scale"])} if "scale" in given else {}
-    config = train_config(options.preset, **given)
+    start = load_checkpoint(options.start_from) if options.start_from else None
+    preset = recipe = options.preset or "mini"
+    if start is not None and not options.preset:
+        preset = start.config
+        if preset.backbone != "mini":
+            recipe, given = FINE_TUNE, {"size": min(512, preset.short_side)} | given
+    config = train_config(recipe, **given)
     device = choose_device(options.device)
     training, validation = open_data(options, "train"), open_data(options, "val")
     classes = training.classes
     notes = lacking_note(validation.classes, classes)
     validation = match_classes(validation, classes, "the validation split", "the training split")
     changes = {"class_names": classes.names, "things": classes.things}
-    if options.short_side or "size" in given or options.preset not in RECIPES:
+    if options.short_side or hasattr(options, "size") or recipe not in (*RECIPES, FINE_TUNE):
         changes["short_side"] = options.short_side or config.size
     if options.queries and get_config(options.preset).per_pixel:
         raise ValueError(f"{options.preset} gives each pixel a class and has no queries: leave --queries out")
     changes |= {"num_queries": options.queries} if options.queries else {}
     torch.manual_seed(config.seed)
-    model = build_model(options.preset, len(classes), backbone_weights=options.backbone_weights, **changes)
-    notes += [learning_rate_note(options.preset, config), amp_note(config, device)]
+    model = build_model(preset, len(classes), **changes)
+    loaded = f"{model.config.backbone}, new, without pretrained weights"
+    if options.backbone_weights:
+        loaded = load_backbone_weights(model.backbone, model.config.backbone, options.backbone_weights)
+    notes += [learning_rate_note(recipe, config), amp_note(config, device)]
     frozen = any(isinstance(module, FrozenBatchNorm2d) for module in model.modules())
     if frozen and not (options.backbone_weights or options.start_from):
-        notes.append(f"note: {options.preset} keeps its BatchNorm frozen, which suits pretrained weights and learns "
+        notes.append(f"note: {preset} keeps its BatchNorm frozen, which suits pretrained weights and learns "
                      f"slowly without them; consider --backbone-weights DEFAULT")
-    if options.start_from:
-        notes.append(start_from(model, load_checkpoint(options.start_from), options.start_from))
+    if start is not None:
+        notes.append(start_from(model, start, options.start_from))
+        loaded = f"{model.config.backbone} of {options.start_from}, with all else of it" + (
+            " but the class head" if notes[-1] else "")
     model = model.to(device).to(memory_format=torch.channels_last)
     if rank() == 0:
         print(*filter(None, notes), sep="\n", end="\n" if any(notes) else "", file=sys.stderr)
-        print(f"{options.preset}: {sum(p.numel() for p in model.parameters()):,} parameters, {len(training)} training "
-              f"and {len(validation)} validation images, {len(classes)} classes, on {device}")
-        if options.scan != 0 and not options.resume:
-            scan_splits({"training": training, "validation": validation}, options.scan,
-                        math.inf if model.config.per_pixel else model.config.num_queries)
+        print(f"{options.preset or options.start_from or preset}: "
+              f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(training)} training and "
+              f"{len(validation)} validation images, {len(classes)} classes, on {device}\nbackbone: {loaded}")
+        check_data(model, training, validation, 0 if options.resume else options.scan)  # before anything is written
         check_writable(options.out)
     with only_run_in(options.out):
         if options.resume and lacks_only_pictures(options.out):
             load_tensors(model, load_checkpoint(options.out / "model.safetensors").state_dict())
             results = evaluate(model, validation, config.evaluate_images)
         else:
-            results = train(model, training, validation, config, options.out, resume=options.resume)
+            results = train(model, training, validation, config, options.out, resume=options.resume, scan=0)
         if rank() == 0:
             write_table(results, classes, options.out)
             draw_run(model, validation, options.out)
@@ -106,18 +117,6 @@ def lacks_only_pictures(folder):
     from ..training.resume import state_files
     finished = (folder / "model.safetensors").is_file() and not state_files(folder)
     return finished and not (folder / "scenes.png").is_file()
-
-
-def scan_splits(splits, limit, queries):
-    """Check and count the labels of {split: data set}, so that all errors and notes come before the first step."""
-    from ..data.checks import count_labels, files_of
-    from ..data.faults import check_targets, notes
-    for split, dataset in splits.items():
-        counted = count_labels(dataset, limit)
-        if counted:  # scenes that are drawn on the fly have no files
-            check_targets(counted, files_of(dataset), split)
-            told = notes(counted, files_of(dataset), split, queries)
-            print(*told, sep="\n", end="\n" if told else "", file=sys.stderr)
 
 
 def lacking_note(some, every):

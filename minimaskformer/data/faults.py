@@ -129,7 +129,8 @@ def check_targets(counted, dataset, split):
     found = reasons(counted, dataset, EFFECTS if split == "training" else (one_class_alone,))
     if found and counted.whole:
         raise ValueError("\n".join([f"cannot train on these labels ({split} split, {counted.items} pictures):",
-                                    *(f"  {text}" for text in found), "--scan 0 trains anyway"]))
+                                    *(f"  {text}" for text in found),
+                                    "--scan 0 trains anyway (in Python: scan=0)"]))
 
 
 # --- notes -----------------------------------------------------------------------------------------------------------

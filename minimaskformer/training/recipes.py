@@ -105,6 +105,10 @@ SWIN_RECIPE = dict(learning_rate=6e-5, weight_decay=0.01, warmup=1500, backbone_
 # Our own, for a pretrained backbone and few pictures: with the full learning rate for the backbone, 500 steps on 100
 # pictures of COCO ended at PQ 2.8 and mIoU 28.6; with 0.3 of it, at 11.8 and 33.6.
 LAPTOP_RECIPE = dict(size=256, backbone_multiplier=0.3)
+# Ours, for a whole trained model that goes on with other pictures: the paper's learning rates, and few steps.
+FINE_TUNE_RECIPE = ADE20K_RECIPE | dict(steps=1000, batch_size=8, workers=0, log_every=20, save_every=250,
+                                        evaluate_every=0, evaluate_images=200)
+FINE_TUNE = "--start-from"  # in place of a preset
 RECIPES = {"r50": ADE20K_RECIPE, "r101": ADE20K_RECIPE, "r50_panoptic": COCO_RECIPE, "r101_panoptic": COCO_RECIPE}
 RECIPES |= {name: ADE20K_RECIPE | SWIN_RECIPE for name in ("swin_t", "swin_s")}
 RECIPES |= {name: ADE20K_RECIPE | SWIN_RECIPE | {"size": 640} for name in ("swin_b", "swin_l")}
@@ -114,8 +118,11 @@ RECIPES |= {"per_pixel_r50": ADE20K_RECIPE}
 
 
 def train_config(preset, **changes):
-    """The TrainConfig that belongs to a preset (the mini model's if it has none), with fields changed."""
-    return replace(TrainConfig(**RECIPES.get(preset, {})), **changes)
+    """The TrainConfig that belongs to a preset (the mini model's if it has none), with fields changed.
+
+    In place of a preset, FINE_TUNE stands for a trained model that goes on.
+    """
+    return replace(TrainConfig(**FINE_TUNE_RECIPE if preset == FINE_TUNE else RECIPES.get(preset, {})), **changes)
 
 
 def learning_rate_note(preset, config):

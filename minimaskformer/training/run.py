@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from ..data.combine import match_classes, names_of
+from ..data.combine import match_classes
 from ..data.transforms import TrainingViews, collate
 from ..evaluation import deciding_figure, evaluate, summary
 from ..losses import PixelCriterion, SetCriterion
@@ -18,6 +18,7 @@ from ..system.distributed import mean_over_processes, rank, world_size
 from ..system.files import write_text
 from ..weights.checkpoint import save_checkpoint
 from .batches import BatchOrder, MicroBatches
+from .checked_data import BOTH
 from .log import RunLog, Speed, writer_class
 from .not_finite import explanation, naming_pictures
 from .optim import parameter_groups
@@ -34,7 +35,6 @@ from .resume import (
 from .stopping import leave_signals_to_the_loop
 
 COARSEST = 32  # pixels per cell of the coarsest map, res5
-BOTH = "the validation data set", "the training data set"
 SMALLEST_SCALE = 1.0  # an fp16 gradient that overflows even at this loss scale is a fault, not an overflow
 
 
@@ -197,25 +197,6 @@ def check_batch_size(model, config):
         raise ValueError(f"BatchNorm takes the mean over a batch, and one picture of {config.size} x {config.size} has "
                          f"a single cell in the coarsest map: choose a size above {COARSEST}, or more than one picture "
                          f"for each process and micro-batch")
-
-
-def check_data(model, dataset, validation):
-    """Stop before the first step if data and model do not fit together."""
-    for name, data in (("training", dataset), ("validation", validation)):
-        if data is None:
-            continue
-        if len(data) == 0:
-            raise ValueError(f"the {name} data set is empty")
-    if len(dataset.classes) != model.config.num_classes:
-        raise ValueError(f"the training data set has {len(dataset.classes)} classes, the model "
-                         f"{model.config.num_classes}")
-    if validation is not None:
-        matched = match_classes(validation, dataset.classes, *BOTH).classes
-        kinds = zip(matched.names, matched.isthing, dataset.classes.isthing)
-        differ = [name for name, a, b in kinds if a != b]
-        if differ:
-            raise ValueError(f"{names_of(differ)}: thing in one of training and validation data, stuff in the other. "
-                             f"Do both have files that number the instances?")
 
 
 def check_folder(folder, resume):

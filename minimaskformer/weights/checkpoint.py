@@ -14,9 +14,10 @@ from ..config import MaskFormerConfig
 from ..model import model_of
 from ..system.files import replacing
 from ..system.model_fields import FieldError
-from ..system.tensors import read_tensors
 from ..system.text import parse_json, printable
 from . import hub, zoo
+from .hub_cache import hub_folder, is_hub_name
+from .shards import read_all_tensors, weights_file
 
 SHIPPED = {"mini": "mini.safetensors"}  # trained models that come with the package
 
@@ -48,21 +49,28 @@ def load_checkpoint(path):
 
     - a file of `save_checkpoint`, or a shipped name ("mini");
     - a file of the reference zoo (.pkl, .pth, both name versions; R50, R101, Swin);
-    - a MaskFormer of the hub: its folder, or model.safetensors or pytorch_model.bin with config.json beside it.
+    - a MaskFormer of the hub: its name ("facebook/maskformer-resnet50-ade", which is downloaded with huggingface_hub or
+      read from its cache), its folder, or model.safetensors or pytorch_model.bin (or the .index.json of several such
+      files) with config.json beside it.
 
     The configuration of the last two is read off names and shapes (and config.json). Raises FileNotFoundError, or
     ValueError if a file is truncated, was changed since it was written (files with a digest), is of another kind, has
     an impossible configuration, or does not fit it (every missing, unexpected or misshapen tensor is listed).
     """
-    path = shipped_checkpoint(path) if str(path) in SHIPPED else Path(path)
+    name, path = str(path), Path(path)
+    if name in SHIPPED:
+        path = shipped_checkpoint(name)
+    elif not path.exists() and is_hub_name(name):
+        path = hub_folder(name)
     if path.is_dir():
-        path = hub.weights_file(path)
+        path = weights_file(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}; shipped ones go by name: {', '.join(SHIPPED)}")
+        raise FileNotFoundError(f"no checkpoint at {path}; shipped ones go by name: {', '.join(SHIPPED)}, those "
+                                "of the hub as ORG/NAME")
     if path.parent.name == "checkpoints" and path.match("step_*.pt"):
         raise ValueError(f"{path} is a training checkpoint, for --resume; the model is model.safetensors in the run's "
                          f"folder")
-    tensors, header = read_tensors(path)
+    tensors, header = read_all_tensors(path)
     if header is not None and "digest" in header and header["digest"] != digest(tensors, header):
         raise ValueError(f"{path} is damaged: its weights or its header are not those that were written. Copy it "
                          f"again, or take another checkpoint")

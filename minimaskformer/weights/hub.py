@@ -1,6 +1,6 @@
 """The hub's MaskFormer (a folder with config.json and model.safetensors or pytorch_model.bin) under our names.
 
-R50, R101 and Swin without encoder layers, which is all that the hub's code can build. Two versions of the names are in
+R18, R50, R101 and Swin without encoder layers, which the hub's code does not have. Two versions of the names are in
 use: the files' own, and those of version 5 of the `transformers` package, which differ only in the decoder.
 """
 import re
@@ -13,10 +13,10 @@ from ..swin import SWINS
 from ..system.distributed import say_once
 from ..system.text import parse_json, printable
 from . import zoo
+from .hub_export import OURS, UNSAID
 from .hub_pictures import FILE, picture_settings
 from .renaming import renamed, shifted
 
-FILES = ("model.safetensors", "pytorch_model.bin")
 HUB_RULES = [  # applied in order; what follows a space names one of three parts that become one tensor here
     (r"^model\.pixel_level_module\.encoder\.", "backbone."),
     (r"^backbone\.embedder\.embedder\.convolution\.", "backbone.stem.0."),
@@ -65,7 +65,7 @@ UNUSED = re.compile(r"^criterion\.empty_weight$|\.num_batches_tracked$|\.relativ
                     r"|^model\.pixel_level_module\.encoder\.model\.layernorm\.")
 # Settings in config.json that change the arithmetic but not the shapes, with the values we compute.
 RESNET_SETTINGS = {"layer_type": "bottleneck", "downsample_in_first_stage": False, "downsample_in_bottleneck": False,
-          "hidden_act": "relu"}
+                   "hidden_act": "relu"}
 SWIN_SETTINGS = {"use_absolute_embeddings": False, "hidden_act": "gelu", "layer_norm_eps": 1e-5}
 DECODER_SETTINGS = {"activation_function": "relu", "position_embedding_type": "sine"}
 
@@ -73,14 +73,6 @@ DECODER_SETTINGS = {"activation_function": "relu", "position_embedding_type": "s
 def is_hub(tensors):
     """Whether named tensors come from the hub's MaskFormer."""
     return any(name.startswith("model.pixel_level_module.") for name in tensors)
-
-
-def weights_file(folder):
-    """The weights file of a folder; FileNotFoundError if there is none."""
-    for name in FILES:
-        if (Path(folder) / name).is_file():
-            return Path(folder) / name
-    raise FileNotFoundError(f"the folder {folder} has no weights: neither {' nor '.join(FILES)}")
 
 
 def our_name_and_part(name):
@@ -138,6 +130,7 @@ def read_config(folder, tensors):
         raise ValueError(f"{path}: backbone_config, decoder_config and id2label (class numbers and names) must be "
                          "tables")
     expected = SWIN_SETTINGS if config.backbone in SWINS else RESNET_SETTINGS
+    expected = expected | {"layer_type": "basic"} if config.backbone == "resnet18" else expected
     problems = [f"{name} = {given[name]!r}, we compute {value!r}"
                 for given, needed in ((backbone, expected), (decoder, DECODER_SETTINGS))
                 for name, value in needed.items() if given.get(name, value) != value]
@@ -149,6 +142,10 @@ def read_config(folder, tensors):
     pictures, undone = picture_settings(folder)
     if undone:
         say_once(f"note: {Path(folder) / FILE} asks for something this library does differently: {'; '.join(undone)}")
+    ours = settings.get(OURS)  # of a model of ours, what config.json has no word for
+    if isinstance(ours, dict) and settings.get("id2label") is not None and len(names) == config.num_classes:
+        pictures |= {name: tuple(ours[name]) if isinstance(ours[name], list) else ours[name]
+                     for name in UNSAID if name in ours}
     return replace(config, class_names=class_names, **pictures,
                    num_heads=decoder.get("decoder_attention_heads", config.num_heads),
                    dropout=decoder.get("dropout", config.dropout),

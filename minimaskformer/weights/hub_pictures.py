@@ -10,7 +10,7 @@ FILE = "preprocessor_config.json"
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}  # what a missing entry means
 SIZE = {"shortest_edge": 800, "longest_edge": 1333}
 BILINEAR = 2  # Pillow's number
-NO_LIMIT = 1_000_000  # a long side that no picture has
+NO_LIMIT = 100_000  # a long side that no picture has, and the largest that a configuration may have
 HARMLESS = ("do_resize", "do_rescale", "do_normalize", "do_reduce_labels", "do_convert_rgb", "do_pad")
 
 

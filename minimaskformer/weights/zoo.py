@@ -70,10 +70,11 @@ def guess_config(tensors):
 
     blocks = count("backbone.stages.2.")
     width = size("backbone.stem.0.weight", "backbone.stages.0.0.conv1.weight", "backbone.stages.0.0.norm1.weight")
-    known = {(64, 6): "r50", (64, 23): "r101"} | {(w, depths[2]): name for name, (w, depths) in SWINS.items()}
+    known = {(64, 2): "r18", (64, 6): "r50", (64, 23): "r101"}
+    known |= {(w, depths[2]): name for name, (w, depths) in SWINS.items()}
     if (width, blocks) not in known:
-        raise ValueError(f"these weights are not of a kind we can read: {blocks} blocks in res4 (R50 has 6, R101 "
-                         f"23, Swin 6 or 18), {width} channels in the stem, first names {sorted(tensors)[:3]}")
+        raise ValueError(f"these weights are not of a kind we can read: {blocks} blocks in res4 (R18 has 2, R50 6, "
+                         f"R101 23, Swin 6 or 18), {width} channels in the stem, first names {sorted(tensors)[:3]}")
     backbone = known[width, blocks]
     classes = size("class_head.weight", "class_head.bias")  # K + 1
     encoder = count("pixel_decoder.encoder.")
@@ -83,4 +84,8 @@ def guess_config(tensors):
     return replace(config, num_classes=num_classes, window=(math.isqrt(table) + 1) // 2 if table else config.window,
                    num_queries=size("decoder.query_positions.weight") or config.num_queries,
                    decoder_layers=count("decoder.layers.") or config.decoder_layers,
+                   dim=size("pixel_decoder.outputs.0.0.0.weight") or config.dim,
+                   mask_dim=size("pixel_decoder.mask_features.bias") or config.mask_dim,
+                   hidden_dim=size("decoder.norm.bias") or config.hidden_dim,
+                   feedforward=size("decoder.layers.0.mlp.0.bias") or config.feedforward,
                    things=config.things if num_classes == config.num_classes else ())

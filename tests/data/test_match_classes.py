@@ -13,7 +13,7 @@ from minimaskformer.data.combine import match_classes
 from minimaskformer.data.lakeland import Lakeland
 from minimaskformer.evaluation import table
 from minimaskformer.targets import panoptic_to_target
-from minimaskformer.training.run import check_data
+from minimaskformer.training.checked_data import check_data
 from minimaskformer.weights.checkpoint import load_checkpoint, save_checkpoint
 
 DATA = Lakeland("val", 128, 0.5, 6)

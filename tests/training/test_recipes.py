@@ -12,6 +12,7 @@ import minimaskformer.train as train_module
 import minimaskformer.training.recipes as recipes
 from minimaskformer.config import PRESETS, get_config
 from minimaskformer.training.recipes import (
+    FINE_TUNE,
     RECIPES,
     TrainConfig,
     amp_note,
@@ -38,6 +39,8 @@ def test_presets_without_a_recipe_have_the_defaults_and_changes_win():
     assert train_config("mini") == TrainConfig()
     assert train_config("r18") == TrainConfig(size=256, backbone_multiplier=0.3) and get_config("r18").short_side == 256
     assert set(RECIPES) <= set(PRESETS)
+    going_on = train_config(FINE_TUNE)  # the paper's for fewer steps
+    assert (going_on.steps, going_on.batch_size, going_on.learning_rate, going_on.backbone_multiplier) == (1000, 8, 1e-4, 0.1)
     assert train_config("r50", steps=7, size=64) == TrainConfig(**RECIPES["r50"] | {"steps": 7, "size": 64})
 
 
@@ -118,7 +121,7 @@ def test_the_command_line_takes_the_presets_recipe_and_changes_it(monkeypatch, c
     assert "Rule of thumb" in (notes := capsys.readouterr().err) and "frozen" in notes
     model, config, options = settings(monkeypatch, "--amp", "fp16", "--size", "96", "--scale", "0.5", "1", "--resume")
     assert config == TrainConfig(amp="fp16", size=96, scale=(0.5, 1.0)) and model.config.short_side == 96
-    assert options == {"resume": True} and "Rule of thumb" not in (told := capsys.readouterr().err)
+    assert options == {"resume": True, "scan": 0} and "Rule of thumb" not in (told := capsys.readouterr().err)
     assert all(line.startswith("note:") and "fp16" in line for line in told.splitlines())  # only where fp16 is slow
 
 

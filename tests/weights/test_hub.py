@@ -162,6 +162,9 @@ def test_heads_come_from_the_config(tmp_path):
 def test_folders_without_weights(tmp_path):
     with pytest.raises(FileNotFoundError, match="neither model.safetensors nor pytorch_model.bin"):
         load_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors").symlink_to("../../blobs/gone")
+    with pytest.raises(FileNotFoundError, match="link to a file that is not there"):
+        load_checkpoint(tmp_path)
 
 
 def test_a_hostile_bin_file_runs_nothing(tmp_path):
