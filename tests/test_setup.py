@@ -126,7 +126,8 @@ def test_every_import_is_declared():
     for path in sorted((ROOT / "minimaskformer").rglob("*.py")):
         source = path.read_text(encoding="utf-8")
         assert imported(source, only_top=True) <= core, f"{path.name} needs more than `dependencies`"
-        known = lessons | (names_of(EXTRAS["export"]) if path.name == "export.py" else set())  # which says what to install
+        extra = {"export.py": "export", "hub_cache.py": "hub"}.get(path.name)  # these say what to install
+        known = lessons | (names_of(EXTRAS[extra]) if extra else set())
         assert imported(source) <= known, f"{path.name} needs more than `dependencies` and the lessons extra"
     for path in [ROOT / "conftest.py", *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "tools").rglob("*.py"))]:
         assert imported(path.read_text(encoding="utf-8")) <= all_of_it, path.name

@@ -74,8 +74,9 @@ def run_train(options):
     changes = {"class_names": classes.names, "things": classes.things}
     if options.short_side or hasattr(options, "size") or recipe not in (*RECIPES, FINE_TUNE):
         changes["short_side"] = options.short_side or config.size
-    if options.queries and get_config(options.preset).per_pixel:
-        raise ValueError(f"{options.preset} gives each pixel a class and has no queries: leave --queries out")
+    if options.queries and get_config(preset).per_pixel:
+        raise ValueError(f"{options.preset or options.start_from} gives each pixel a class and has no queries: leave "
+                         "--queries out")
     changes |= {"num_queries": options.queries} if options.queries else {}
     torch.manual_seed(config.seed)
     model = build_model(preset, len(classes), **changes)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .images import BROKEN, check_one_page, check_same_size, page_numbers, unreadable
+from .images import BROKEN, check_one_page, check_same_size, is_turned, page_numbers, unreadable
 from .tally import content_of, tallied
 
 FILES_NAMED = 20  # files listed in an error
@@ -81,21 +81,22 @@ def check_files(dataset, index):
     try:
         content = content_of(dataset, index)
         image_file, label_files = dataset.files(index)
-        check_same_size({str(image_file): stored_size(image_file), str(label_files[0]): content.size},
-                        dataset.name(index))
+        size, content.turned = stored_size(image_file)
+        check_same_size({str(image_file): size, str(label_files[0]): content.size}, dataset.name(index))
     except (ValueError, OSError) as error:
         return str(error), None
     return None, content
 
 
 def stored_size(path):
-    """(height, width) from an image file's header, no pixel decoded."""
+    """((height, width), whether an EXIF orientation turns it) from an image file's header, no pixel decoded."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no such image file: {path}")
     try:
         with Image.open(path) as picture:
-            size, pages = (picture.height, picture.width), page_numbers(picture)
+            size, turned = (picture.height, picture.width), is_turned(picture)
+            pages = page_numbers(picture)
     except BROKEN as error:
         raise unreadable(path, error) from error
     check_one_page(pages, path)
-    return size
+    return size, turned

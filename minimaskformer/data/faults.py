@@ -10,6 +10,7 @@ from .readers.class_numbers import listed
 from .readers.label_maps import spans
 
 MOST = 0.5  # a share above this counts as most
+ROUNDED = 0.02  # by so much of it a corner may lie outside the picture
 FEW = 5  # a class with fewer annotations may be all crowds by chance
 NAMED = 8  # classes named in a sentence
 
@@ -58,6 +59,22 @@ def scaled_boxes(counted, dataset):
     return (f"{len(counted.scales)} of {counted.boxes} annotations have a \"bbox\" that is their mask's, with x times "
             f"{sx:.4g} and y times {sy:.4g} (the medians): are the polygons in fractions or percent of the picture, or "
             f"were the pictures resized after they were drawn? Polygons must be in pixels of the picture")
+
+
+def corners_near_the_origin(counted, dataset):
+    """If no "bbox" tells, the corners do: none of them beyond 1, or beyond 100 in pictures that are much larger.
+
+    Objects all over a data set do not keep to the upper left corner of its pictures.
+    """
+    if counted.polygons < FEW or scaled_boxes(counted, dataset):
+        return None
+    for unit, most, least in (("fractions of the picture (0 ... 1)", 1, 8), ("percent of the picture", 100, 200)):
+        if counted.farthest <= most * (1 + ROUNDED) and counted.smallest >= least:
+            return (f"no corner of the {counted.polygons} annotations that are polygons is beyond "
+                    f"{counted.farthest:.4g}, in pictures with sides of {counted.smallest} and more: are the polygons "
+                    f"in {unit}? They must be in pixels: multiply x by the width and y by the height"
+                    + " / 100" * (most == 100))
+    return None
 
 
 def a_mask_for_numbers(counted, dataset):
@@ -111,7 +128,7 @@ def void_hint(counted, dataset):
             f"is {named(counted, never[-1])}, say so in classes.txt: \"{unsaid[-1]} {named(counted, never[-1])}\""]
 
 
-CAUSES = crowds, nothing_enclosed, scaled_boxes, a_mask_for_numbers
+CAUSES = crowds, nothing_enclosed, scaled_boxes, corners_near_the_origin, a_mask_for_numbers
 EFFECTS = one_class_alone, no_thing  # reported only if none of the causes was found
 
 
@@ -147,6 +164,11 @@ def notes(counted, dataset, split, queries):
     if len(counted.lossy) > MOST * counted.items:
         told.append(f"note: {split} split: {len(counted.lossy)} of {counted.items} label files look once saved as "
                     f"JPEG, or resized with interpolation, such as that of {counted.lossy[0]}")
+    if counted.turned:
+        told.append(f"note: {split} split: {len(counted.turned)} of {counted.items} pictures have an EXIF orientation, "
+                    f"such as {plain(counted.turned[0])}, and it is not applied: were the labels drawn on the upright "
+                    "picture, as most tools show it? Then save the pictures upright (data/README.md, \"Rotated "
+                    "pictures\")")
     most, name = counted.most
     if most > queries:
         told.append(f"note: {split} split: up to {most} segments in a picture ({plain(name)}), and the model has "

@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageOps
 
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow raises for bad files
+ORIENTATION = 0x0112  # the EXIF tag
 REDUCED = 254  # the TIFF tag NewSubfileType
 if "MINIMASKFORMER_MAX_PIXELS" in os.environ:  # Pillow warns above its limit, and refuses above twice that
     Image.MAX_IMAGE_PIXELS = int(os.environ["MINIMASKFORMER_MAX_PIXELS"]) // 2
@@ -120,6 +121,11 @@ def rgb_array(picture, where="image"):
     return np.array(picture.convert("RGB"))  # [H, W, 3]
 
 
+def is_turned(picture):
+    """Whether the EXIF orientation of an open Pillow image turns or mirrors it (0, which some write, means nothing)."""
+    return picture.getexif().get(ORIENTATION, 1) in range(2, 9)
+
+
 def upright_array(picture, where="the picture"):
     """`rgb_array` of a Pillow image turned upright by its EXIF orientation: a picture to predict, as a viewer shows it.
 
@@ -176,7 +182,7 @@ def check_same_size(shapes, name):
         hint = "The annotations belong to the original image: do not resize one without the other"
         if len(set(shapes.values())) == 2 and len({tuple(sorted(shape)) for shape in shapes.values()}) == 1:
             hint = ("Width and height are swapped: is the picture rotated by its EXIF orientation? Save it upright "
-                    "(data/README.md, \"Rotated pictures\")")
+                    "(data/README.md, \"Rotated pictures\"). Or are the two swapped in the annotations?")
         raise ValueError(f"sizes (width x height) differ for image {name}: {told}. {hint}")
 
 

@@ -2,6 +2,7 @@
 
 `Content` is what one item's labels hold, `Tally` their sum. What the sums mean is in faults.py.
 """
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -21,6 +22,9 @@ class Content:
     boxes: int = 0  # annotations whose "bbox" was compared with their mask
     misfits: tuple = ()  # ids of those whose box is not that of their mask
     scales: tuple = ()  # (sx, sy) of those among them whose box is the mask's, scaled by these
+    polygons: int = 0  # annotations that are polygons
+    farthest: float = 0.0  # the largest coordinate of a corner
+    turned: bool = False  # the picture has an EXIF orientation, which is not applied
 
 
 @dataclass
@@ -44,6 +48,10 @@ class Tally:
     boxes: int = 0
     misfits: int = 0
     scales: list = field(default_factory=list)
+    polygons: int = 0
+    farthest: float = 0.0
+    smallest: float = math.inf  # the shortest side of a picture with polygons
+    turned: list = field(default_factory=list)  # names
 
     def add(self, content, name):
         """Count one item in."""
@@ -63,6 +71,10 @@ class Tally:
         self.boxes += content.boxes
         self.misfits += len(content.misfits)
         self.scales += content.scales
+        self.polygons += content.polygons
+        self.farthest = max(self.farthest, content.farthest)
+        self.smallest = min(self.smallest, *content.size) if content.polygons else self.smallest
+        self.turned += [name] * content.turned
 
     @property
     def whole(self):

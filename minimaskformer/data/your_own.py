@@ -60,7 +60,9 @@ def open_found(folder, split, layout, recognisers, forms):
         recognisers = (label_patterns,) if layout.images else (masks, label_pictures)
     found = next(filter(None, (recognise(folder, layout) for recognise in recognisers)), None)
     if found is None:
-        raise FileNotFoundError(f"no split {split!r} in {folder}, which holds {contents(folder)}; looked for\n  "
+        inner = [path for path in folder.iterdir() if path.is_dir() and path.name != "__MACOSX"]
+        hint = f" (is it the folder in it, {inner[0]}?)" if len(inner) == 1 else ""
+        raise FileNotFoundError(f"no split {split!r} in {folder}, which holds {contents(folder)}{hint}; looked for\n  "
                                 f"{forms}.\nOr describe the layout of the folder: --images 'PLACE/*.jpg' --labels "
                                 "'PLACE/{stem}_mask.png' (data/README.md, \"Your own\")")
     if found.what == LABELME and label_files_of(folder):

@@ -16,13 +16,13 @@ from PIL import Image
 from ..data.checks import even_indices, files_of, map_threads
 from ..data.faults import reasons as faults
 from ..data.faults import void_hint
+from ..data.images import is_turned
 from ..data.readers.label_maps import looks_lossy
 from ..data.tally import Content, content_of, map_content, tallied
 from ..system.text import plain
 
 DRAWN = 200  # how many scenes of a data set without files are looked at, unless there is a limit
 CELL = 16  # pixels of one cell of the mask logits, 4 x 4: a smaller segment has less than one
-ORIENTATION = 0x0112  # the EXIF tag
 FILES_PER_REASON = 5  # files named per reason; the file suspicious.txt has them all
 
 
@@ -89,7 +89,7 @@ def odd_reasons(dataset, index, image, target, result):
     if hasattr(dataset, "files"):
         with Image.open(dataset.files(index)[0]) as picture:
             deep = picture.mode.startswith("I")
-            if picture.getexif().get(ORIENTATION, 1) != 1:
+            if is_turned(picture):
                 found.append("EXIF rotation, which is not applied: do the labels fit the stored pixels?")
     return found + nearly_black(image, deep)
 

@@ -36,6 +36,15 @@ def printable(text, lines=False):
     return shown if len(shown) <= LONGEST else shown[:LONGEST - 3] + "..."
 
 
+def read_text(path):
+    """The text of a file in UTF-8, with or without a byte order mark; ValueError naming a file that is not."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file in UTF-8 ({error.reason} at byte {error.start}): save it as "
+                         "UTF-8") from None
+
+
 def parse_json(text, where, finite=True):
     """The content of a JSON text; ValueError naming `where` if it is broken, nested too deeply or holds a bad number.
 

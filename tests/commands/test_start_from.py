@@ -41,7 +41,7 @@ def test_a_hub_folder_goes_on_with_own_pictures_in_one_command(hub, tmp_path, ca
     assert cli.main(["train", "--start-from", str(hub), "--data", f"own:{data}", "--out", str(tmp_path / "run"), *QUICK]) == 0
     told = capsys.readouterr()
     assert f"backbone: resnet18 of {hub}, with all else of it but the class head" in told.out
-    assert "has 3 classes, the data 2: the class head starts anew" in told.err
+    assert "has 3 classes, the data 2: the class head starts afresh" in told.err
     before, after = load_checkpoint(hub), load_checkpoint(tmp_path / "run" / "model.safetensors")
     assert after.config.class_names == ("meadow", "sheep") and after.config.num_queries == 5
     assert after.config.pixel_mean == (127.5, 102.0, 76.5) and after.config.short_side == 64  # --size 64

@@ -281,4 +281,34 @@ def test_the_commands_stop_before_anything_is_written_and_take_the_remedy(tmp_pa
     assert cli.main(["inspect", "--data", data, "--crowds", "objects", "--out", str(tmp_path / "look")]) == 0
     assert "CVAT" not in capsys.readouterr().out
     assert cli.main(["inspect", "--data", data, "--connected", "--out", str(tmp_path / "look")]) == 1
-    assert "--connected is not for" in capsys.readouterr().err
+    assert "--connected does not apply to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size, scale, unit", [
+    ((H, W), (1 / W, 1 / H), "in fractions of the picture"), ((480, 640), (100 / 640, 100 / 480), "in percent of the picture"),
+    ((480, 640), (1, 1), None), ((H, W), (100 / W, 100 / H), None)])  # in a picture of 80 x 60 nobody can tell
+def test_polygons_that_keep_to_the_corner_are_in_other_units(size, scale, unit):
+    """Without "bbox", which would tell; in the same pictures with the corners in pixels nothing is said."""
+    annotations = [{"id": i, "image_id": i, "category_id": 1, "segmentation": [corners((size[1] // 2, size[0] // 2, size[1] // 3, size[0] // 3), *scale)]}
+                   for i in range(6)]
+    content = {"images": [{"id": i, "file_name": f"{i}.png", "height": size[0], "width": size[1]} for i in range(6)],
+               "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]}
+    dataset = CocoInstance.from_content(content, "x.json", ".", "background")
+    counted = Tally(dataset.classes, 6)
+    for i in range(6):
+        counted.add(dataset.content(i), str(i))
+    told = " ".join(reasons(counted, dataset, ()))
+    assert unit in told if unit else not told
+
+
+def test_pictures_turned_by_exif_are_a_note(tmp_path):
+    exif = Image.Exif()
+    for i, orientation in enumerate((0, 1, 3)):
+        exif[0x0112] = orientation
+        for part in ("images", "labels"):
+            save(np.zeros((H, W, 3) if part == "images" else (H, W)), tmp_path / part / f"{i}.png")
+        with Image.open(tmp_path / "images" / f"{i}.png") as picture:
+            picture.save(tmp_path / "images" / f"{i}.png", exif=exif)
+    dataset = SemanticFolder(tmp_path / "images", tmp_path / "labels", ["a"])
+    told = " ".join(notes(count_labels(dataset), dataset, "training", 8))
+    assert "1 of 3 pictures have an EXIF orientation, such as 2, and it is not applied" in told

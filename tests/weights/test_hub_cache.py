@@ -165,7 +165,7 @@ def test_weights_in_several_files(made, tmp_path, ending):
 
 
 @pytest.mark.parametrize("content, words", [
-    ("{", "no valid JSON"), ("[]", "weight_map"), ({"weight_map": {}}, "weight_map"), ({"weight_map": {"a": 3}}, "weight_map"),
+    ("{", "not valid JSON"), ("[]", "weight_map"), ({"weight_map": {}}, "weight_map"), ({"weight_map": {"a": 3}}, "weight_map"),
     ({"weight_map": {"a": "../model.safetensors"}}, "leads out of"), ({"weight_map": {"a": "/etc/passwd"}}, "leads out of")])
 def test_an_index_that_is_none(tmp_path, content, words):
     path = tmp_path / "model.safetensors.index.json"

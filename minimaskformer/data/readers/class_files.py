@@ -2,7 +2,7 @@
 import re
 from pathlib import Path
 
-from ...system.text import parse_json, printable
+from ...system.text import parse_json, printable, read_text
 from ..classes import ClassTable
 
 KINDS = ("thing", "stuff", "void")
@@ -35,11 +35,8 @@ def read_class_file(path):
     capitals. Raises ValueError with file and line for anything else.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = json_rows(parse_json(text, path), path) if path.suffix == ".json" else text_rows(text, path)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file in UTF-8 ({error})") from error
+    text = read_text(path)
+    rows = json_rows(parse_json(text, path), path) if path.suffix == ".json" else text_rows(text, path)
     known = [(label, name, kind) for label, name, kind in rows if kind != "void"]
     for what, column in (("labels", [row[0] for row in rows]), ("names", [row[1] for row in known])):
         twice = sorted({value for value in column if column.count(value) > 1})

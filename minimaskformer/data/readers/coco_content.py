@@ -4,10 +4,9 @@ from pathlib import Path
 from PIL import Image
 
 from ..checks import map_threads, stop_at_bad
-from ..images import BROKEN, item_names
+from ..images import BROKEN, is_turned, item_names
 from .coco_instance import CocoInstance
 
-ORIENTATION = 0x0112  # the EXIF tag
 BACKGROUND = "background"
 
 
@@ -45,7 +44,7 @@ def upright_size(path):
     """(height, width) of a picture file, or a text saying what is wrong with it."""
     try:
         with Image.open(path) as picture:
-            if picture.getexif().get(ORIENTATION, 1) != 1:
+            if is_turned(picture):
                 return (f"{path} is turned by its EXIF orientation, and its labels were drawn on the upright picture: "
                         "save it upright (data/README.md, \"Rotated pictures\")")
             return picture.height, picture.width
@@ -89,7 +88,14 @@ def beside(label_file, folder, name):
     if "labels" in base.parts or "annotations" in base.parts:
         other = Path(*("images" if part in ("labels", "annotations") else part for part in base.parts))
         places.append(other / Path(name).name)
-    for place in places:
+    for place in (*places, *filter(None, map(other_capitals, places))):
         if place.resolve().is_relative_to(folder) and place.is_file():
             return place.parent.resolve() / place.name if ".." in place.parts else place
     return None
+
+
+def other_capitals(path):
+    """The one file of a folder whose name differs from this path's in capitals only, as a.JPG from a.jpg; or None."""
+    folder = path.parent
+    found = [other for other in folder.iterdir() if other.name.lower() == path.name.lower()] if folder.is_dir() else []
+    return found[0] if len(found) == 1 else None

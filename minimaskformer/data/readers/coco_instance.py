@@ -104,8 +104,10 @@ class CocoInstance(Dataset):
         for a, mask in decoded:
             of_class = content.empty if not mask.any() else content.crowds if a["iscrowd"] else content.targets
             of_class[a["category"]] += 1
-            polygons = isinstance(a["segmentation"], list)
-            boxes.append((a, box_of_polygons(a["segmentation"]) if polygons else box_of_mask(mask)))
+            polygons = a["segmentation"] if isinstance(a["segmentation"], list) else []
+            boxes.append((a, box_of_polygons(polygons) or box_of_mask(mask)))
+            content.polygons += bool(polygons)
+            content.farthest = max([content.farthest, *(x for polygon in polygons for x in polygon)])
         content.boxes, content.misfits, content.scales = compare_boxes(boxes, size)
         content.void = int((union([m for a, m in decoded if a["iscrowd"]], size)
                             & ~union([m for a, m in decoded if not a["iscrowd"]], size)).sum())
@@ -178,15 +180,17 @@ def read_instance_entries(content, index_of, path):
                    for number, image in images_by_id(content["images"], path).items()}
         for a in content["annotations"]:
             if a["image_id"] not in entries:
-                raise ValueError(f"{where(path, a.get('id'), a['image_id'])}: the list \"images\" has no such id")
+                raise ValueError(f"{where(path, a.get('id'), repr(a['image_id']))}: the list \"images\" has no such id")
             entry = entries[a["image_id"]]
             place = where(path, a.get("id"), entry["image"])
             if "segments_info" in a:
                 raise ValueError(f"{place} has \"segments_info\": it is panoptic; open it as coco_panoptic: "
                                  "(in Python: CocoPanoptic)")
             if a["category_id"] not in index_of:
-                raise ValueError(f"{place} has category id {a['category_id']}, which is not in \"categories\"; "
-                                 f"known ids: {str(sorted(index_of))[:200]}")
+                text = isinstance(a["category_id"], str)
+                raise ValueError(f"{place} has category id {printable(repr(a['category_id']))}, which is not in "
+                                 f"\"categories\"; known ids: {str(sorted(index_of))[:200]}"
+                                 + ". In quotation marks an id is a text: write it as a number" * text)
             try:
                 entry["annotations"].append({"id": a.get("id"), "category": index_of[a["category_id"]],
                                              "iscrowd": whole(a, "iscrowd", place) if a.get("iscrowd") else 0,

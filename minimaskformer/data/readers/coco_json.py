@@ -1,7 +1,7 @@
 """What COCO's panoptic and instance JSONs have in common: three lists, images with ids, and folders of files."""
 from collections import Counter
 
-from ...system.text import parse_json, printable
+from ...system.text import parse_json, printable, read_text
 from ..images import check_pixels
 
 
@@ -11,7 +11,7 @@ def read_json(path, kind="COCO panoptic JSON", may_be_empty=()):
         raise FileNotFoundError(f"no such annotation file: {path}")
     try:
         # some programs put a BOM in front; NaN is refused where it is used, with its annotation
-        content = parse_json(path.read_text(encoding="utf-8-sig"), path, finite=False)
+        content = parse_json(read_text(path), path, finite=False)
     except ValueError as error:
         raise ValueError(f"{error}: is it truncated? Copy or download it again") from error
     for key in ("images", "annotations", "categories"):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...system.text import read_text
 from ..images import open_image
 
 FORMS = """a line for each class, in one of these forms:
@@ -24,7 +25,7 @@ def color_table(path):
     for a colour or a name that occurs twice.
     """
     path, rows = Path(path), []
-    lines = [(n, line.strip()) for n, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1)]
+    lines = [(n, line.strip()) for n, line in enumerate(read_text(path).splitlines(), start=1)]
     lines = [(n, line) for n, line in lines if line and not line.startswith("#")]
     columns = header(lines[0][1]) if lines else None
     for number, line in lines[1:] if columns else lines:

@@ -16,6 +16,7 @@ from .class_numbers import spread_hint
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")  # lossless ones
 UNREAD = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".psd")  # pictures that we do not read
+OTHER_LABELS = " Save label files as PNG, with the same numbers in them."
 LOSSY = " JPEG changes the labels saved in it, so they cannot be used."
 VOID_VALUES = (255, 65535)  # what 8-bit and 16-bit label files write where nobody knows the class
 
@@ -91,7 +92,8 @@ def by_stem(folder, suffixes, ending=""):
         kinds = sorted({path.suffix.lower() for path in others} - {""})
         raise ValueError(f"{folder} holds no files that end in {', '.join(ending + suffix for suffix in suffixes)}"
                          + f", only files that end in {', '.join(kinds)}" * bool(kinds) + "."
-                         + LOSSY * (suffixes is LABEL_SUFFIXES and bool({".jpg", ".jpeg"} & set(kinds))))
+                         + LOSSY * (suffixes is LABEL_SUFFIXES and bool({".jpg", ".jpeg"} & set(kinds)))
+                         + OTHER_LABELS * (suffixes is LABEL_SUFFIXES and bool({".gif", ".webp"} & set(kinds))))
     return files
 
 

@@ -54,7 +54,8 @@ def read_labelme(path, folder):
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         image = beside(path, folder, content["imagePath"])
         if image is None:
-            return f"{path}: its picture {content['imagePath']!r} is neither there nor beside it in {folder}"
+            return f"{path}: its picture {content['imagePath']!r} is neither there nor beside it in {folder}" + (
+                ": it is in the JSON alone (imageData), export it as a file" if content.get("imageData") else "")
         size = content.get("imageHeight"), content.get("imageWidth")
         size = size if all(isinstance(n, int) and n > 0 for n in size) else None
         objects, groups = [], {}

@@ -3,6 +3,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...system.text import read_text
 from ..classes import ClassTable
 from ..readers.class_files import find_class_file, read_class_file
 from ..readers.colors import FORMS, color_table
@@ -87,7 +88,7 @@ def from_colors(rows, path):
 def from_pixel_values(path):
     """The table of a `_classes.csv`, whose lines are a pixel value and a class."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         value, comma, name = (part.strip() for part in line.partition(","))
         if number == 1 and not value.isdecimal() or not line.strip():
             continue  # "Pixel Value, Class"

@@ -52,9 +52,18 @@ def open_label_pictures(items, every_item, table, layout, folder):
 
 
 def check_class_option(dataset):
-    """ValueError if the values look like numbers of objects: in each picture 0 ... n, and n differs."""
+    """ValueError if the values look like numbers of objects: in each picture 0 ... n, and n differs; or a class and
+    such a number in one, as in 26003."""
     if len(dataset.classes) < MANY or dataset.classes.things:
         return
+    for factor in (1000, 256):
+        high = [value for value in dataset.classes.ids if value >= factor]
+        kinds = {value // factor for value in high}
+        if len(high) >= MANY and 2 * len(kinds) <= len(high):
+            raise ValueError(f"{dataset.items[0][1].parent}: the label files hold {len(high)} numbers from {high[0]} "
+                             f"to {high[-1]}: is each a class times {factor} and the number of an object? Part them in "
+                             "two files, labels/ and instances/. If they are classes, name them: --classes, or a "
+                             "classes.txt")
     values = [sorted(found[0] - set(dataset.void)) for found in map_threads(dataset.values_of, range(len(dataset)))]
     if all(of == list(range(len(of))) for of in values) and len(set(map(len, values))) > 2:
         raise ValueError(f"{dataset.items[0][1].parent}: each label file holds the numbers 0 ... n without a gap, n "

@@ -2,6 +2,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from ...system.text import read_text
 from .class_tables import find_table
 from .label_pictures import open_label_pictures
 from .pairs import find_beside, find_places, pair_folders, pair_patterns
@@ -78,7 +79,7 @@ def by_lists(folder, items, layout):
 
 def listed_items(path, of_stem):
     """The items of a text file of names, one per line: stems or file names; more columns may follow."""
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     found = [next((name for text in (line, line.split()[0]) for name in (text, Path(text).name, Path(text).stem)
                    if name in of_stem), None) for line in lines]
     lonely = [line for line, name in zip(lines, found) if name is None]

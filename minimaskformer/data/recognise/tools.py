@@ -6,7 +6,7 @@ from ..readers.coco_instance import KIND, CocoInstance
 from ..readers.coco_json import read_json
 from ..readers.labelme import is_labelme, open_labelme
 from ..readers.mask_files import brush_masks, picture_folders
-from ..readers.yolo import find_yolo, open_yolo, picture_and_labels
+from ..readers.yolo import find_yolo, open_yolo, pictures_and_labels
 from .label_pictures import open_masks, thing_and_background
 from .splits import Found, add_part, split_of
 
@@ -17,11 +17,23 @@ MANY = 12  # with this many JSON files or more, none is opened in search of one 
 def coco_of_split(json_file, folder):
     """The JSON of a split, tidied of its tool's peculiarities."""
     content = read_json(json_file, KIND, may_be_empty=("annotations",))
-    roots = root_categories(json_file, folder, content)
-    names = [c["name"] for c in content["categories"] if isinstance(c, dict) and c.get("id") in roots]
+    dropped = dropped_categories(json_file, folder, content)
     say_once(plain(f"{json_file}: COCO instance JSON, {len(content['images'])} pictures"
-                   + f"; the unused root category {', '.join(map(repr, names))} is dropped" * bool(names)))
-    return CocoInstance.from_content(tidied(content, roots), json_file, None, BACKGROUND)
+                   + dropped_note(content, dropped)))
+    return CocoInstance.from_content(tidied(content, dropped), json_file, None, BACKGROUND)
+
+
+def dropped_categories(json_file, folder, content):
+    """Ids of categories that are none: Roboflow's root, and a background that nothing is annotated as."""
+    used = [a.get("category_id") for a in content["annotations"] if isinstance(a, dict)]
+    background = [c.get("id") for c in content["categories"] if isinstance(c, dict) and c.get("name") == BACKGROUND]
+    return [*root_categories(json_file, folder, content), *(number for number in background if number not in used)]
+
+
+def dropped_note(content, dropped):
+    """What is said of dropped categories, as the end of a sentence."""
+    names = [c["name"] for c in content["categories"] if isinstance(c, dict) and c.get("id") in dropped]
+    return f"; without the unused category {', '.join(map(repr, names))}" * bool(names)
 
 
 def root_categories(json_file, folder, content):
@@ -56,21 +68,24 @@ def coco_of_all(folder, layout, json_file=None):
         raise ValueError(f"{folder} holds several COCO JSONs, {', '.join(path.name for path, _ in jsons[:5])}, but "
                          "none is named after the split: name them train.json and val.json")
     (path, content), = jsons
-    content = tidied(content, root_categories(path, folder, content))
-    return Found(f"one COCO JSON for all pictures, {path.name}", {"": content["images"]},
+    dropped = dropped_categories(path, folder, content)
+    told, content = dropped_note(content, dropped), tidied(content, dropped)
+    return Found(f"one COCO JSON for all pictures, {path.name}{told}", {"": content["images"]},
                  lambda images: CocoInstance.from_content(only(content, images), path, None, BACKGROUND),
                  name=lambda image: str(image.get("file_name")))
+
 
 def yolo(folder, layout):
     """YOLO's text files."""
     found = find_yolo(folder)
     if not found:
         return None
-    names, places = found
-    parts = {split: picture_and_labels(*place) for split, place in places.items()}
+    names, places, passed = found
+    parts = {split: pictures_and_labels(place) for split, place in places.items()}
     empty = sum(text is None for items in parts.values() for _, text in items)
-    return Found(f"YOLO segmentation, {len(names)} classes" + f", {empty} pictures without a text file hold no object"
-                 * bool(empty), parts, lambda items: open_yolo(items, names, folder), name=lambda item: item[0].name)
+    told = [f"{empty} pictures without a text file hold no object"] * bool(empty) + passed
+    return Found("; ".join([f"YOLO segmentation, {len(names)} classes", *told]), parts,
+                 lambda items: open_yolo(items, names, folder), name=lambda item: item[0].name)
 
 
 def labelme(folder, layout):

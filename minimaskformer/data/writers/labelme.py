@@ -6,9 +6,8 @@ from pathlib import Path
 from PIL import Image
 
 from ...system.files import write_text
+from ..images import is_turned
 from .polygons import mask_polygons
-
-ORIENTATION = 0x0112  # the EXIF tag
 
 
 def write_labelme(folder, picture_file, name, image, objects):
@@ -17,7 +16,10 @@ def write_labelme(folder, picture_file, name, image, objects):
     image: the picture as it was segmented. objects: [(label, mask bool [H, W])]. A picture that EXIF turns is saved
     anew without EXIF, because LabelMe would turn it; so is one without a file (None).
     """
-    stored = picture_file is not None and not is_turned(picture_file)
+    stored = picture_file is not None
+    if stored:
+        with Image.open(picture_file) as picture:
+            stored = not is_turned(picture)
     file_name = f"{name}{Path(picture_file).suffix if stored else '.png'}"
     if stored:
         shutil.copyfile(picture_file, folder / file_name)
@@ -33,9 +35,3 @@ def write_labelme(folder, picture_file, name, image, objects):
                                  "imageData": None, "imageHeight": image.height,
                                  "imageWidth": image.width}, ensure_ascii=False))
     return path
-
-
-def is_turned(path):
-    """Whether a picture's EXIF orientation turns it."""
-    with Image.open(path) as picture:
-        return picture.getexif().get(ORIENTATION, 1) != 1
