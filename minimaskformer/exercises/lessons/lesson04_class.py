@@ -111,6 +111,12 @@ class_exercise = Exercise(
             1, sum(len(t["labels"]) for t in a[1])),
                 "That is the normaliser of the mask losses. The class loss is divided by the sum of its own weights.",
                 issue("facebookresearch/MaskFormer", 40)),
+        Mistake("divided by the number of matched queries", lambda *a: _terms(*a)[0].sum() / max(
+            1, sum(len(q) for q, _ in a[2])),
+                "The unmatched are in the mean too, with their small weight: divide by the sum of the weights."),
+        Mistake("the inverse permutation of the targets", lambda x, t, m, w=0.1: classification_loss(
+            x, t, [(q, chosen.argsort()) for q, chosen in m], w),
+                "targets[k] is the target of queries[k] already; no inverse is needed here."),
         Mistake("not divided at all", lambda *a: _terms(*a)[0].sum(),
                 "A weighted mean: divide by the sum of the weights."),
         Mistake("the mean over images of each image's own weighted mean", lambda *a: (

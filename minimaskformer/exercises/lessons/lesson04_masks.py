@@ -58,7 +58,7 @@ def _flat_offset(mask_logits, targets, matches):
 
 def _any_order(arrays):
     """The pairs in one order: the loss is a sum over them."""
-    if arrays[0].ndim == 3 and arrays[0].shape == arrays[1].shape:
+    if arrays[0].size and arrays[0].ndim == 3 and arrays[0].shape == arrays[1].shape:
         rows = np.concatenate([a.reshape(len(a), -1) for a in arrays], 1)
         order = np.lexsort(rows.T[::-1])
         return [a[order] for a in arrays]
@@ -76,8 +76,12 @@ picking_exercise = Exercise(
         Fixture("the first image without target", (numbers(2, 4, 2, 3, start=1.7), _masks(0, 3), [
             match([], []), match([0, 1, 2], [1, 2, 0])])),
         Fixture("more targets than queries", (numbers(2, 2, 2, 3, start=2.9), _masks(3, 2), [
-            match([0, 1], [2, 0]), match([0, 1], [1, 0])]))),
+            match([0, 1], [2, 0]), match([0, 1], [1, 0])])),
+        Fixture("no target in the whole batch", (numbers(2, 3, 2, 3, start=3.3), _masks(0, 0), [
+            match([], []), match([], [])]))),
     mistakes=(
+        Mistake("the two results swapped", lambda x, y, m: matched_masks(x, y, m)[::-1],
+                "The predictions come first, then the masks."),
         Mistake("the index of the image forgotten: all predictions from image 0",
                 _pairs(lambda x, b, q, t, m: x[0, q], _chosen),
                 "Query 3 exists in every image. Pick from mask_logits[b], image by image."),
@@ -227,6 +231,9 @@ void_exercise = Exercise(
         Mistake("void left in both areas of dice", lambda x, y, v: _area(x, y, v, True, True), AREAS),
         Mistake("void left in the predicted area of dice", lambda x, y, v: _area(x, y, v, True, False), AREAS),
         Mistake("void left in the true area of dice", lambda x, y, v: _area(x, y, v, False, True), AREAS),
+        Mistake("dice of logits, without the sigmoid", lambda x, y, v: (
+            _focal(x, y, v), 1 - (2 * (x * v * y).sum(1) + 1) / ((x * v).sum(1) + (y * v).sum(1) + 1)),
+                "Dice needs probabilities: take the sigmoid of the logits first."),
         Mistake("dice and focal exchanged", lambda x, y, v: void_losses(x, y, v)[::-1],
                 "Return focal first, then dice."),
         Mistake("the mean over the masks", lambda x, y, v: tuple(a.mean() for a in void_losses(x, y, v)),
