@@ -167,7 +167,7 @@ def decode_with(**knobs):
     return lambda *args: _decode(*args, **knobs)
 
 
-def _classic(features, weights, encoder):
+def _classic(features, weights, encoder, **knobs):
     """The original feature pyramid: the sums themselves go down, each smoothed on the side."""
     sums = []
 
@@ -175,9 +175,11 @@ def _classic(features, weights, encoder):
         sums.append(norm(conv(x)).relu())
         return x if len(sums) > 1 else sums[0]  # res5 has to be smoothed to have `dim` channels
 
-    return _decode(features, weights, encoder, smooth_act=keep, last=lambda conv, p: conv(sums[-1]))
+    return _decode(features, weights, encoder, smooth_act=keep, last=lambda conv, p: conv(sums[-1]), **knobs)
 
 
+_PYRAMID = ("the classic feature pyramid: unsmoothed sums go down",
+            "Here the smoothed map goes down: p4 = smooth(lateral + up(p5)), and p3 is made from that p4.")
 _ENCODER = "The encoder works on p3, after its smoothing; p2 is made from what it returns."
 _LAST = "The last convolution is bare: its values go into a dot product and need both signs."
 DECODER_MISTAKES = (
@@ -198,8 +200,10 @@ DECODER_MISTAKES = (
             "smooth = ReLU(GroupNorm(conv 3 x 3))."),
     Mistake("a ReLU after the sum too", decode_with(merge=lambda lat, up: (lat + up).relu()),
             "The sum goes straight into the 3 x 3 convolution."),
-    Mistake("the classic feature pyramid: unsmoothed sums go down", _classic,
-            "Here the smoothed map goes down: p4 = smooth(lateral + up(p5)), and p3 is made from that p4."),
+    Mistake(_PYRAMID[0], _classic, _PYRAMID[1]),
+    Mistake(_PYRAMID[0], lambda *args: _classic(*args, encode=lambda encoder, p, i: p), _PYRAMID[1]),
+    Mistake("no GroupNorm anywhere", decode_with(norm=lambda x, w, b: x),
+            "A GroupNorm follows every convolution but the last: laterals and smoothing."),
     Mistake("no way down: res2 alone", decode_with(merge=lambda lat, up: lat),
             "Add the coarser map, upsampled, or nothing of res3, res4 and res5 arrives."),
     Mistake("no laterals: res5 alone", decode_with(merge=lambda lat, up: up), "Add the lateral at each level."),

@@ -91,6 +91,13 @@ GROUP_NORM_MISTAKES = (
     Mistake("divided by the variance", norm_with(scale=lambda g, var, over, eps: var + eps),
             "By its square root, the standard deviation."),
     Mistake("the mean not subtracted", norm_with(center=False), "(x - mean) / sqrt(var + eps)."),
+    Mistake("RMSNorm: the mean not subtracted, neither above nor in the variance",
+            norm_with(center=False, scale=lambda g, var, over, eps: ((g ** 2).mean(over, keepdim=True) + eps).sqrt()),
+            "(x - mean) / sqrt(var + eps): the mean is taken off first."),
+    Mistake("weight and bias before the normalisation",
+            lambda x, groups, weight, bias, eps=1e-5: _norm(
+                x * weight[:, None, None] + bias[:, None, None], groups, weight, bias, eps, affine=lambda y, w, b: y),
+            "First normalise, then * weight[c] + bias[c]: otherwise the normalisation undoes them."),
     Mistake("only the mean subtracted", norm_with(scale=lambda g, var, over, eps: 1.0),
             "Then divide by sqrt(var + eps)."),
     Mistake("the mean square for the variance",
