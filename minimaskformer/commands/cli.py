@@ -116,6 +116,17 @@ def run_progress(options):
     progress(reset=options.reset)
 
 
+def mine_options(parser):
+    """`mine` has no options."""
+
+
+def run_mine(options):
+    """Make my_maskformer.py anew, and say which of its parts are the learner's."""
+    from ..exercises.core import say
+    from ..exercises.my_maskformer import rebuild_nearest
+    say("\n".join(rebuild_nearest()))
+
+
 COMMANDS = {
     "train": (train_options, run_train, "train a model and leave checkpoint, log, metrics and pictures in a folder"),
     "evaluate": (evaluate_options, run_evaluate, "mIoU, PQ and mask AP of a checkpoint on a data set"),
@@ -133,4 +144,5 @@ COMMANDS = {
     "doctor": (doctor_options, run_doctor, "is all here that the course needs? says what to fix where it is not"),
     "lessons": (lessons_options, run_lessons, "your own copies of the lessons, in my_lessons/, opened in JupyterLab"),
     "progress": (progress_options, run_progress, "your progress through the exercises"),
+    "mine": (mine_options, run_mine, "my_maskformer.py, the model that you write: its parts, and the file made anew"),
 }

@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 import torch
 
 from . import answers as values
+from . import my_maskformer
 from . import progress_file as record
 from .cells import newest_is_broken
+from .parts import PARTS
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,9 @@ def check(exercise_id=None, fn=None):
     else:
         outcome = judge_unless_stopped(exercise, fn)
         if outcome.kind not in ("not attempted", "stopped", "syntax error"):
+            kept = my_maskformer.keep(exercise, fn) if outcome.kind == "passed" else ""
             note = record.add(exercise.id, outcome.kind == "passed")
-            outcome = Outcome(outcome.kind, "\n".join(filter(None, (outcome.text, note))), outcome.mistake)
+            outcome = Outcome(outcome.kind, "\n".join(filter(None, (outcome.text, kept, note))), outcome.mistake)
     if os.environ.get("MINIMASKFORMER_STRICT") == "1" and outcome.kind != "passed":
         raise AssertionError(outcome.text)
     say(outcome.text)
@@ -146,6 +149,19 @@ def judge_unless_stopped(exercise, fn) -> Outcome:
         at = f" at your line: {line}" if line else ""
         return Outcome("stopped", f"■ {head}: stopped while it ran{at}. If it would never have ended, look for a loop "
                                   f"whose condition does not change.")
+
+
+def use(exercise_id, fn, anyway=False):
+    """Put a function into my_maskformer.py if it passes; anyway=True: even a wrong one, to see what it does."""
+    try:
+        exercise = find(exercise_id)
+    except LookupError as e:
+        return say(str(e))
+    if exercise.id not in PARTS:
+        return say(f"{exercise.id} is not a part of the model. The parts are {', '.join(PARTS)}.")
+    if not anyway:
+        return check(exercise_id, fn)
+    say(my_maskformer.keep(exercise, fn, anyway=True) or "There is nowhere to put it.")
 
 
 def judge(exercise, fn) -> Outcome:
@@ -295,7 +311,7 @@ def example(exercise_id=None, n=1):
 def progress(reset=False):
     """Print your progress in every lesson that has exercises; `reset=True` forgets it all first."""
     lines = [note] if reset and (note := record.clear()) else []
-    entries = record.load()
+    entries, folder = record.load(), my_maskformer.mine_folder()
     for number, module in lessons().items():
         done = [e for e in module.EXERCISES if entries.get(e.id, {}).get("passed")]
         lines.append(f"Lesson {number}  {module.TITLE}: {len(done)} of {len(module.EXERCISES)}")
@@ -303,7 +319,8 @@ def progress(reset=False):
             tries = entries.get(e.id, {}).get("tries", 0)
             tried = f"tried {tries} time{'s' * (tries > 1)}" if tries else "not attempted"
             lines.append(f"  {'✓' if e in done else '✗' if tries else '○'} {e.id}  {e.title:<40}"
-                         f"{'passed' if e in done else tried}")
+                         f"{'passed' if e in done else tried}"
+                         f"{', in my_maskformer.py' if folder and my_maskformer.is_kept(folder, e.id) else ''}")
     say("\n".join(lines))
 
 

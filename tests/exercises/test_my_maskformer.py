@@ -1,0 +1,276 @@
+"""The learner's MaskFormer: with any of its parts put in it gives the library's answers, and no kill or error harms it."""
+import json
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from minimaskformer import Lakeland, SetCriterion, build_model, load_checkpoint
+from minimaskformer.commands import cli
+from minimaskformer.evaluation import evaluate
+from minimaskformer.exercises import core, my_lessons, my_maskformer
+from minimaskformer.exercises.parts import PARTS, SECTIONS, exercise_of
+from minimaskformer.predict import read_out, run
+from minimaskformer.training.optim import parameter_groups, set_learning_rate
+from minimaskformer.training.recipes import TrainConfig
+
+from .notebook_cells import run_cells, typed_solution
+
+MINI = Path(__file__).resolve().parents[2] / "data" / "mini.safetensors"
+GOOD = "def class_cost(class_logits, labels):\n    return -class_logits.softmax(-1)[:, labels]"
+WRONG = GOOD.replace("return -", "return ")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIMASKFORMER_MINE", str(tmp_path / "my_lessons"))
+    return tmp_path / "my_lessons"
+
+
+@pytest.fixture(scope="module")
+def solved(tmp_path_factory):
+    """A folder into which every solution was put, in the order of the lessons."""
+    place = tmp_path_factory.mktemp("solved")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIMASKFORMER_MINE", str(place))
+        for exercise_id in sorted(PARTS):
+            told = my_maskformer.keep(exercise_of(exercise_id), typed_solution(exercise_id))
+            assert "is in" in told, (exercise_id, told)
+    return place
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_checkpoint(MINI).eval(), Lakeland("val", length=3)
+
+
+def checked(capsys, cell, exercise_id="02.1", name="class_cost"):
+    core.check(exercise_id, run_cells(cell)[name])
+    return capsys.readouterr().out
+
+
+def test_parts_have_the_names_of_their_exercises():
+    assert {i: exercise_of(i).name for i in PARTS} == PARTS
+    assert len(set(PARTS.values())) == len(PARTS) == sum(len(parts) for _, parts in SECTIONS.values())
+    assert not set(PARTS.values()) & my_maskformer.reserved_names()
+
+
+def kept(solved, exercise_ids):
+    """The module of a file into which only these were put."""
+    parts = {i: part for i, part in my_maskformer.kept_parts(solved).items() if i in exercise_ids}
+    namespace = {"__name__": "my_maskformer"}
+    exec(compile(my_maskformer.made_of(parts), "my_maskformer.py", "exec"), namespace)
+    return namespace
+
+
+@pytest.mark.parametrize("exercise_ids", [list(PARTS), [], list(PARTS)[::2], [i for i in PARTS if i[:2] == "02"]],
+                         ids=["all", "none", "every second", "lesson 02"])
+def test_answers_are_the_librarys(solved, shipped, exercise_ids):
+    my, (model, scenes) = kept(solved, exercise_ids), shipped
+    assert list(my["OWN"]) == exercise_ids
+    text = my_maskformer.made_of({i: p for i, p in my_maskformer.kept_parts(solved).items() if i in exercise_ids})
+    assert [i for i in PARTS if f"# {i}: borrowed, not yet mine" in text] == [i for i in PARTS if i not in exercise_ids]
+    parameters = my["read_parameters"](MINI)
+    assert parameters.keys() == model.state_dict().keys()
+    for image, _ in (scenes[i] for i in range(3 if len(exercise_ids) == len(PARTS) else 1)):
+        class_logits, mask_logits, size = run(model, [image])[0]
+        images, _ = my["to_batch"]([image], *my["pixel_statistics"](my["MINI"]), 32)
+        for ours, theirs in zip(my["last_answer"](parameters, images), (class_logits, mask_logits)):
+            torch.testing.assert_close(ours[0], theirs, rtol=1e-5, atol=1e-4)  # logits of up to 60
+        segment_map, info = read_out(model.config, "panoptic", class_logits, mask_logits, size)
+        ours, our_info = my["panoptic"](*my["answer"](parameters, image))
+        assert torch.equal(ours.long(), segment_map.long())
+        assert [(s["id"], s["category_id"]) for s in our_info] == [(s["id"], s["category_id"]) for s in info]
+
+
+def test_figures_are_the_librarys(solved, shipped):
+    my, (model, scenes) = my_maskformer.mine(solved), shipped
+    theirs = evaluate(model, scenes, progress=False)
+    ours = my.score_model(my.read_parameters(MINI), scenes, len(scenes))
+    assert ours == pytest.approx({name: theirs[name] for name in ours}, abs=1e-6)
+
+
+def test_pictures_of_another_size(solved, shipped):
+    my, (model, _) = my_maskformer.mine(solved), shipped
+    picture = Lakeland("val", 150)[1][0][:, :97]  # neither side a multiple of 32
+    segment_map, _ = model.predict(picture)
+    assert torch.equal(my.panoptic(*my.answer(my.read_parameters(MINI), picture))[0].long(), segment_map.long())
+
+
+def losses_of_the_library(parameters, batch, steps):
+    model, config = build_model("mini"), TrainConfig(steps=steps, warmup=1)
+    model.load_state_dict(parameters)
+    criterion, optimizer = SetCriterion(11, mask_stride=2), torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.98))
+    for step in range(1, steps + 1):
+        set_learning_rate(optimizer, config, step)
+        loss = criterion(model(model.normalize(torch.stack([image for image, _ in batch]))), [t for _, t in batch])["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        yield loss.item()
+
+
+def test_training_is_the_librarys(solved):
+    my, batch = my_maskformer.mine(solved), [Lakeland("train", 64)[i] for i in range(2)]
+    parameters = my.draw_parameters(seed=5)
+    torch.manual_seed(5)
+    theirs = build_model("mini").state_dict()
+    assert theirs.keys() == parameters.keys() and all(torch.equal(theirs[name], parameters[name]) for name in theirs)
+    expected = list(losses_of_the_library(parameters, batch, 3))
+    optimizer = my.make_optimizer(parameters)
+    rates = [my.learning_rate(step, 3, 4e-4, 1) for step in (1, 2, 3)]
+    assert [my.one_step(parameters, optimizer, batch, rate) for rate in rates] == pytest.approx(expected, rel=1e-4)
+
+
+def test_targets_without_void_and_pictures_without_targets(solved):
+    my = my_maskformer.mine(solved)
+    segment_map = torch.ones(64, 64, dtype=torch.int32)
+    layers = [(torch.randn(2, 4, 12), torch.randn(2, 4, 16, 16))]
+    for info in ([{"id": 1, "category_id": 3}], [{"id": 1, "category_id": 3, "iscrowd": 1}]):
+        targets = [my.target_of(segment_map, info)] * 2
+        output = type("Output", (), {"class_logits": layers[0][0], "mask_logits": layers[0][1], "aux": ()})
+        expected = SetCriterion(11, mask_stride=2)(output, targets)["loss"]
+        torch.testing.assert_close(my.criterion(layers, targets), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_fit_learns_and_an_interrupt_keeps_what_was_learnt(solved):
+    my, scenes = my_maskformer.mine(solved), Lakeland("train", 64, length=2)
+    parameters, seen = my.draw_parameters(), []
+
+    def report(step, loss):
+        seen.append(loss)
+        if step == 2:
+            raise KeyboardInterrupt
+
+    before = parameters["class_head.weight"].clone()
+    assert my.fit(parameters, scenes, 9, batch_size=1, report=report) == seen and len(seen) == 2
+    assert not torch.equal(parameters["class_head.weight"], before) and not parameters["class_head.weight"].requires_grad
+
+
+BLOCKED = "matching losses inference transformer pixel_decoder model metrics".split()
+
+
+def test_the_file_runs_without_the_librarys_method(solved, shipped, monkeypatch):
+    expected, image = shipped[0].predict(shipped[1][0][0]), shipped[1][0][0]
+    for name in [name for name in sys.modules if name.split(".")[0] == "minimaskformer"]:
+        monkeypatch.delitem(sys.modules, name)  # so that all is imported anew
+    for name in BLOCKED:
+        monkeypatch.setitem(sys.modules, f"minimaskformer.{name}", None)
+    my = runpy.run_path(str(solved / "my_maskformer.py"))
+    assert list(my["OWN"]) == list(PARTS)
+    assert torch.equal(my["panoptic"](*my["answer"](my["read_parameters"](MINI), image))[0].long(), expected[0].long())
+    for name in [name for name in sys.modules if name.split(".")[0] == "minimaskformer"]:
+        del sys.modules[name]
+
+
+def test_passing_puts_it_in_and_failing_changes_nothing(folder, capsys):
+    assert "1 of 33 parts are yours" in checked(capsys, GOOD)
+    text = (folder / "my_maskformer.py").read_text()
+    assert f"# 02.1 the class cost\n{GOOD}\n" in text and "import dice_cost  # 02.2: borrowed, not yet mine" in text
+    assert "my_maskformer" not in checked(capsys, WRONG)
+    assert (folder / "my_maskformer.py").read_text() == text
+    assert "not a part" not in checked(capsys, "def says_no_object(x):\n    return x.argmax(-1) == x.shape[-1] - 1", "00.2", "says_no_object")
+    assert (folder / "my_maskformer.py").read_text() == text
+
+
+def test_the_earlier_version_is_kept(folder, capsys):
+    for cell in (GOOD, GOOD, GOOD + "  # again"):
+        checked(capsys, cell)
+    earlier, = (folder / ".mine" / "earlier").iterdir()
+    assert earlier.read_text().strip() == GOOD and earlier.name.startswith("02.1_20")
+    assert "# again" in (folder / "my_maskformer.py").read_text()
+
+
+def test_a_file_edited_by_hand_is_kept_beside(folder, capsys):
+    checked(capsys, GOOD)
+    (folder / "my_maskformer.py").write_text("mine!")
+    checked(capsys, GOOD + "  # again")
+    beside, = folder.glob("my_maskformer_before_*.py")
+    assert beside.read_text() == "mine!" and "# again" in (folder / "my_maskformer.py").read_text()
+
+
+@pytest.mark.parametrize("moment", [1, 2])
+def test_a_kill_leaves_whole_files(folder, capsys, monkeypatch, moment):
+    checked(capsys, GOOD)
+    before, calls, replace = (folder / "my_maskformer.py").read_text(), [], os.replace
+
+    def killed(*paths):
+        calls.append(paths)
+        if "my_maskformer" in str(paths[1]) or len(calls) == moment:
+            raise KeyboardInterrupt
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        my_maskformer.keep(exercise_of("02.4"), typed_solution("02.4"))
+    monkeypatch.undo()
+    assert (folder / "my_maskformer.py").read_text() == before
+    assert "02.1" in my_maskformer.kept_parts(folder)
+    my_maskformer.rebuild(folder)
+    assert "def class_cost" in (folder / "my_maskformer.py").read_text()
+
+
+def test_what_leans_on_another_cell_passes_but_does_not_go_in(folder, capsys):
+    core.check("02.1", run_cells("DIM = -1", GOOD.replace("(-1)", "(DIM)"))["class_cost"])
+    out = capsys.readouterr().out
+    assert "right on all" in out and "Not in my_maskformer.py yet: it leans on DIM from elsewhere in the notebook" in out
+    assert not folder.exists()
+
+
+def test_a_name_that_another_part_imports(folder, capsys):
+    checked(capsys, "import torch.special as s\n" + GOOD.replace("class_logits.softmax(-1)", "s.softmax(class_logits, -1)"))
+    cell = "import torch.nn.functional as s\nfrom scipy.optimize import linear_sum_assignment\n\ndef assign(cost):\n    s.relu(cost)\n" \
+           "    return tuple(torch.as_tensor(x) for x in linear_sum_assignment(cost))"
+    assert "02.1 imports something else as s" in checked(capsys, cell, "02.4", "assign")
+
+
+def test_use_forces_a_wrong_one_in_and_it_shows(folder, capsys):
+    core.use("02.1", run_cells(WRONG)["class_cost"])
+    assert "+p instead of -p" in capsys.readouterr().out and not folder.exists()
+    core.use("02.1", run_cells(WRONG)["class_cost"], anyway=True)
+    core.use("00.1", run_cells(WRONG)["class_cost"], anyway=True)
+    out = capsys.readouterr().out
+    assert "1 of 33" in out and "00.1 is not a part of the model" in out
+    my, logits = my_maskformer.mine(folder), torch.tensor([[0.0, 1.0]])
+    assert my.class_cost(logits, torch.tensor([0])) > 0
+
+
+def test_without_copies_of_the_lessons_nothing_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("MINIMASKFORMER_MINE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    my_maskformer.hint_at_copies.cache_clear()
+    assert "right on all" in checked(capsys, GOOD)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == []
+    assert my_maskformer.mine().OWN == {}
+
+
+def test_copies_are_found_from_within_and_by_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("MINIMASKFORMER_MINE", raising=False)
+    place = tmp_path / "my_lessons"
+    (place / "deeper").mkdir(parents=True)
+    (place / my_lessons.MANIFEST).write_text("{}")
+    monkeypatch.chdir(place / "deeper")
+    assert "my_lessons/my_maskformer.py now" in checked(capsys, GOOD)
+    core.progress()
+    assert "passed, in my_maskformer.py" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(my_maskformer, "FOLDER", place)
+    (place / "my_maskformer.py").unlink()
+    assert cli.main(["mine"]) == 0
+    out = capsys.readouterr().out
+    assert "1 of 33 parts are yours" in out and "✓ 02.1  class_cost" in out and (place / "my_maskformer.py").exists()
+    (place / ".mine" / "02.1.py").write_text("def (")
+    assert cli.main(["mine"]) == 1 and "02.1.py is no Python (line 1)" in capsys.readouterr().err
+    monkeypatch.setattr(my_maskformer, "FOLDER", tmp_path / "nowhere")
+    assert cli.main(["mine"]) == 1 and "there is no my_maskformer.py yet" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_stops_nothing(folder, capsys):
+    folder.write_text("a file")
+    out = checked(capsys, GOOD)
+    assert "right on all" in out and "my_maskformer.py could not be written" in out
+    assert json.loads((core.record.path()).read_text())["02.1"]["passed"]
