@@ -89,7 +89,7 @@ def run_alone(exercise_id, part):
 def reserved_names():
     """The names of the frame's own functions and constants."""
     names = {name for text in frame_texts() for name in names_defined(text)}
-    return frozenset(names | {"OWN", "BORROWED"})
+    return frozenset(names | {"OWN", "LINES"})
 
 
 @functools.cache  # said once
@@ -127,7 +127,7 @@ def write_file(folder, parts, before=None):
     write_text(path, text)
 
 
-def rebuild(folder):
+def make_anew(folder):
     """Make the file anew from the kept texts; what to print."""
     (folder / KEPT).mkdir(parents=True, exist_ok=True)
     with taking_turns(folder / KEPT / "lock"):
@@ -186,7 +186,8 @@ def made_of(parts):
     borrowed = [f"from minimaskformer.exercises.borrowed import {name}  # {i}: borrowed, not yet mine"
                 for i, name in PARTS.items() if i not in parts]
     own = "".join(f"    {i!r}: {name!r},\n" for i, name in PARTS.items() if i in parts)
-    blocks = [f"OWN = {{  # the parts that are mine\n{own}}}"]
+    lines = sum(len(part.source.splitlines()) for part in parts.values())
+    blocks = [f"OWN = {{  # the parts that are mine\n{own}}}\nLINES = {lines}  # of them"]
     for lesson, (title, ids) in SECTIONS.items():
         head = f"# ===== Lesson {lesson}: {title} ".ljust(120, "=")
         own = [f"# {i} {exercise_of(i).title}\n{parts[i].source}" for i in ids if i in parts]
@@ -195,7 +196,6 @@ def made_of(parts):
     body = "\n\n\n".join([*blocks, *(text.strip("\n") for text in frame_texts())]) + "\n"
     header = [line for line in HEADER.splitlines() if not line or re.search(rf"\b{line.split()[-1]}\b", body)]
     body = "\n".join([*header, *extra, *borrowed]) + "\n\n" + body
-    lines = sum(len(part.source.splitlines()) for part in parts.values())
     return TITLE.format(own=len(parts), all=len(PARTS), lines=lines) + body
 
 
@@ -208,19 +208,24 @@ def frame_texts():
 
 
 def mine(folder=None):
-    """The learner's MaskFormer as a module, run from the kept texts; its OWN names the parts that are theirs."""
+    """The learner's MaskFormer as a module, run from the kept texts.
+
+    Its OWN names the parts that are theirs, LINES counts their lines, TEXT is the file. Where nothing is kept, all is
+    borrowed.
+    """
     folder = mine_folder() if folder is None else folder
     text, name = made_of(kept_parts(folder) if folder else {}), "my_maskformer"
     linecache.cache["<my_maskformer>"] = len(text), None, text.splitlines(True), "<my_maskformer>"
     module = types.ModuleType(name, inspect.getdoc(sys.modules[__name__]))
     exec(compile(text, "<my_maskformer>", "exec"), module.__dict__)
+    module.TEXT = text
     return module
 
 
-def rebuild_nearest():
-    """`rebuild` for the command line; ValueError where there are no copies of the lessons."""
+def make_nearest():
+    """`make_anew` for the command line; ValueError where there are no copies of the lessons."""
     folder = mine_folder(FOLDER)
     if folder is None:
         raise ValueError("there is no my_maskformer.py yet: it grows beside your own copies of the lessons, which "
                          "`python -m minimaskformer lessons` makes")
-    return rebuild(folder)
+    return make_anew(folder)

@@ -9,7 +9,7 @@ SECTIONS = {  # lesson: (what it gives the model, {exercise: name of its functio
     "05": ("the pixel decoder", {"05.6": "pixel_decoder"}),
     "06": ("the transformer", {"06.1": "sine_positions", "06.3": "multi_head_attention", "06.4": "decoder_layer",
                                "06.5": "decoder_states"}),
-    "07": ("pictures in, two heads, masks out", {"07.5": "to_batch", "07.1": "query_masks", "07.2": "layer_answers",
+    "07": ("pictures, heads, masks", {"07.5": "to_batch", "07.1": "query_masks", "07.2": "layer_answers",
                                                  "07.6": "to_picture"}),
     "02": ("the match", {"02.1": "class_cost", "02.2": "dice_cost", "02.3": "focal_cost", "02.4": "assign"}),
     "03": ("the mask losses", {"03.2": "sigmoid_focal_loss", "03.3": "dice_loss"}),

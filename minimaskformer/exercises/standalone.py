@@ -96,7 +96,7 @@ def written_function(function, name):
         if isinstance(node, ast.FunctionDef) and node.name == code.co_name:
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             if first == code.co_firstlineno:
-                return called(cut(text, first, node.end_lineno), node.name, name)
+                return called(cut_lines(text, first, node.end_lineno), node.name, name)
     raise NotAlone("its text has changed since it was run: run its cell again")
 
 
@@ -126,7 +126,7 @@ def written_class(thing, name):
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef) and node.name == owner.__name__:
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            return f"{cut(text, first, node.end_lineno)}\n\n\n{name} = {owner.__name__}{end}", methods[0]
+            return f"{cut_lines(text, first, node.end_lineno)}\n\n\n{name} = {owner.__name__}{end}", methods[0]
     raise NotAlone("the text of its class cannot be found: write it as a def")
 
 
@@ -140,7 +140,7 @@ def written_file(filename):
                        "own, then check it again") from None
 
 
-def cut(text, first, last):
+def cut_lines(text, first, last):
     """Lines first ... last (from 1), with the comments right above, moved to the left edge."""
     lines = text.splitlines()
     while first > 1 and lines[first - 2].lstrip().startswith("#"):

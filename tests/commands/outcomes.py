@@ -17,7 +17,7 @@ OUTCOMES = [  # arguments, exit status, words that the answer holds
     ("", 0, "COMMAND"), ("--help", 0, "COMMAND --help"), ("-h", 0, "COMMAND --help"), ("--version", 0, "minimaskformer 0."),
     ("dance", 2, "'predict'"), ("--dance", 2, "COMMAND"), ("Train", 2, "'train'"), ("help", 2, "--help"),
     *((f"{name} --help", 0, "--help") for name in ("train", "evaluate", "inspect", "convert", "predict", "export", "diagnose", "scenes",
-                                                   "lessons", "doctor", "progress")),
+                                                   "lessons", "doctor", "progress", "mine")),
     ("train --dance", 2, "--dance"), ("train --steps x", 2, "expected a whole number, got 'x'"), ("train --steps", 2, "--steps"),
     ("train --steps 0", 1, "steps"), ("train --batch-size 2.5", 2, "expected a whole number, got '2.5'"),
     ("train --batch-size 0", 1, "batch_size"), ("train --learning-rate 1,5", 2, "expected a number, got '1,5'"),
@@ -59,7 +59,7 @@ OUTCOMES = [  # arguments, exit status, words that the answer holds
     ("scenes --count 0", 2, "expected a whole number from 1 on"), ("scenes --size 20", 1, "64 ... 512"), ("scenes --size x", 2, "expected a whole"),
     ("scenes --difficulty 2", 1, "difficulty"), ("scenes --split test", 2, "'val'"), ("scenes --count 1 --out file", 1, "file"),
     ("scenes --count 1 --out file/more", 1, "file"), ("scenes --count 1 --size 64 --out scenes", 0, "1 scene in scenes; use them with --data coco_panoptic:scenes"),
-    ("progress", 0, "Lesson 00"), ("progress --reset", 0, "Lesson 00"), ("progress 00", 2, "00"),
+    ("progress", 0, "Lesson 00"), ("mine --reset", 2, "--reset"), ("progress --reset", 0, "Lesson 00"), ("progress 00", 2, "00"),
     ("lessons 77 --update-only", 1, "there is no lesson '77'"), ("lessons --port x", 2, "whole number"), ("lessons --update-only", 0, "my_lessons"),
     ("doctor now", 2, "now")]
 

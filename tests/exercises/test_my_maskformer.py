@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from minimaskformer import Lakeland, SetCriterion, build_model, load_checkpoint
 from minimaskformer.commands import cli
+from minimaskformer.config import get_config
 from minimaskformer.evaluation import evaluate
-from minimaskformer.exercises import core, my_lessons, my_maskformer
+from minimaskformer.exercises import certificate, core, my_lessons, my_maskformer
 from minimaskformer.exercises.parts import PARTS, SECTIONS, exercise_of
 from minimaskformer.predict import read_out, run
 from minimaskformer.training.optim import parameter_groups, set_learning_rate
@@ -100,8 +104,12 @@ def test_pictures_of_another_size(solved, shipped):
     assert torch.equal(my.panoptic(*my.answer(my.read_parameters(MINI), picture))[0].long(), segment_map.long())
 
 
+SMALL = get_config("mini", dim=32, mask_dim=32, hidden_dim=32, num_heads=2, decoder_layers=2, encoder_layers=1, feedforward=32,
+                   num_queries=12)
+
+
 def losses_of_the_library(parameters, batch, steps):
-    model, config = build_model("mini"), TrainConfig(steps=steps, warmup=1)
+    model, config = build_model(SMALL), TrainConfig(steps=steps, warmup=1)
     model.load_state_dict(parameters)
     criterion, optimizer = SetCriterion(11, mask_stride=2), torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.98))
     for step in range(1, steps + 1):
@@ -116,14 +124,14 @@ def losses_of_the_library(parameters, batch, steps):
 
 def test_training_is_the_librarys(solved):
     my, batch = my_maskformer.mine(solved), [Lakeland("train", 64)[i] for i in range(2)]
-    parameters = my.draw_parameters(seed=5)
+    parameters = my.draw_parameters(SMALL, seed=5)
     torch.manual_seed(5)
-    theirs = build_model("mini").state_dict()
+    theirs = build_model(SMALL).state_dict()
     assert theirs.keys() == parameters.keys() and all(torch.equal(theirs[name], parameters[name]) for name in theirs)
     expected = list(losses_of_the_library(parameters, batch, 3))
     optimizer = my.make_optimizer(parameters)
     rates = [my.learning_rate(step, 3, 4e-4, 1) for step in (1, 2, 3)]
-    assert [my.one_step(parameters, optimizer, batch, rate) for rate in rates] == pytest.approx(expected, rel=1e-4)
+    assert [my.one_step(parameters, optimizer, batch, rate, SMALL) for rate in rates] == pytest.approx(expected, rel=1e-4)
 
 
 def test_targets_without_void_and_pictures_without_targets(solved):
@@ -139,7 +147,7 @@ def test_targets_without_void_and_pictures_without_targets(solved):
 
 def test_fit_learns_and_an_interrupt_keeps_what_was_learnt(solved):
     my, scenes = my_maskformer.mine(solved), Lakeland("train", 64, length=2)
-    parameters, seen = my.draw_parameters(), []
+    parameters, seen = my.draw_parameters(SMALL), []
 
     def report(step, loss):
         seen.append(loss)
@@ -147,7 +155,7 @@ def test_fit_learns_and_an_interrupt_keeps_what_was_learnt(solved):
             raise KeyboardInterrupt
 
     before = parameters["class_head.weight"].clone()
-    assert my.fit(parameters, scenes, 9, batch_size=1, report=report) == seen and len(seen) == 2
+    assert my.fit(parameters, scenes, 9, SMALL, batch_size=1, report=report) == seen and len(seen) == 2
     assert not torch.equal(parameters["class_head.weight"], before) and not parameters["class_head.weight"].requires_grad
 
 
@@ -210,7 +218,7 @@ def test_a_kill_leaves_whole_files(folder, capsys, monkeypatch, moment):
     monkeypatch.undo()
     assert (folder / "my_maskformer.py").read_text() == before
     assert "02.1" in my_maskformer.kept_parts(folder)
-    my_maskformer.rebuild(folder)
+    my_maskformer.make_anew(folder)
     assert "def class_cost" in (folder / "my_maskformer.py").read_text()
 
 
@@ -274,3 +282,15 @@ def test_a_folder_that_cannot_be_written_stops_nothing(folder, capsys):
     out = checked(capsys, GOOD)
     assert "right on all" in out and "my_maskformer.py could not be written" in out
     assert json.loads((core.record.path()).read_text())["02.1"]["passed"]
+
+
+def test_pictures_of_the_parts_and_the_certificate(solved):
+    my, figure = my_maskformer.mine(solved), Figure(figsize=(11, 7.4))
+    own = dict(list(my.OWN.items())[::2])
+    ax = certificate.draw_parts(Figure(figsize=(11, 3.9)).subplots(), own)
+    colors = [to_hex(patch.get_facecolor()) for patch in ax.patches]
+    assert colors.count(certificate.OWN) == len(own) == 17 and len(colors) == len(PARTS) and "17 of 33" in ax.get_title()
+    drawn = []
+    certificate.draw_certificate(figure, my, {"pq": 0.654}, [3.0, 2.0], "Ada", drawn.append)
+    words = " ".join(text.get_text() for text in figure.findobj(Text))
+    assert "by Ada: 33 of 33 parts" in words and f"{my.LINES} lines" in words and "PQ 65.4" in words and len(drawn) == 1
