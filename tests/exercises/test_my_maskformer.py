@@ -104,8 +104,8 @@ def test_pictures_of_another_size(solved, shipped):
     assert torch.equal(my.panoptic(*my.answer(my.read_parameters(MINI), picture))[0].long(), segment_map.long())
 
 
-SMALL = get_config("mini", dim=32, mask_dim=32, hidden_dim=32, num_heads=2, decoder_layers=2, encoder_layers=1, feedforward=32,
-                   num_queries=12)
+SMALL = get_config("mini", dim=32, mask_dim=32, hidden_dim=64, num_heads=2, decoder_layers=2, encoder_layers=1, feedforward=32,
+                   num_queries=20)
 
 
 def losses_of_the_library(parameters, batch, steps):
