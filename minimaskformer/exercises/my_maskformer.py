@@ -109,10 +109,10 @@ def store(folder, exercise, part):
             twice = {name for name, _ in clash if name in bound(theirs.imports) and name in bound(part.imports)}
             if twice:
                 raise NotAlone(f"{other} imports something else as {', '.join(sorted(twice))}: give it another name")
-        path, text = kept / f"{exercise.id}.py", as_text(part)
+        path, text = kept / f"{exercise.name}.py", as_text(part)
         if path.exists() and (old := path.read_text(encoding="utf-8")) != text:
             (kept / "earlier").mkdir(exist_ok=True)
-            write_text(free_name(kept / "earlier", exercise.id), old)
+            write_text(free_name(kept / "earlier", exercise.name), old)
         before = made_of(parts)
         write_text(path, text)
         write_file(folder, {**parts, exercise.id: part}, before)
@@ -144,8 +144,8 @@ def make_anew(folder):
 def kept_parts(folder):
     """{exercise: Standalone} of the texts that are kept; ValueError for one that is no Python any more."""
     found = {}
-    for exercise_id in PARTS:
-        path = folder / KEPT / f"{exercise_id}.py"
+    for exercise_id, name in PARTS.items():
+        path = folder / KEPT / f"{name}.py"  # by name: a new version of the course may number its exercises anew
         if path.exists():
             text = path.read_text(encoding="utf-8")
             try:
@@ -160,7 +160,7 @@ def kept_parts(folder):
 
 def is_kept(folder, exercise_id):
     """Whether a part is the learner's."""
-    return (folder / KEPT / f"{exercise_id}.py").is_file()
+    return exercise_id in PARTS and (folder / KEPT / f"{PARTS[exercise_id]}.py").is_file()
 
 
 def as_text(part):
@@ -172,10 +172,10 @@ def bound(imports):
     return {line.split()[-1]: line for line in imports}
 
 
-def free_name(folder, exercise_id):
+def free_name(folder, name):
     """A name with today's date and time that no file has yet."""
     stamp, number = time.strftime("%Y-%m-%d_%H%M%S"), 1
-    while (path := folder / f"{exercise_id}_{stamp}{f'_{number}' * (number > 1)}.py").exists():
+    while (path := folder / f"{name}_{stamp}{f'_{number}' * (number > 1)}.py").exists():
         number += 1
     return path
 

@@ -7,7 +7,7 @@ from importlib import import_module
 SECTIONS = {  # lesson: (what it gives the model, {exercise: name of its function})
     "01": ("targets: a panoptic map as a set, and back", {"01.3": "panoptic_to_set", "01.4": "set_to_maps"}),
     "05": ("the pixel decoder", {"05.6": "pixel_decoder"}),
-    "06": ("the transformer", {"06.1": "sine_positions", "06.3": "multi_head_attention", "06.4": "decoder_layer",
+    "06": ("the transformer", {"06.2": "sine_positions", "06.3": "multi_head_attention", "06.4": "decoder_layer",
                                "06.5": "decoder_states"}),
     "07": ("pictures, heads, masks", {"07.5": "to_batch", "07.1": "query_masks", "07.2": "layer_answers",
                                                  "07.6": "to_picture"}),

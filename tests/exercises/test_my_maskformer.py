@@ -189,7 +189,7 @@ def test_the_earlier_version_is_kept(folder, capsys):
     for cell in (GOOD, GOOD, GOOD + "  # again"):
         checked(capsys, cell)
     earlier, = (folder / ".mine" / "earlier").iterdir()
-    assert earlier.read_text().strip() == GOOD and earlier.name.startswith("02.1_20")
+    assert earlier.read_text().strip() == GOOD and earlier.name.startswith("class_cost_20")
     assert "# again" in (folder / "my_maskformer.py").read_text()
 
 
@@ -271,8 +271,8 @@ def test_copies_are_found_from_within_and_by_the_command(tmp_path, monkeypatch, 
     assert cli.main(["mine"]) == 0
     out = capsys.readouterr().out
     assert "1 of 33 parts are yours" in out and "✓ 02.1  class_cost" in out and (place / "my_maskformer.py").exists()
-    (place / ".mine" / "02.1.py").write_text("def (")
-    assert cli.main(["mine"]) == 1 and "02.1.py is no Python (line 1)" in capsys.readouterr().err
+    (place / ".mine" / "class_cost.py").write_text("def (")
+    assert cli.main(["mine"]) == 1 and "class_cost.py is no Python (line 1)" in capsys.readouterr().err
     monkeypatch.setattr(my_maskformer, "FOLDER", tmp_path / "nowhere")
     assert cli.main(["mine"]) == 1 and "there is no my_maskformer.py yet" in capsys.readouterr().err
 

@@ -52,7 +52,7 @@ def dice_cost(mask_logits, masks, valid):
     "imports of its own": (COST, "from torch.nn.functional import softmax as soft\nimport torch.nn.functional as nnf\n\n"
                                  "def class_cost(x, c):\n    return -soft(nnf.relu(x) - nnf.relu(-x), dim=-1)[:, c]"),
     "an import inside": (COST, "def class_cost(x, c):\n    from torch.special import softmax\n    return -softmax(x, -1)[:, c]"),
-    "a comprehension": (COST, "def class_cost(x, c):\n    return -torch.stack([x.softmax(-1)[:, k] for k in c], 1)"),
+    "a comprehension": (COST, "def class_cost(x, c):\n    return -torch.stack([row.softmax(-1)[c] for row in x])"),
 }
 IDS = {COST: "02.1", DICE: "02.2"}
 
