@@ -317,7 +317,7 @@ WRONG = {
              lambda *a: match_with()(*a).T, match_with(forgive=0, value=torch.ones_like),
              match_with(passes=lambda iou: iou > 0.3), lambda *a: match_with()(*a) * 2,
              lambda o, t, p, v, m: match_with()(o, t, p, v, ~m), match_dice_any_class,
-             lambda o, t, p, v, m: torch.zeros(o.shape), lambda o, t, p, v, m: m.float(),
+             lambda o, t, p, v, m: torch.full(o.shape, 0.25), lambda o, t, p, v, m: m.float(),
              match_with(forgive=0, passes=lambda iou: iou >= 0)],
     "09.4": [errors_with(lambda area, void, crowd: 2 * crowd > area, missed=lambda ious, crowd: (ious == 0).all(1)),
              errors_with(missed=lambda ious, crowd: _missed(ious, crowd) | crowd[0]),

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "lessons"
-NOT_YET = {"05"} | {f"{n:02}" for n in range(7, 13)}  # lessons whose prose has not been gone through
+NOT_YET = {"05", "07", "10", "11", "12"}  # lessons whose prose has not been gone through
 NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 FIGURES = (rf"({NUMBER})\s?%", rf"\b(?:PQ|mIoU|AP)(?:<sub>\w+</sub>)?\s(?:of\s|from\s|is\s)?({NUMBER})",
            rf"({NUMBER})\s(?:PQ|mIoU|AP)\b", rf"\b{NUMBER} of ({NUMBER})\b")
@@ -18,6 +18,10 @@ ELSEWHERE = {
     "04": {"100": "facebookresearch/detr issue 41"},
     "05": {"46.5": "the paper's panoptic table"},
     "06": {"44.6": "the paper's ablations", "32.6": "the paper's ablations"},
+    "07": {"41": "parameters of r50, in millions"},
+    "09": {"46.5": "the paper, table 3"},
+    "11": {"3.1": "the paper's ablations"},
+    "12": {"1.2": "open-mmlab/mmdetection issue 8598", "46.5": "the paper, table 3"},
 }
 
 

@@ -4,7 +4,7 @@ import torch
 from ..core import Fixture, Mistake, issue
 from .lesson02_masks import TINNUNCULUS
 from .lesson08_panoptic import COLLIDE, _ids, _survive, ids_with
-from .lesson08_pixels import halves
+from .lesson08_pixels import INDEX, halves
 
 
 def _predictions(seed, K, *rows):
@@ -32,12 +32,24 @@ _LAKE = _predictions(56, 4, (0, 4.2, 0, 6), (3, 3.1, 5, 9), (2, 2.3, 9, 12), (0,
 _RIDGE = (torch.tensor([[0.0, 0, 4, 0, 0], [4, 0, 0, 0, 0], [0, 0, 0, 4.5, 0], [0, 0, 0, 0, 5]]),
           torch.tensor([[3.0] * 4 + [-3] * 4, [-5] * 6 + [-0.7] * 2, [-3.5] * 4 + [3] * 2 + [-4] * 2,
                         [2] * 8]).view(4, 2, 4))
+# One is exactly as sure as the threshold, and that is not enough; in the other, cells at logit 0 are part of the mask.
+_SURE = torch.tensor([[0, -1e4, -1e4], [-1e4, 0, -1e4]]), halves(7, 2, 3, 4)
+_LEVEL = (torch.tensor([[0.0, 5, 0, 0, 0], [0, 0, 6, 0, 0], [5, 0, 0, 0, 0]]),
+          torch.tensor([[3.0] * 3 + [0.0] * 3 + [-3] * 4, [-4] * 3 + [2.0] * 3 + [3.0] + [-4] * 3,
+                        [-5] * 7 + [3.0] * 3]).view(3, 2, 5))
+# The second piece of stuff is nearly all hidden by the first; the two together would keep everything.
+_PIECES = (torch.tensor([[5.0, 0, 0], [3.5, 0, 0], [0, 5, 0]]),
+           torch.tensor([[3.0] * 4 + [-4] * 6, [-4] + [3.0] * 4 + [-4] * 5, [-4] * 5 + [3.0] * 5]).view(3, 2, 5))
 MAP_FIXTURES = (
     Fixture("10 queries, thresholds 0.8 and 0.75", (*_MEADOW, (2, 3), 0.8, 0.75)),
     Fixture("9 queries, thresholds 0.5 and 0.6", (*_LAKE, (2, 3), 0.5, 0.6)),
     Fixture("the first with thresholds 0.4 and 0.3", (*_MEADOW, (2, 3), 0.4, 0.3)),
     Fixture("nobody is sure enough", (*_LAKE, (2, 3), 0.99, 0.5)),
-    Fixture("4 queries, one with an empty mask", (*_RIDGE, (2, 3), 0.6, 0.5)))
+    Fixture("4 queries, one with an empty mask", (*_RIDGE, (2, 3), 0.6, 0.5)),
+    Fixture("the second with other things", (*_LAKE, (0, 1), 0.5, 0.3)),
+    Fixture("2 pieces of stuff, one hidden by the other", (*_PIECES, (1,), 0.5, 0.5)),
+    Fixture("2 queries, exactly as sure as the threshold", (*_SURE, (1,), 1.0, 0.0)),
+    Fixture("3 queries, masks with cells at one half", (*_LEVEL, (2, 3), 0.5, 0.8)))
 
 
 def _read(x):
@@ -80,6 +92,34 @@ def map_with(**knobs):
     return lambda *args: _map(*args, **knobs)
 
 
+def _first(x):
+    """No object taken to be index 0; classes come back shifted as that reading has them."""
+    scores, classes = _read(x)
+    return scores, torch.where(classes == 0, x.shape[1] - 1, classes - 1)
+
+
+def _stuff_judged_by_class(x, m, things, score_threshold, overlap_threshold):
+    """Pieces of one stuff class pass the overlap test together, or fail together."""
+    scores, classes = _read(x)
+    kept = ((classes != x.shape[1] - 1) & (scores > score_threshold)).nonzero().flatten()
+    segment_map, known, count = torch.zeros(m.shape[1:], dtype=torch.int32), {}, 0
+    if len(kept) == 0:
+        return segment_map
+    own = m[kept].sigmoid() >= 0.5
+    winner = (scores[kept, None, None] * m[kept].sigmoid()).argmax(0)
+    for place, c in enumerate(classes[kept].tolist()):
+        group = [place] if c in things else [i for i, k in enumerate(classes[kept].tolist()) if k == c]
+        won = torch.isin(winner, torch.tensor(group))
+        claimed = own[group].any(0)
+        if c in known or not won.any() or not claimed.any() or won.sum() / claimed.sum() < overlap_threshold:
+            continue
+        count += 1
+        segment_map[won] = count
+        if c not in things:
+            known[c] = count
+    return segment_map
+
+
 def _by_score(x, m, *rest):
     order = _read(x)[0].argsort(descending=True)
     return _map(x[order], m[order], *rest)
@@ -99,6 +139,14 @@ MAP_MISTAKES = (
     Mistake("the score threshold the wrong way round", map_with(keep=lambda s, c, K, t: (c != K) & (s <= t)),
             "Kept are the queries *above* the threshold."),
     Mistake("no score threshold", map_with(keep=lambda s, c, K, t: c != K), "Step 1: p_i(c_i) > score_threshold."),
+    Mistake("at least the score threshold instead of more", map_with(keep=lambda s, c, K, t: (c != K) & (s >= t)),
+            "Kept is who is *more* sure than the threshold: exactly as sure is not enough."),
+    Mistake("no object taken to be index 0", map_with(read=_first),
+            "Here no object is the last index, K, and the classes count from 0.", INDEX),
+    Mistake("the own mask taken as m > 0.5", map_with(test={"own": lambda s, m: m > 0.5}),
+            "The own mask is m_i >= 0.5: a cell at one half belongs to it."),
+    Mistake("stuff of one class put through the overlap test together", _stuff_judged_by_class,
+            "Each query is tested by itself; pieces of stuff are joined afterwards."),
     Mistake("unsure queries removed after the competition", map_with(keep=lambda s, c, K, t: c != K,
                                                                      late=lambda s, c, K, t: s > t),
             "They must not win pixels from the others: remove them before the argmax."),
@@ -137,6 +185,8 @@ MAP_MISTAKES = (
             "The other way round: `things` are the classes that are never merged."),
     Mistake("the counter is set back by a merge", map_with(ids=ids_with(step=lambda count, merged: merged)),
             "After a merge the counter must go on where it was, or two segments share an id.", COLLIDE),
+    Mistake("a merge uses up a number", map_with(ids=ids_with(step=lambda count, merged: count + 1)),
+            "A piece that joins an old segment is no new one: ids have no gaps."),
     Mistake("ids from 0", map_with(ids=ids_with(start=0)), "0 is void. The first segment is 1."),
     Mistake("dropped segments use up numbers", map_with(numbers=lambda kept, c, things: _ids(c, things)),
             "Count only the segments that stay: ids have no gaps."),

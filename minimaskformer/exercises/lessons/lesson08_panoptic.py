@@ -37,10 +37,15 @@ _D = (torch.tensor([0.9, 0.95, 0.9, 0.85, 0.6]),
 # third is exactly 0 outside its mask.
 _E = (torch.tensor([0.95, 0.6, 0.9]),
       torch.stack([_row(0.02, (0, 6, 0.3), (6, 11, 0.9)), _row(0.01, (0, 6, 0.55)), _row(0.0, (11, 16, 0.9))]))
+# The first query claims four pixels and would claim eight if 0.45 were enough; it wins only the four.
+_F = (torch.tensor([0.9, 0.95, 0.8]),
+      torch.stack([_row(0.02, (0, 4, 0.9), (4, 8, 0.45)), _row(0.05, (4, 8, 0.95), (8, 11, 0.9)),
+                   _row(0.03, (12, 16, 0.9))]))
 SURVIVE_FIXTURES = (
     Fixture("5 queries, threshold 0.6", (*_D, 0.6)), Fixture("7 queries, threshold 0.75", (*_A, 0.75)),
     Fixture("6 queries, threshold 0.5", (*_B, 0.5)), Fixture("4 queries, threshold 0", (*_C, 0.0)),
-    Fixture("the second with threshold 0.9", (*_A, 0.9)), Fixture("3 queries, threshold 0.35", (*_E, 0.35)))
+    Fixture("the second with threshold 0.9", (*_A, 0.9)), Fixture("3 queries, threshold 0.35", (*_E, 0.35)),
+    Fixture("3 queries, one faint beside its mask, threshold 0.8", (*_F, 0.8)))
 
 
 def _survive(s, m, t, won=None, own=lambda s, m: m >= 0.5, weigh=lambda s, m: s[:, None, None] * m,
@@ -60,6 +65,15 @@ def survive_with(**knobs):
 
 def _areas(won, own):
     return won.flatten(1).sum(1), own.flatten(1).sum(1).clamp(min=1e-9)
+
+
+def _greedy(scores, probs, t):
+    """The surest first; what it covers is taken."""
+    own, free, kept = probs >= 0.5, torch.ones(probs.shape[1:], dtype=torch.bool), torch.zeros(len(scores)).bool()
+    for i in scores.argsort(descending=True):
+        kept[i] = own[i].any() and (own[i] & free).sum() >= t * own[i].sum()
+        free = free & ~own[i]
+    return kept
 
 
 def _always(won, own):
@@ -109,6 +123,8 @@ SURVIVE_MISTAKES = (
             survive_with(left=lambda won, own: (won & own).flatten(1).sum(1) / (won | own).flatten(1).sum(1)),
             "The test divides by the own mask only; extra pixels do not count against the query."),
     Mistake("the threshold fixed at 0.8", lambda s, m, t: _survive(s, m, 0.8), "Use overlap_threshold."),
+    Mistake("greedy: the surest query takes its whole mask first", _greedy,
+            "That is non-maximum suppression's order. Here all compete at once, pixel by pixel: score times mask."),
     Mistake("pixels covered by another mask counted as lost, whoever won them",
             survive_with(won=lambda won, own, m: own & (own.sum(0) == 1)),
             "Where masks overlap, the larger score times mask wins the pixel; it is lost only for the others."),
@@ -120,7 +136,7 @@ SURVIVE_MISTAKES = (
 IDS_FIXTURES = (
     Fixture("two things, two pieces of stuff 3, more things", ([5, 3, 5, 3, 4, 3, 5, 1, 4], (4, 5))),
     Fixture("stuff twice in a row, stuff 0", ([0, 0, 2, 1, 0, 2, 2, 1, 3], (1, 2))),
-    Fixture("only things", ([2, 1, 2], (1, 2))))
+    Fixture("only things", ([2, 1, 2], (1, 2))), Fixture("nobody survived", ([], (1, 2))))
 
 
 def _ids(classes, things, merges=None, start=1, step=None, fresh=None):
@@ -150,6 +166,12 @@ def _latest(classes, things):
     return ids
 
 
+def _apart(classes, things):
+    things_ids = iter(_ids([c for c in classes if c in things], things))
+    stuff_ids = iter(_ids([c for c in classes if c not in things], things))
+    return [next(things_ids if c in things else stuff_ids) for c in classes]
+
+
 IDS_MISTAKES = (
     Mistake("the counter is set back by a merge", ids_with(step=lambda count, merged: merged),
             "After joining segment 2, the next thing becomes 3 again, which exists already. A merge must leave the "
@@ -173,6 +195,8 @@ IDS_MISTAKES = (
             "Ids count segments without gaps. A merged piece makes no new segment, so it uses no number."),
     Mistake("the class as id", lambda classes, things: list(classes), "Two sheep would have one id."),
     Mistake("class + 1 as id", lambda classes, things: [c + 1 for c in classes], "Two sheep would have one id."),
+    Mistake("things and stuff counted apart", _apart,
+            "Then a thing and a piece of stuff share an id. One counter for both."),
     Mistake("things counted, stuff with its class as id",
             lambda classes, things: [sum(d in things for d in classes[:i + 1]) if c in things else c
                                      for i, c in enumerate(classes)],

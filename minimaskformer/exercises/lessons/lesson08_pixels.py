@@ -68,6 +68,14 @@ def _first(x):
     return scores, torch.where(classes == 0, x.shape[1] - 1, classes - 1)
 
 
+def _classes_by_place(x, m):
+    """The class looked up at the winner's place among the kept, in the list of all queries."""
+    classes = _scores(x)[1]
+    query_map, _ = _general(x, m)
+    place, _ = _general(x, m, number=False)
+    return query_map, torch.where(query_map < 0, -1, classes[place.clamp(min=0)])
+
+
 def _everyone(s, c, K):
     return torch.ones_like(c, dtype=torch.bool)
 
@@ -95,6 +103,11 @@ GENERAL_MISTAKES = (
             "A query should win only where class *and* mask are likely: multiply."),
     Mistake("places in the list of kept queries instead of query numbers", general_with(number=False),
             "After dropping some queries, place 2 of the rest is no longer query 2: look the number up."),
+    Mistake("the class looked up by place in the list of kept queries", _classes_by_place,
+            "The query is right. Its class stands at the query's own number: classes[query], not classes[place]."),
+    Mistake("1 - p(no object) for the score",
+            general_with(read=lambda x: (1 - x.softmax(-1)[:, -1], x.argmax(-1))),
+            "That is how sure a query is to see *anything*. p_i(c_i) is the probability of the class it answers."),
     Mistake("class logits instead of probabilities", general_with(read=lambda x: x.max(-1)),
             "p_i is the softmax of the class logits."),
     Mistake("softmax twice", general_with(read=lambda x: _scores(x.softmax(-1))), "One softmax, over the classes.",
@@ -191,6 +204,9 @@ SCORES_MISTAKES = (
             "Nothing is normalised; it would not change the argmax, but it is another number."),
     Mistake("each query votes for its most likely answer only", scores_with(probs=_one_vote),
             "A query may give 0.5 to water and 0.4 to grass. Both count."),
+    Mistake("each query votes with 1 for its most likely answer",
+            scores_with(probs=lambda x: F.one_hot(x.argmax(-1), x.shape[1])[:, :-1].to(x.dtype)),
+            "A vote weighs p_i(c), and a query votes for every class a little."),
     Mistake("queries that say no object left out", scores_with(probs=_objects_only),
             "The semantic rule leaves nobody out: the small rest of their probability counts too."),
     Mistake("the sigmoid is missing", scores_with(masks=upsample), "m_i is a probability: sigmoid."),

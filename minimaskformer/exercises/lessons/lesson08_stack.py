@@ -17,7 +17,9 @@ STACK_FIXTURES = (
             (_uneven(383, 6, 5), halves(384, 6, 3, 4, keep=_EMPTY), (0, 2), 8)),
     Fixture("9 queries, 3 classes, the best 4 pairs", (_uneven(1224, 9, 4), halves(1225, 9, 4, 3), (1, 2), 4)),
     Fixture("6 queries, 4 classes, all 24 pairs",
-            (_uneven(133, 6, 5, top=4), halves(134, 6, 3, 4, keep=_EMPTY), (1, 3), 24)))
+            (_uneven(133, 6, 5, top=4), halves(134, 6, 3, 4, keep=_EMPTY), (1, 3), 24)),
+    Fixture("7 queries, 3 classes, the best 5 pairs: a blurred mask among them",
+            (_uneven(2022, 7, 4), halves(2023, 7, 3, 3), (0, 2), 5)))
 
 
 def _mean_inside(m, masks):
@@ -29,7 +31,8 @@ def _split(pairs, K):
 
 
 def _stack(x, m, things, top_k, probs=lambda x: x.softmax(-1)[:, :-1], masks=lambda m: m > 0, quality=_mean_inside,
-           stuff_first=False, single=False, drop_empty=True, sort=True, all_things=False, split=_split):
+           score_first=False, stuff_first=False, single=False, drop_empty=True, sort=True, all_things=False,
+           split=_split):
     """Instance inference with knobs to get wrong: (masks, labels, scores)."""
     p, inside = probs(x), masks(m)  # [N, K], [N, H, W]
     if single:
@@ -37,7 +40,9 @@ def _stack(x, m, things, top_k, probs=lambda x: x.softmax(-1)[:, :-1], masks=lam
     isthing = torch.tensor([all_things or k in things for k in range(p.shape[1])])
     if stuff_first:
         p = torch.where(isthing, p, -1.0)
-    values, pairs = p.flatten().topk(min(top_k, p.numel()))
+    ranked = p * quality(m, inside)[:, None] if score_first else p
+    pairs = ranked.flatten().topk(min(top_k, p.numel())).indices
+    values = p.flatten()[pairs]
     queries, labels = split(pairs, p.shape[1])
     kept = torch.isin(labels, isthing.nonzero()) & (values > -1)
     if drop_empty:
@@ -103,6 +108,8 @@ STACK_MISTAKES = (
             "The best top_k of *all* pairs, then the things among them: stuff uses up places."),
     Mistake("the best top_k of the finished list", _late,
             "First the best top_k of all pairs by p_i(c), then the rest of the rule."),
+    Mistake("the top k by p times the quality of the mask", stack_with(score_first=True),
+            "The top_k pairs are chosen by p_i(c) alone. The quality of the mask comes in afterwards, for those."),
     Mistake("top_k not used", lambda x, m, things, k: _stack(x, m, things, 10**6), "Only the best top_k pairs."),
     Mistake("the best top_k queries instead of pairs", _best_queries,
             "top_k counts pairs (query, class): one query may use up several."),

@@ -68,6 +68,12 @@ def _void_is(label):
     return lambda p, t, K, ignore: _count(p, torch.where(t == ignore, label if label >= 0 else K - 1, t), K, None)
 
 
+def _stride(pred, truth, K, ignore):
+    valid = truth != ignore
+    pairs = truth[valid] * K + torch.where(pred == -1, K, pred)[valid]
+    return torch.bincount(pairs, minlength=K * (K + 1)).reshape(K, K + 1)
+
+
 def _share(dims):
     def fractions(*args):
         confusion = _count(*args).double()
@@ -107,6 +113,9 @@ confusion_exercise = Exercise(
                 "No answer is not a class: it has a column of its own, K, after the last class."),
         Mistake("pixels without an answer given to class 0", _no_answer_is(0),
                 "No answer is not a class: it has a column of its own, K."),
+        Mistake("rows of K numbers where there are K + 1", _stride,
+                "One number per pixel, truth * (K + 1) + column: a row has K + 1 columns. With truth * K, pixels "
+                "without an answer fall into the next class's row."),
         Mistake("each pair of classes counted once", lambda *a: _count(*a).clamp(max=1),
                 "confusion[truth, pred] += 1 with index vectors writes each place once, however often it occurs. "
                 "np.add.at adds every time, bincount counts."),

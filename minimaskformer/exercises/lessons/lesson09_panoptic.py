@@ -86,6 +86,9 @@ match_exercise = Exercise(
         Mistake("divided by the larger area", match_with(below=lambda o, t, p: torch.maximum(t + 0 * p, p + 0 * t)),
                 "That is less than the union where neither holds the other. Divide by the union."),
         Mistake("classes not compared", _any_class, "A sheep never matches grass: may_match says which pairs may."),
+        Mistake("nothing passes 0.5, as when the union is just the sum of both areas",
+                match_with(below=lambda o, t, p: t + p),
+                "Both areas hold the overlap: subtract it once. Without that even a perfect pair has 0.5."),
         Mistake("no threshold", match_with(passes=lambda iou: iou >= 0),
                 "Only pairs with IoU > 0.5 are matches; the others are 0."),
         Mistake("the threshold at 0.75", match_with(passes=lambda iou: iou > 0.75),
@@ -137,12 +140,14 @@ _SCENES = (
     (torch.tensor([[0, 0, 0, 0], [0, 0.9, 0, 0], [0, 0, 0, 0]]), torch.tensor([True, False, True]),
      torch.tensor([8, 8, 8, 6]), torch.tensor([3, 0, 4, 0]), torch.tensor([2, 5, 0, 1])),
     (torch.tensor([[0, 0.7, 0, 0], [0, 0, 0, 0], [0, 0, 0.8, 0]]), torch.tensor([False, False, False]),
-     torch.tensor([9, 11, 5, 7]), torch.tensor([1, 6, 0, 0]), torch.tensor([0, 0, 0, 0])))
+     torch.tensor([9, 11, 5, 7]), torch.tensor([1, 6, 0, 0]), torch.tensor([0, 0, 0, 0])),
+    (torch.zeros(3, 0), torch.tensor([False, True, False]), *[torch.zeros(0, dtype=torch.int64)] * 3))
 errors_exercise = Exercise(
     id="09.4", title="misses and false positives", name="unmatched", reference=metrics.unmatched,
     parts=("missed", "false_positive"),
     fixtures=(Fixture("11 predictions around void and a crowd", _SCENES[0]),
-              Fixture("two crowds", _SCENES[1]), Fixture("no crowd; a match that lies mostly in void", _SCENES[2])),
+              Fixture("two crowds", _SCENES[1]), Fixture("no crowd; a match that lies mostly in void", _SCENES[2]),
+              Fixture("an image without predictions", _SCENES[3])),
     mistakes=(
         Mistake("a crowd counted as missed", errors_with(missed=lambda ious, crowd: (ious == 0).all(1)),
                 "Nobody drew its members one by one, so nobody can be asked to find it: a crowd is never missed."),

@@ -125,8 +125,8 @@ quality_exercise = Exercise(
 
 # --- 09.6 average precision -----------------------------------------------------------------------------------------
 
-def _ap(scores, right, total, descending=True, best=lambda p: p.flip(0).cummax(0).values.flip(0), recalls=101, last=1.0,
-        reach=lambda recall, r: recall >= r - 1e-12, beyond=0.0, curve=None):
+def _ap(scores, right, total, descending=True, best=lambda p: p.flip(0).cummax(0).values.flip(0), recalls=101,
+        first=0.0, last=1.0, reach=lambda recall, r: recall >= r - 1e-12, beyond=0.0, curve=None):
     """average_precision with knobs to get wrong; beyond=None leaves out the recalls that are never reached."""
     scores, right = torch.as_tensor(scores).double(), torch.as_tensor(right)
     order = torch.arange(len(scores)) if descending is None else scores.argsort(descending=descending, stable=True)
@@ -136,7 +136,7 @@ def _ap(scores, right, total, descending=True, best=lambda p: p.flip(0).cummax(0
     if curve:
         return curve(precision, recall, right[order], total)
     values = []
-    for r in torch.linspace(0, last, recalls, dtype=torch.float64):
+    for r in torch.linspace(first, last, recalls, dtype=torch.float64):
         at = reach(recall, r).nonzero()
         values.append(precision[at[0, 0]].item() if len(at) else beyond)
     values = [v for v in values if v is not None]
@@ -154,6 +154,16 @@ def _area(precision, recall, right, total):
 def _trapezoid(precision, recall, right, total):
     recall = torch.cat([recall.new_zeros(1), recall])
     return torch.trapezoid(torch.cat([precision[:1], precision]), recall) if len(precision) else 0.0
+
+
+def _best_before(precision, recall, right, total):
+    """Each recall reads the best precision at that recall or a smaller one."""
+    grid = torch.linspace(0, 1, 101, dtype=torch.float64)
+    return sum(precision[recall <= r + 1e-12].max().item() if (recall <= r + 1e-12).any() else 0.0 for r in grid) / 101
+
+
+def _without_predictions(value):
+    return lambda s, r, n: _ap(s, r, n) if len(s) else value
 
 
 def _plain(p):
@@ -185,6 +195,13 @@ ap_exercise = Exercise(
         Mistake("11 recalls", ap_with(recalls=11), "That is Pascal VOC's rule of 2007. " + _AT),
         Mistake("100 recalls", ap_with(recalls=100), _AT + " linspace(0, 1, 101) has both ends."),
         Mistake("100 recalls", ap_with(recalls=100, last=0.99), _AT + " arange(0, 1, 0.01) ends before 1."),
+        Mistake("100 recalls, 0.01 to 1", ap_with(recalls=100, first=0.01), _AT + " Recall 0 is one of them."),
+        Mistake("the best precision at this recall or a smaller one", ap_with(best=_plain, curve=_best_before),
+                "The other way: the best precision at any recall >= r, and 0 where recall never gets to r."),
+        Mistake("nan where there are no predictions", _without_predictions(math.nan),
+                "Nothing found is not unknown: instances were there. AP is 0."),
+        Mistake("1 where there are no predictions", _without_predictions(1.0),
+                "No prediction is wrong, but none is right either: AP is 0."),
         Mistake("a recall that is just reached does not count", ap_with(reach=lambda recall, r: recall > r),
                 "The best precision at any recall >= r: equal counts."),
         Mistake("the area under the steps", ap_with(curve=_area), "That is the exact area, Pascal VOC's rule since "
