@@ -8,8 +8,8 @@ from ..system.files import write_text
 from ..system.text import plain
 from ..training.log import read_log
 from .canvas import save_figure
-from .confusion import draw_confusion
 from .curves import draw_curves
+from .metrics import draw_confusion
 from .scenes import contact_sheet
 from .worst_pictures import write_worst_pictures
 

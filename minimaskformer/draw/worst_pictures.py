@@ -9,7 +9,7 @@ from ..system.files import write_text
 from ..system.text import plain
 from ..targets import VOID, panoptic_to_semantic
 from .canvas import new_figure, small_png
-from .confusion import worst_confusions
+from .metrics import worst_confusions
 from .scenes import draw_image, draw_instances, draw_panoptic, draw_semantic
 from .thumbnails import PICTURE_SIDE
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 import minimaskformer.commands.cli as cli
 from minimaskformer import ClassTable, Lakeland, build_model, evaluate, save_checkpoint
-from minimaskformer.draw import confusion as confusion_module
+from minimaskformer.draw import metrics as metrics_module
 from minimaskformer.draw import runs
-from minimaskformer.draw.confusion import draw_confusion, worst_confusions
+from minimaskformer.draw.metrics import draw_confusion, worst_confusions
 from minimaskformer.targets import semantic_to_target
 
 HOSTILE = "<img src=x onerror=alert(1)>&\u202e.png"
@@ -109,7 +109,7 @@ def test_the_picture_of_the_matrix_says_what_it_shows():
     figure = draw_confusion(np.eye(133, 134, dtype=int) * 7, many)
     (ax,) = figure.axes
     assert ax.get_position().height * figure.get_figheight() / 133 > 1.4 * 8 / 72 and not ax.texts  # a line fits in a row
-    assert confusion_module.NUMBERED < 133
+    assert metrics_module.NUMBERED < 133
 
 
 def test_evaluate_leaves_pictures_and_a_page_with_names_as_text(tmp_path, capsys):
