@@ -238,7 +238,7 @@ WRONG = {
              answers_with(normed=lambda x, n: F.layer_norm(x, x.shape[-1:]))],
     "07.3": [wired(memory=lambda f, p, parts: f[0]), wired(state=lambda s: s[0], embed=lambda x, parts: x),  # two each
              wired(memory=lambda f, p, parts: f[-1], change=lambda c, m: (c, m.sigmoid())),
-             wired(memory=lambda f, p, parts: parts["input_proj"](f[1]), state=sum), wired(state=sum),
+             wired(memory=lambda f, p, parts: parts["input_proj"](f[1]), state=sum), wired(state=lambda s: 3 * s[-1]),
              lambda x, parts: wired()(x / 255, parts), lambda x, parts: wired()(x.flip(1), parts),
              wired(state=lambda s: s[0], change=lambda c, m: (c[..., :-1], m)),
              lambda x, parts: forward_all_layers(2 * x, parts), lambda x, parts: forward_all_layers(x, parts)[::-1],

@@ -16,7 +16,7 @@ def _count(L, N, D, H, C, bias=1, attention_bias=1, attentions=2, projections=4,
            queries=1, conv=1, conv_bias=1, mlp_bias=1):
     """The count with knobs to get wrong."""
     layer = attentions * projections * (D * D + bias * attention_bias * D) + norms * norm * D
-    layer += D * H + bias * mlp_bias * H + (mlp == 2) * (H * D + bias * mlp_bias * D)
+    layer += (mlp > 0) * (D * H + bias * mlp_bias * H) + (mlp == 2) * (H * D + bias * mlp_bias * D)
     return (conv > 0) * (conv * C * D + bias * conv_bias * D) + L * layer + final * norm * D + queries * N * D
 
 
@@ -38,6 +38,7 @@ parameters_exercise = Exercise(
         Mistake("the output projection of the attention forgotten", count_with(projections=3),
                 "After the heads are put side by side again, one more D x D layer mixes them: four in all."),
         Mistake("one layer in the MLP", count_with(mlp=1), "D to feedforward, and back."),
+        Mistake("no MLP", count_with(mlp=0), "Each layer has an MLP too: D to feedforward, and back."),
         Mistake("no LayerNorms", count_with(norms=0, final=0), "A scale and a shift per channel, 2 D each."),
         Mistake("6 D too few in each layer", count_with(norms=0),
                 "Its three LayerNorms have 2 D each. (As many are the biases of queries, keys and values, in two "

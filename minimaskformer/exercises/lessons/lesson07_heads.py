@@ -37,6 +37,17 @@ def _reshaped(e, p):
     return (e @ p.reshape(B, h * w, C).mT).reshape(B, -1, h, w)
 
 
+def _without_last_bias(states, layers, pixels):
+    weight, bias = layers[-1]
+    return _masks(states, (*layers[:-1], (weight, 0 * bias)), pixels)
+
+
+def _residual(states, layers, pixels):
+    (w1, b1), (w2, b2), (w3, b3) = layers
+    x = states + F.relu(F.linear(F.relu(F.linear(states, w1, b1)), w2, b2))
+    return torch.einsum(EINSUM, F.linear(x, w3, b3), pixels)
+
+
 MASK_MISTAKES = (
     Mistake("a ReLU after the last layer too", masks_with(acts=(_identity, F.relu, F.relu, F.relu)),
             "The mask embedding is read by a dot product and must be free to be negative."),
@@ -58,6 +69,9 @@ MASK_MISTAKES = (
     Mistake("weights not transposed", masks_with(linear=lambda x, w, b: x @ w + b),
             "A weight is stored as [outputs, inputs]: x @ weight.T + bias, which is F.linear."),
     Mistake("the biases left out", masks_with(linear=lambda x, w, b: x @ w.T), "Each layer adds its bias."),
+    Mistake("the last bias left out", _without_last_bias, "Each of the three layers adds its bias."),
+    Mistake("the states added after the hidden layers, as in a residual block",
+            _residual, "The mask head is a plain MLP: nothing is added to what comes out of a layer."),
     Mistake("sigmoid applied", _after(lambda m, p: m.sigmoid()), _LOGITS + "A second one would squeeze all masks.",
             TINNUNCULUS),
     Mistake("softmax over the queries", _after(lambda m, p: m.softmax(1)),
@@ -232,6 +246,8 @@ WIRING_MISTAKES = (
             "The decoder returns L states; the last one answers."),
     Mistake("the last state but one", wired(state=lambda s: s[-2]), "The last of the L states answers: states[-1]."),
     Mistake("the mean over the layers", wired(state=lambda s: sum(s) / len(s)), "The last state answers, alone."),
+    Mistake("the sum over the layers", wired(state=sum),
+            "A layer has already added to the state it got: the last state is the whole of it."),
     Mistake("no mask head: the states multiplied with the pixels", wired(embed=lambda x, parts: x),
             "mask_head turns a state into a mask embedding."),
     Mistake("classes from the mask embeddings",

@@ -73,17 +73,37 @@ def _padded_twice(pictures, mean, std, d):
     return _batch(pictures, mean, std, d)[0], mask
 
 
-def _bytes(seed, *size):
-    return torch.randint(0, 256, (3, *size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+def _found_in_batch(pictures, mean, std, d):
+    batch, _ = _batch(pictures, mean, std, d)
+    return batch, (batch != 0).any(1)
+
+
+def _turned_mask(pictures, mean, std, d):
+    batch, mask = _batch(pictures, mean, std, d)
+    mask = torch.zeros_like(mask)
+    for row, picture in zip(mask, pictures):
+        row[:picture.shape[2], :picture.shape[1]] = True
+    return batch, mask
+
+
+def _bytes(seed, *size, first=None):
+    """A picture of random bytes; first: the colour of its top left pixel, if not a random one."""
+    picture = torch.randint(0, 256, (3, *size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    if first:
+        picture[:, 0, 0] = torch.tensor(first, dtype=torch.uint8)
+    return picture
 
 
 _MEAN, _STD = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
 batch_exercise = Exercise(
     id="07.5", title="pictures to a batch", name="to_batch", reference=to_batch, parts=("batch", "image_mask"),
     fixtures=(Fixture("5 x 6 and 4 x 9, multiples of 4", ([_bytes(1, 5, 6), _bytes(2, 4, 9)], _MEAN, _STD, 4)),
-              Fixture("8 x 2 and 3 x 4, multiples of 4: no more is needed",
-                      ([_bytes(3, 8, 2), _bytes(4, 3, 4)], torch.tensor([100.0, 50.0, 150.0]),
-                       torch.tensor([20.0, 80.0, 40.0]), 4))),
+              Fixture("8 x 2 and 3 x 4, multiples of 4: no more is needed; one pixel has the mean colour",
+                      ([_bytes(3, 8, 2), _bytes(4, 3, 4, first=(100, 50, 150))], torch.tensor([100.0, 50.0, 150.0]),
+                       torch.tensor([20.0, 80.0, 40.0]), 4)),
+              Fixture("5 x 3 and 2 x 7, multiples of 3",
+                      ([_bytes(5, 5, 3), _bytes(6, 2, 7)], torch.tensor([90.0, 120.0, 30.5]),
+                       torch.tensor([35.0, 60.0, 25.0]), 3))),
     mistakes=(
         Mistake("padded with 0 before normalising", batch_with(fill=0),
                 "Raw 0 is black: normalised it is about -2, a dark frame around the picture. Normalise, then pad with "
@@ -132,6 +152,9 @@ batch_exercise = Exercise(
         Mistake("stretched instead of padded", _stretched, "Sizes are kept; what is missing is filled with 0."),
         Mistake("the mask True on the padding", batch_with(marked=lambda mask: ~mask),
                 "Here True is image. (torch's key_padding_mask has it the other way round.)"),
+        Mistake("the mask where the batch is not 0", _found_in_batch,
+                "A pixel of the mean colour is 0 after normalising, and is image. Mark by the sizes."),
+        Mistake("the mask with height and width exchanged", _turned_mask, "image_mask[i, :h, :w], rows first."),
         Mistake("the mask True everywhere", batch_with(marked=torch.ones_like),
                 "The padding is not image: attention must be able to skip it.",
                 issue("huggingface/transformers", 39382))),
