@@ -119,6 +119,8 @@ def draw_gallery(figure, runs, right, columns=4):
         ax.set_axis_off()
     for ax in axes[max(0, len(runs) - columns):len(runs)]:
         ax.set_xlabel("step", fontsize=8)
+    for ax in axes[:len(runs):columns]:
+        ax.set_ylabel("loss term, log scale", fontsize=8)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return axes[:len(runs)]
 
