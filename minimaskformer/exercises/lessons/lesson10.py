@@ -62,6 +62,8 @@ rate_exercise = Exercise(
         Mistake("the peak left out", lambda t, T, p, w: _warm(t, w) * _left(t, T) ** 0.9, "Multiply by the peak."),
         Mistake("warm-up by one more step", lambda t, T, p, w: p * min(1, t / (w + 1)) * _left(t, T) ** 0.9,
                 "The warm-up ends with step `warmup` itself, where the factor is 1."),
+        Mistake("the warm-up one step ahead", lambda t, T, p, w: p * min(1, (t + 1) / max(1, w)) * _left(t, T) ** 0.9,
+                "Steps count from 1 already: the first is at 1 / warmup, not at 2 / warmup."),
         Mistake("no case for a warm-up of 0", lambda t, T, p, w: p * min(1, t / w) * _left(t, T) ** 0.9,
                 "warmup may be 0: divide by max(1, warmup).")),
     hints=("How large is the first step? And the last?",

@@ -29,7 +29,8 @@ def _drawn(seed, B, N, K):
 objects_exercise = Exercise(
     id="10.3", title="how many queries see something?", name="objects_per_image", reference=objects_per_image,
     fixtures=(Fixture("3 images, 9 queries, 4 classes", (_drawn(4, 3, 9, 4),)),
-              Fixture("2 images, 12 queries, 6 classes", (_drawn(7, 2, 12, 6),))),
+              Fixture("2 images, 12 queries, 6 classes", (_drawn(7, 2, 12, 6),)),
+              Fixture("2 images, 10 queries, some very sure", (4 * _drawn(9, 2, 10, 3),))),
     mistakes=(
         Mistake("no object taken for the first class", _no_object_first, "No object is the *last* index, K.",
                 issue("facebookresearch/MaskFormer", 13)),
@@ -37,6 +38,8 @@ objects_exercise = Exercise(
                 "Those whose most likely class is an object, not those that say no object."),
         Mistake("a score above 0.5 asked for", lambda x: (x.softmax(-1)[..., :-1].amax(-1) > 0.5).sum(-1),
                 "A query sees something when no object is not its most likely answer; the score may be below 0.5."),
+        Mistake("a score above 0.8 asked for", lambda x: (x.softmax(-1)[..., :-1].amax(-1) > 0.8).sum(-1),
+                "That is panoptic inference's filter. A query sees something unless no object is its best answer."),
         Mistake("no object below 0.5", lambda x: (x.softmax(-1)[..., -1] < 0.5).sum(-1),
                 "No object can be the most likely answer with less than 0.5, and an object too."),
         Mistake("positive logits", lambda x: (x[..., :-1].amax(-1) > 0).sum(-1),
@@ -74,6 +77,12 @@ def _twins(iou, same, limit=0.5, strict=True):
 def _iou(x):
     inside, _, union, _ = _parts(x, torch.zeros(len(x)))
     return inside / union.clamp(min=1)
+
+
+def _soft_iou(x):
+    probs = x.sigmoid().flatten(1)
+    inside, area = probs @ probs.T, probs.sum(1)
+    return inside / (area[:, None] + area - inside)
 
 
 def _twin_example(seed, shape, *queries):
@@ -116,7 +125,8 @@ def _originals_only(x, c):
 twins_exercise = Exercise(
     id="10.4", title="queries that draw the same mask", name="twins", reference=twins,
     fixtures=(Fixture("10 queries, 4 classes", _FIRST), Fixture("12 queries, 3 classes", _SECOND),
-              Fixture("17 queries, like a neighbour and unlike its neighbour", _THIRD)),
+              Fixture("17 queries, like a neighbour and unlike its neighbour", _THIRD),
+              Fixture("the first ten, surer of every pixel", (8 * _FIRST[0], _FIRST[1]))),
     mistakes=(
         Mistake("classes not compared", lambda x, c: _twins(_iou(x), torch.ones(len(x), len(x), dtype=torch.bool)),
                 "Two queries may draw one region for two classes; a twin is of the same class."),
@@ -139,6 +149,8 @@ twins_exercise = Exercise(
         Mistake("divided by the later mask", lambda x, c: _twins(_parts(x, c)[0] / _parts(x, c)[1][:, None],
                                                                  c[:, None] == c),
                 "IoU divides by the union of both, not by the area of one."),
+        Mistake("soft masks", lambda x, c: _twins(_soft_iou(x), c[:, None] == c),
+                "Hard masks: cut the probabilities at 0.5 first. Sums of probabilities count pixels that no mask has."),
         Mistake("any overlap", lambda x, c: _twins(_iou(x), c[:, None] == c, limit=0.0),
                 "An IoU above 0.5, not above 0."),
         Mistake("twins of twins left out", _originals_only,
@@ -207,6 +219,7 @@ def _tables():
         ((0, 59, 2, 0, 32), (0, 3, 25, 0, 2), (0, 28, 4, 0, 0), (0, 0, 15, 6, 41), (0, 1, 2, 11, 1)),
         ((11, 30, 5, 0), (0, 5, 16, 6), (1, 0, 64, 26), (34, 0, 4, 28)),
         ((63, 55, 0, 0), (4, 34, 8, 0), (5, 0, 0, 0), (0, 0, 0, 0)),
+        ((0, 0, 0, 0), (8, 38, 56, 0), (35, 0, 0, 0), (0, 4, 0, 0)),
         ((0, 0, 0, 0, 0), (0, 29, 2, 2, 6), (0, 10, 12, 6, 1), (0, 3, 51, 50, 2), (0, 40, 10, 340, 100)))
     return [torch.tensor(table, dtype=torch.float32) for table in rows]
 
