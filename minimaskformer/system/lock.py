@@ -44,7 +44,7 @@ def open_locked(path):
         file = open(path, "a+", encoding="utf-8")
         try:
             lock_file(file)
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+            if is_file_of(file, path):
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
                 file.flush()
@@ -53,6 +53,14 @@ def open_locked(path):
             file.close()
             raise
         file.close()  # its owner removed it just now: it is no longer the file of that name
+
+
+def is_file_of(file, path):
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def unlock(file, path):

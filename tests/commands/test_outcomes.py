@@ -29,7 +29,7 @@ def here(folder, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("minimaskformer.weights.export.need", lambda *packages: None)  # of an extra
 
-    def train(model, training, validation, config, folder, resume):
+    def train(model, training, validation, config, folder, resume, scan=None):
         check_folder(folder, resume)
         pytest.fail("this command line should not get as far as training")
     monkeypatch.setattr(minimaskformer.train, "train", train)

@@ -126,4 +126,5 @@ def test_turns_lose_nothing(quick_folder):
     count_up(path, 50)
     for process in processes:
         process.join()
+    assert not any(process.exitcode for process in processes)
     assert path.read_text() == "200" and not path.with_suffix(".lock").exists()
