@@ -19,7 +19,7 @@ SECTIONS = {  # lesson: (what it gives the model, {exercise: name of its functio
                          "08.6": "instances"}),
     "09": ("metrics", {"09.1": "confusion_matrix", "09.2": "dataset_iou", "09.3": "match_segments",
                        "09.4": "unmatched", "09.5": "mean_quality", "09.6": "average_precision"}),
-    "10": ("training", {"10.1": "learning_rate", "12.5": "clip_gradients"}),
+    "10": ("training", {"10.1": "learning_rate", "12.1": "clip_gradients"}),
 }
 PARTS = {exercise_id: name for _, parts in SECTIONS.values() for exercise_id, name in parts.items()}
 

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "lessons"
-NOT_YET = {"11", "12"}  # lessons whose prose has not been gone through
+NOT_YET = set()  # lessons whose figures are not held against anything yet
 NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 FIGURES = (rf"({NUMBER})\s?%", rf"\b(?:PQ|mIoU|AP)(?:<sub>\w+</sub>)?\s(?:of\s|from\s|is\s)?({NUMBER})",
            rf"({NUMBER})\s(?:PQ|mIoU|AP)\b", rf"\b{NUMBER} of ({NUMBER})\b")

@@ -105,6 +105,10 @@ LIKELIHOOD_MISTAKES = (
             "The K+1 classes of a query exclude each other: p_i is a softmax. Only masks are sigmoids."),
     Mistake("masks cut at one half", likelihood_with(masks=lambda m: (m > 0).to(m.dtype)),
             "m_i is the probability itself. A mask of zeros and ones passes on no gradient, and its score may be 0."),
+    *(Mistake("masks cut at one half, and a small number in the log", likelihood_with(
+        masks=lambda m: (m > 0).to(m.dtype), join=lambda p, m, eps=eps: (p * m).sum(1) + eps),
+              "m_i is the probability itself: a hard mask passes on no gradient, and the small number only hides it.")
+      for eps in (1e-6, 1e-8)),
     Mistake("scores clamped at 1", likelihood_with(join=lambda p, m: (p * m).sum(1).clamp(max=1)),
             "The plain score may well exceed 1 (and the loss fall below 0): that is its weakness. Leave it as it is."),
     Mistake("divided by the scores of all classes", _normalised,

@@ -20,7 +20,9 @@ FIXED_FIXTURES = (
     Fixture("3 classes in another order, K = 5 = queries",
             (torch.tensor([4, 2, 0]), _masks("x.. x.. x..", ".xx .x. ...", "... ..x .xx"), 5, 5)),
     Fixture("three of one class, K = 3, 4 queries",
-            (torch.tensor([1, 1, 0, 1]), _masks("xxx.. .....", "..xxx .....", "..... x....", "..... .xxxx"), 4, 3)))
+            (torch.tensor([1, 1, 0, 1]), _masks("xxx.. .....", "..xxx .....", "..... x....", "..... .xxxx"), 4, 3)),
+    Fixture("2 classes of 3, 6 queries", (torch.tensor([2, 0]), _masks("xx. ...", "... .xx"), 6, 3)),
+    Fixture("nothing but void, 4 queries", (torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2, 3).bool(), 4, 3)))
 
 
 def fixed_with(place=lambda labels: labels, merge=lambda old, new: old | new, absent=None, empty=False, name=None):
@@ -41,7 +43,7 @@ def fixed_with(place=lambda labels: labels, merge=lambda old, new: old | new, ab
 
 
 def _first(labels, masks, num_queries, num_classes):
-    keep = torch.tensor([label not in labels[:j].tolist() for j, label in enumerate(labels.tolist())])
+    keep = torch.tensor([label not in labels[:j].tolist() for j, label in enumerate(labels.tolist())], dtype=torch.bool)
     return fixed_with()(labels[keep], masks[keep], num_queries, num_classes)
 
 
@@ -163,6 +165,18 @@ def _pooled(predictions, truths, num_classes):
     return pq_with()(*(maps.reshape(1, -1, maps.shape[-1]) for maps in (predictions, truths)), num_classes)
 
 
+def _one_miss(predictions, truths, num_classes):
+    """A pair that fails the test is one miss, not a miss and a false positive."""
+    values = []
+    for found in segments(predictions, truths, num_classes).values():
+        iou = sum(pairs[pairs > 0.5].sum() for pairs, _, _ in found)
+        tp = sum((pairs > 0.5).sum() for pairs, _, _ in found)
+        either = sum(bool(preds or trues) for _, preds, trues in found)
+        if either:
+            values.append(iou / (tp + (either - tp) / 2))
+    return sum(values) / len(values)
+
+
 def _miou(predictions, truths, num_classes):
     values = []
     for c in range(num_classes):
@@ -200,6 +214,8 @@ PQ_MISTAKES = (
             "An invented segment counts half as well: TP + FP / 2 + FN / 2."),
     Mistake("false negatives not counted", pq_with(false=(0.5, 0)),
             "A missed segment counts half as well: TP + FP / 2 + FN / 2."),
+    Mistake("a pair that fails counted once", _one_miss,
+            "A prediction and a truth with an IoU of 0.5 or less are two errors: one FP and one FN."),
     Mistake("Dice instead of IoU", pq_with(overlap=_dice),
             "Dice = 2 IoU / (1 + IoU) is larger: a Dice of 0.67 is an IoU of 0.5."),
     Mistake("a PQ for each image, then their mean", _per_image,

@@ -7,7 +7,7 @@ from .lesson12_points import attention_exercise, points_exercise, uncertain_exer
 TITLE = "The full model"
 
 
-# --- 12.4 the number of masks on several GPUs -------------------------------------------------------------------------
+# --- 12.2 the number of masks on several GPUs -------------------------------------------------------------------------
 
 def num_masks(counts):
     return counts.mean().clamp(min=1)
@@ -15,7 +15,7 @@ def num_masks(counts):
 
 _WHOLE = "A mean need not be a whole number: 4.5 is a perfectly good number of masks."
 normaliser_exercise = Exercise(
-    id="12.4", title="the number of masks on several GPUs", name="num_masks", reference=num_masks,
+    id="12.2", title="the number of masks on several GPUs", name="num_masks", reference=num_masks,
     fixtures=(Fixture("three processes", (torch.tensor([8.0, 4.0, 2.0]),)),
               Fixture("three processes, one without targets", (torch.tensor([0.0, 9.0, 1.0]),)),
               Fixture("four processes, nearly nothing to find", (torch.tensor([0.0, 0.0, 1.0, 0.0]),)),
@@ -29,6 +29,8 @@ normaliser_exercise = Exercise(
                 "The mean is taken once. Twice makes the mask losses too large by the number of processes, as in a "
                 "widely used port.",
                 issue("huggingface/transformers", 26844)),
+        Mistake("the floor before a second division", lambda c: c.mean().clamp(min=1) / len(c),
+                "The mean has divided by the number of processes already."),
         Mistake("each process its own number", lambda c: c.clamp(min=1),
                 "Then a mask on a process with few masks counts more than one on a process with many."),
         Mistake("the first process's number", lambda c: c[0].clamp(min=1), "Average over the processes."),
@@ -55,7 +57,7 @@ normaliser_exercise = Exercise(
         "`SetCriterion.num_masks`, with all_reduce in the place of the vector.")
 
 
-# --- 12.5 the clip of the whole model ---------------------------------------------------------------------------------
+# --- 12.1 the clip of the whole model ---------------------------------------------------------------------------------
 
 def clip_gradients(gradients, max_norm):
     norm = torch.cat([g.flatten() for g in gradients]).norm()
@@ -77,11 +79,12 @@ def _own(gradients, max_norm):
 
 _GRADIENTS = (torch.tensor([[0.9, -2.0], [0.3, 1.4]]), torch.tensor([-0.2, 0.5, 0.1]), torch.tensor([[3.0, 1.1]]))
 clip_exercise = Exercise(
-    id="12.5", title="the clip of the whole model", name="clip_gradients", reference=clip_gradients,
+    id="12.1", title="the clip of the whole model", name="clip_gradients", reference=clip_gradients,
     parts=("gradient 1", "gradient 2", "gradient 3"),
     fixtures=(Fixture("a norm of 4, at most 1.5", (_GRADIENTS, 1.5)),
               Fixture("small gradients, at most 5", (_scaled(_GRADIENTS, 0.6), 5.0)),
-              Fixture("the paper's 0.01", (_scaled(_GRADIENTS[::-1], 3.0), 0.01))),
+              Fixture("the paper's 0.01", (_scaled(_GRADIENTS[::-1], 3.0), 0.01)),
+              Fixture("gradients that are all zero", (_scaled(_GRADIENTS, 0.0), 1.0))),
     mistakes=(
         Mistake("each tensor clipped by its own norm", _own,
                 "One norm for the whole model, so that the direction of the step stays."),
@@ -122,4 +125,4 @@ clip_exercise = Exercise(
         "remains of the clip is that no single batch counts for more than another.")
 
 
-EXERCISES = [attention_exercise, points_exercise, uncertain_exercise, normaliser_exercise, clip_exercise]
+EXERCISES = [clip_exercise, normaliser_exercise, attention_exercise, points_exercise, uncertain_exercise]

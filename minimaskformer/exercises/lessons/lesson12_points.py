@@ -12,7 +12,7 @@ def _random(seed, *shape, scale=1.0, shift=0.0):
     return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) + shift
 
 
-# --- 12.1 what a query must not read ----------------------------------------------------------------------------------
+# --- 12.3 what a query must not read ----------------------------------------------------------------------------------
 
 def _resized(x, size, **how):
     how = {"mode": "bilinear", "align_corners": False} | how
@@ -39,12 +39,14 @@ def _mask_examples():
         yield logits, size
 
 
+_HALF = torch.tensor([[[0.0, 0.0, 2.0], [0.0, 0.0, 1.0]], [[3.0, 0.0, 0.0], [1.0, 0.0, 0.0]]])
 _FIRST, _SECOND = _mask_examples()
 attention_exercise = Exercise(
-    id="12.1", title="what a query must not read", name="attention_mask", reference=attention_mask,
+    id="12.3", title="what a query must not read", name="attention_mask", reference=attention_mask,
     fixtures=(Fixture("4 queries, 12 x 16 to 3 x 5 cells", _FIRST), Fixture("3 queries, 9 x 10 to 4 x 3", _SECOND),
               Fixture("2 queries that draw nothing", (-_random(2, 2, 4, 6).abs() - 0.3, (2, 5))),
-              Fixture("2 queries, none empty", (_random(3, 2, 7, 8, scale=2.0), (2, 3)))),
+              Fixture("2 queries, none empty", (_random(3, 2, 7, 8, scale=2.0), (2, 3))),
+              Fixture("2 queries with cells at exactly one half", (_HALF, (2, 3)))),
     mistakes=(
         Mistake("turned round: True where the query may read", lambda x, s: ~attention_mask(x, s),
                 "torch's attn_mask says what is *forbidden*: True takes a cell away."),
@@ -64,6 +66,11 @@ attention_exercise = Exercise(
                 "Nearest looks at one pixel of each cell; resize the logits bilinearly."),
         Mistake("averaged over the cell instead of bilinear", lambda x, s: _opened(_resized(x, s, mode="area") < 0),
                 "Bilinear without antialiasing mixes the four pixels around the cell's centre."),
+        Mistake("the largest logit of the cell instead of bilinear",
+                lambda x, s: _opened(F.adaptive_max_pool2d(x, s).flatten(1) < 0),
+                "One pixel would open the whole cell. The mask is resized bilinearly."),
+        Mistake("cells at exactly one half forbidden", lambda x, s: _opened(_resized(x, s) <= 0),
+                "Forbidden is what lies *below* 0.5; one half itself belongs to the mask."),
         Mistake("antialiased", lambda x, s: _opened(_resized(x, s, antialias=True) < 0),
                 "The mask is resized plainly, as everywhere in this library: antialias stays off."),
         Mistake("corners aligned", lambda x, s: _opened(_resized(x, s, align_corners=True) < 0),
@@ -90,7 +97,7 @@ attention_exercise = Exercise(
         "opened again, because softmax over nothing is 0 / 0.")
 
 
-# --- 12.2 reading a mask between its pixels ---------------------------------------------------------------------------
+# --- 12.4 reading a mask between its pixels ---------------------------------------------------------------------------
 
 def _sampled(maps, points, **how):
     how = {"padding_mode": "border", "align_corners": False} | how
@@ -131,7 +138,7 @@ def _by_hand(maps, points, exchanged=False, clamped=True):
 _POINTS = torch.tensor([[[0.30, 0.62], [0.02, 0.97], [0.71, 0.11], [0.55, 0.48]],
                         [[0.88, 0.35], [0.43, 0.04], [0.985, 0.52], [0.17, 0.81]]])  # some beyond the outermost centres
 points_exercise = Exercise(
-    id="12.2", title="a mask between its pixels", name="sample_points", reference=sample_points,
+    id="12.4", title="a mask between its pixels", name="sample_points", reference=sample_points,
     fixtures=(Fixture("2 masks of 4 x 7, 4 points", (_random(1, 2, 4, 7, scale=3.0), _POINTS)),
               Fixture("2 masks of 6 x 3", (_random(4, 2, 6, 3, scale=3.0), _POINTS.flip(1)))),
     mistakes=(
@@ -159,6 +166,10 @@ points_exercise = Exercise(
         Mistake("carried on beyond the outermost pixels", lambda m, p: _by_hand(m, p, clamped=False),
                 "There the nearest pixel counts: clamp the coordinate, not only the index."),
         Mistake("y counted from the bottom", lambda m, p: _sampled(m.flip(1), p), "y counts from the top edge."),
+        Mistake("the first mask's points for all masks", lambda m, p: _sampled(m, p[:1].expand_as(p)),
+                "Mask i is read at points[i]."),
+        Mistake("pixel centres taken at (j + 1) / W", lambda m, p: _whole_pixels(m, p, 1.0),
+                "The centre of pixel j lies at (j + 0.5) / W, so its coordinate is x * W - 0.5."),
         Mistake("one mask for all points", lambda m, p: _sampled(m[:1].expand_as(m), p),
                 "Mask i is read at points[i]."),
         Mistake("probabilities instead of logits", lambda m, p: _sampled(m, p).sigmoid(),
@@ -171,7 +182,7 @@ points_exercise = Exercise(
     why="One call for all masks and points. The border matters: zeros there would look like the most uncertain logits.")
 
 
-# --- 12.3 where a mask can still change its mind ----------------------------------------------------------------------
+# --- 12.5 where a mask can still change its mind ----------------------------------------------------------------------
 
 def _flat_all(x, count):
     flat = x.abs().flatten().argsort()[:count * len(x)]
@@ -180,7 +191,7 @@ def _flat_all(x, count):
 
 _LOGITS = torch.tensor([[2.9, -0.3, 4.1, -6.0, 0.8, -1.7, 0.45, 5.2], [-0.9, 3.3, -0.15, 7.0, -5.1, 0.6, 2.2, -2.6]])
 uncertain_exercise = Exercise(
-    id="12.3", title="where a mask can still change its mind", name="most_uncertain", reference=most_uncertain,
+    id="12.5", title="where a mask can still change its mind", name="most_uncertain", reference=most_uncertain,
     canonical=lambda arrays: [np.sort(a, -1) if a.ndim else a for a in arrays],
     fixtures=(Fixture("2 masks, 8 points, 3 wanted", (_LOGITS, 3)),
               Fixture("3 masks, 6 points, 2 wanted", (torch.tensor([
@@ -199,6 +210,9 @@ uncertain_exercise = Exercise(
         Mistake("nearest to 0.5 instead of 0", lambda x, n: (x - 0.5).abs().topk(n, 1, largest=False).indices,
                 "Probability 0.5 is logit 0."),
         Mistake("chosen among all masks together", _flat_all, "Each mask chooses for itself: topk along dim 1."),
+        Mistake("places counted through all masks",
+                lambda x, n: x.abs().flatten().argsort()[:n * len(x)].view(len(x), n),
+                "Each mask chooses for itself, and counts its own places: topk along dim 1."),
         Mistake("the values as well", lambda x, n: tuple(x.abs().topk(n, 1, largest=False)),
                 "topk returns two things: take .indices."),
         Mistake("the values instead of their places", lambda x, n: x.abs().topk(n, 1, largest=False).values,
