@@ -136,7 +136,8 @@ def test_what_a_wrong_answer_reads_like(fn, words, capsys):
 def test_gaps_name_the_place():
     def mine(class_logits, labels):
         cost = BY_ID["02.1"].reference(class_logits, labels)
-        cost[1, 2] += 0.25
+        if len(labels) > 2:
+            cost[1, 2] += 0.25
         return cost
 
     text = core.judge(BY_ID["02.1"], mine).text

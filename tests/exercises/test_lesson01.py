@@ -187,7 +187,8 @@ def test_mistakes_as_people_write_them():
 
     def crowd_skipped(m, info):
         kept = [s for s in info if not s["iscrowd"] and (m == s["id"]).any()]
-        return [s["category_id"] for s in kept], torch.stack([m == s["id"] for s in kept]), m > 0
+        masks = [m == s["id"] for s in kept] or [torch.zeros_like(m, dtype=torch.bool)]
+        return [s["category_id"] for s in kept], torch.stack(masks)[:len(kept)], m > 0
 
     assert mistakes_of("01.2", minus_one).startswith("0 set to 255, then 1 subtracted")
     assert mistakes_of("01.2", in_place).startswith("values changed while they are being read")
