@@ -20,10 +20,11 @@ SHARPNESS = 2  # pixels of the file for one of the page, as today's screens have
 QUALITY = 65  # of JPEGs: at twice the pixels as good as 85
 
 
-def in_notebook(dpi=90):
+def in_notebook(dpi=90, sharpness=SHARPNESS):
     """Show figures in a notebook at twice the pixels, in whichever of PNG and JPEG is smaller: call once, at the top.
 
-    dpi: pixels of the page for an inch. Outside a notebook nothing happens.
+    dpi: pixels of the page for an inch. sharpness: pixels of the file for one of the page; less where many pictures
+    would make the notebook large. Outside a notebook nothing happens.
     """
     shell = running_shell()
     if shell is None:
@@ -31,7 +32,8 @@ def in_notebook(dpi=90):
     from IPython.core.pylabtools import select_figure_formats
     shell.run_line_magic("matplotlib", "inline")
     select_figure_formats(shell, set())
-    shell.display_formatter.mimebundle_formatter.for_type(Figure, lambda figure, **_: picture_of(figure, dpi))
+    shell.display_formatter.mimebundle_formatter.for_type(
+        Figure, lambda figure, **_: picture_of(figure, dpi, sharpness))
 
 
 def running_shell():
@@ -86,12 +88,13 @@ def drawn(show, value, dpi):
     return picture_of(figure, dpi), printed.getvalue().rstrip()
 
 
-def picture_of(figure, dpi=90):
+def picture_of(figure, dpi=90, sharpness=SHARPNESS):
     """(MIME bundle, metadata) of a figure: PNG with a table of colours or JPEG, and its words."""
     find_letters(figure.findobj(Text))
-    picture = drawn_once(figure, dpi * SHARPNESS)
+    picture = drawn_once(figure, dpi * sharpness)
     kind, data = smaller(picture)
-    words, size = alt_text(figure), {"width": picture.width // SHARPNESS, "height": picture.height // SHARPNESS}
+    words = alt_text(figure)
+    size = {"width": int(picture.width / sharpness), "height": int(picture.height / sharpness)}
     return {kind: base64.b64encode(data).decode(), "text/plain": words}, {kind: {**size, "alt": words}}
 
 

@@ -49,7 +49,7 @@ def test_header(path):
 @each
 def test_budgets(path):
     notebook = read(path)
-    assert path.stat().st_size <= 1_000_000  # figures have twice the pixels
+    assert path.stat().st_size <= 400_000
     assert len(text(notebook).split()) <= 2500
     assert all(len(c.source.splitlines()) <= (21 if c.id == "10-08" else 15) for c in code_cells(notebook))  # train_step
 
