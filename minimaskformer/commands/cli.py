@@ -122,7 +122,7 @@ def mine_options(parser):
 
 def run_mine(options):
     """Make my_maskformer.py anew, and say which of its parts are the learner's."""
-    from ..exercises.core import say
+    from ..exercises.lesson_calls import say
     from ..exercises.my_maskformer import make_nearest
     say("\n".join(make_nearest()))
 

@@ -27,7 +27,7 @@ def doctor_options(parser):
 
 def run_doctor(options):
     """Check everything and print a line for each thing; ValueError at the end if something must be fixed."""
-    from ..exercises.core import say
+    from ..exercises.lesson_calls import say
     found = []
     for look in (python, packages, device, weights, disk, record_folder, copies, kernel, widgets, fonts, console):
         try:

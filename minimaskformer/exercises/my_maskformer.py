@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..system.files import write_text
 from ..system.lock import taking_turns
+from .core import judge
 from .my_lessons import FOLDER, MANIFEST, put_beside
 from .parts import PARTS, SECTIONS, exercise_of
 from .standalone import HEADER, NotAlone, Standalone, names_defined, names_read, take
@@ -62,7 +63,6 @@ def keep(exercise, fn, anyway=False):
 
 def check_alone(exercise, part):
     """Raise NotAlone unless the text alone passes the exercise's check."""
-    from .core import judge
     try:
         outcome = judge(exercise, run_alone(exercise.id, part))
     except Exception as error:

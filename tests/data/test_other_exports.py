@@ -1,5 +1,6 @@
 """Folders of many kinds, as people have them: read rightly, or refused in words; opened, counted and checked as train does."""
 import json
+import re
 
 import numpy as np
 import pytest
@@ -79,11 +80,7 @@ def agree(found, want):
     if isinstance(want, dict):
         assert found == want
     else:
-        pytest.raises(ValueError, raising, found).match(f"(?s){want}") if isinstance(found, str) else pytest.fail(str(found))
-
-
-def raising(text):
-    raise ValueError(text)
+        assert isinstance(found, str) and re.search(want, found, re.DOTALL), found
 
 
 def other_files(folder):
@@ -169,7 +166,7 @@ JSONS = {
     "flags as text, boxes and areas of nothing": (every(iscrowd="0", bbox=None, area=None), {}, CATS),
     "ids as text": (every(category_id=lambda i, k: str(1 + k)), {}, "category id '1'.*write it as a number"),
     "no sizes": (lambda c: [image.pop("height") for image in c["images"]], {}, "height"),
-    "paths of another machine": (lambda c: [x.update(file_name=f"/home/me/{x['file_name']}") for x in c["images"]], {}, "leads out of"),
+    "paths of another machine": (lambda c: [x.update(file_name=f"/elsewhere/{x['file_name']}") for x in c["images"]], {}, "leads out of"),
     "nothing annotated": (lambda c: c.update(annotations=[]), {}, "only background has targets"),
     "two categories of one name": (lambda c: c["categories"][1].update(name="cat"), {}, {"cat (id 1)": 2, "cat (id 2)": 2, "background": 2}),
 }

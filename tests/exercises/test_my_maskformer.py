@@ -15,7 +15,7 @@ from minimaskformer import Lakeland, SetCriterion, build_model, load_checkpoint
 from minimaskformer.commands import cli
 from minimaskformer.config import get_config
 from minimaskformer.evaluation import evaluate
-from minimaskformer.exercises import certificate, core, my_lessons, my_maskformer
+from minimaskformer.exercises import certificate, lesson_calls, my_lessons, my_maskformer
 from minimaskformer.exercises.parts import PARTS, SECTIONS, exercise_of
 from minimaskformer.predict import read_out, run
 from minimaskformer.training.optim import parameter_groups, set_learning_rate
@@ -52,7 +52,7 @@ def shipped():
 
 
 def checked(capsys, cell, exercise_id="02.1", name="class_cost"):
-    core.check(exercise_id, run_cells(cell)[name])
+    lesson_calls.check(exercise_id, run_cells(cell)[name])
     return capsys.readouterr().out
 
 
@@ -223,7 +223,7 @@ def test_a_kill_leaves_whole_files(folder, capsys, monkeypatch, moment):
 
 
 def test_what_leans_on_another_cell_passes_but_does_not_go_in(folder, capsys):
-    core.check("02.1", run_cells("DIM = -1", GOOD.replace("(-1)", "(DIM)"))["class_cost"])
+    lesson_calls.check("02.1", run_cells("DIM = -1", GOOD.replace("(-1)", "(DIM)"))["class_cost"])
     out = capsys.readouterr().out
     assert "right on all" in out and "Not in my_maskformer.py yet: it leans on DIM from elsewhere in the notebook" in out
     assert not folder.exists()
@@ -237,10 +237,10 @@ def test_a_name_that_another_part_imports(folder, capsys):
 
 
 def test_use_forces_a_wrong_one_in_and_it_shows(folder, capsys):
-    core.use("02.1", run_cells(WRONG)["class_cost"])
+    lesson_calls.use("02.1", run_cells(WRONG)["class_cost"])
     assert "+p instead of -p" in capsys.readouterr().out and not folder.exists()
-    core.use("02.1", run_cells(WRONG)["class_cost"], anyway=True)
-    core.use("00.1", run_cells(WRONG)["class_cost"], anyway=True)
+    lesson_calls.use("02.1", run_cells(WRONG)["class_cost"], anyway=True)
+    lesson_calls.use("00.1", run_cells(WRONG)["class_cost"], anyway=True)
     out = capsys.readouterr().out
     assert "1 of 33" in out and "00.1 is not a part of the model" in out
     my, logits = my_maskformer.mine(folder), torch.tensor([[0.0, 1.0]])
@@ -263,7 +263,7 @@ def test_copies_are_found_from_within_and_by_the_command(tmp_path, monkeypatch, 
     (place / my_lessons.MANIFEST).write_text("{}")
     monkeypatch.chdir(place / "deeper")
     assert "my_lessons/my_maskformer.py now" in checked(capsys, GOOD)
-    core.progress()
+    lesson_calls.progress()
     assert "passed, in my_maskformer.py" in capsys.readouterr().out
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(my_maskformer, "FOLDER", place)
@@ -281,7 +281,7 @@ def test_a_folder_that_cannot_be_written_stops_nothing(folder, capsys):
     folder.write_text("a file")
     out = checked(capsys, GOOD)
     assert "right on all" in out and "my_maskformer.py could not be written" in out
-    assert json.loads((core.record.path()).read_text())["02.1"]["passed"]
+    assert json.loads((lesson_calls.record.path()).read_text())["02.1"]["passed"]
 
 
 def test_pictures_of_the_parts_and_the_certificate(solved):

@@ -1,0 +1,106 @@
+"""What the lessons call: check, hint, solution, example, progress, use.
+
+Nothing here raises inside a notebook; MINIMASKFORMER_STRICT=1 makes every check that does not pass raise (for the
+tests).
+"""
+import copy
+import os
+import textwrap
+
+from . import my_maskformer
+from . import progress_file as record
+from .core import Outcome, find, judge_unless_stopped, lessons
+from .parts import PARTS
+
+
+def check(exercise_id=None, fn=None):
+    """Compare your function with the reference and print the outcome; the notebook goes on whatever it is."""
+    try:
+        exercise = find(exercise_id)
+    except LookupError as e:
+        outcome = Outcome("unknown exercise", str(e))
+    else:
+        outcome = judge_unless_stopped(exercise, fn)
+        if outcome.kind not in ("not attempted", "stopped", "syntax error"):
+            kept = my_maskformer.keep(exercise, fn) if outcome.kind == "passed" else ""
+            note = record.add(exercise.id, outcome.kind == "passed")
+            outcome = Outcome(outcome.kind, "\n".join(filter(None, (outcome.text, kept, note))), outcome.mistake)
+    if os.environ.get("MINIMASKFORMER_STRICT") == "1" and outcome.kind != "passed":
+        raise AssertionError(outcome.text)
+    say(outcome.text)
+
+
+def use(exercise_id, fn, anyway=False):
+    """Put a function into my_maskformer.py if it passes; anyway=True: even a wrong one, to see what it does."""
+    try:
+        exercise = find(exercise_id)
+    except LookupError as e:
+        return say(str(e))
+    if exercise.id not in PARTS:
+        return say(f"{exercise.id} is not a part of the model. The parts are {', '.join(PARTS)}.")
+    if not anyway:
+        return check(exercise_id, fn)
+    say(my_maskformer.keep(exercise, fn, anyway=True) or "There is nowhere to put it.")
+
+
+def hint(exercise_id=None, n=1):
+    """Print hint 1 (a question), 2 (the place) or 3 (the formula) of an exercise."""
+    try:
+        exercise = find(exercise_id)
+    except LookupError as e:
+        return say(str(e))
+    if not isinstance(n, int) or n not in range(1, len(exercise.hints) + 1):
+        return say(f"{exercise.id} has hints 1 to {len(exercise.hints)}; after them: solution(\"{exercise.id}\")")
+    further = f"hint(\"{exercise.id}\", {n + 1})" if n < len(exercise.hints) else f"solution(\"{exercise.id}\")"
+    say(fold(f"{exercise.id} hint {n} of {len(exercise.hints)}: {exercise.hints[n - 1]}") + f"\nNext: {further}")
+
+
+def solution(exercise_id=None):
+    """Print the solution, which is the code that the library itself runs or is tested against, and its reasons."""
+    try:
+        exercise = find(exercise_id)
+    except LookupError as e:
+        return say(str(e))
+    place = f"{exercise.reference.__module__}.{exercise.reference.__name__}"
+    why = fold(f"Why: {exercise.why}")
+    say(f"{exercise.id} {exercise.title}, as in {place}\n\n{exercise.solution_source()}\n\n{why}")
+
+
+def example(exercise_id=None, n=1):
+    """The arguments of the n-th example a check uses, to try your function on; None and a sentence if there is none."""
+    try:
+        exercise = find(exercise_id)
+    except LookupError as e:
+        return say(str(e))
+    if not isinstance(n, int) or n not in range(1, len(exercise.fixtures) + 1):
+        return say(f"{exercise.id} has examples 1 to {len(exercise.fixtures)}, and none with the number {n}: "
+                   f"example(\"{exercise.id}\", 1)")
+    return copy.deepcopy(exercise.fixtures[n - 1].args)
+
+
+def progress(reset=False):
+    """Print your progress in every lesson that has exercises; `reset=True` forgets it all first."""
+    lines = [note] if reset and (note := record.clear()) else []
+    entries, folder = record.load(), my_maskformer.mine_folder()
+    for number, module in lessons().items():
+        done = [e for e in module.EXERCISES if entries.get(e.id, {}).get("passed")]
+        lines.append(f"Lesson {number}  {module.TITLE}: {len(done)} of {len(module.EXERCISES)}")
+        for e in module.EXERCISES:
+            tries = entries.get(e.id, {}).get("tries", 0)
+            tried = f"tried {tries} time{'s' * (tries > 1)}" if tries else "not attempted"
+            lines.append(f"  {'✓' if e in done else '✗' if tries else '○'} {e.id}  {e.title:<40}"
+                         f"{'passed' if e in done else tried}"
+                         f"{', in my_maskformer.py' if folder and my_maskformer.is_kept(folder, e.id) else ''}")
+    say("\n".join(lines))
+
+
+def fold(text):
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def say(text):
+    """Print, even to a console that has no ✓."""
+    try:
+        print(text)
+    except UnicodeEncodeError:
+        print(text.translate(str.maketrans("✓✗○■", "+x-#")).encode("ascii", "replace").decode())
