@@ -56,7 +56,13 @@ def hint(exercise_id=None, n=1):
 
 
 def solution(exercise_id=None):
-    """Print the solution, which is the code that the library itself runs or is tested against, and its reasons."""
+    """Print the solution, which is the code that the library itself runs or is tested against, and its reasons.
+
+    Of a hunt ("02.h"): an example that finds everything.
+    """
+    if str(exercise_id).strip().endswith(".h"):
+        from .hunts import solution_of
+        return say(solution_of(exercise_id))
     try:
         exercise = find(exercise_id)
     except LookupError as e:
@@ -91,7 +97,17 @@ def progress(reset=False):
             lines.append(f"  {'✓' if e in done else '✗' if tries else '○'} {e.id}  {e.title:<40}"
                          f"{'passed' if e in done else tried}"
                          f"{', in my_maskformer.py' if folder and my_maskformer.is_kept(folder, e.id) else ''}")
+        lines += hunts_and_guesses(entries, number)
     say("\n".join(lines))
+
+
+def hunts_and_guesses(entries, lesson):
+    """Lines about a lesson's hunts that were begun and its guesses whose answer was shown."""
+    here = {key: entry for key, entry in entries.items() if key.startswith(f"{lesson}.") and "said" in entry}
+    hunts = [f"  {'✓' if here[key]['passed'] else '✗'} {key}  {'the hunt':<40}{here[key]['said']} found"
+             for key in sorted(here) if key.endswith(".h")]
+    guesses = [entry["passed"] for key, entry in here.items() if not key.endswith(".h") and entry["tries"]]
+    return hunts + ([f"    guesses: {sum(guesses)} of {len(guesses)} right"] if guesses else [])
 
 
 def fold(text):

@@ -15,6 +15,7 @@ from ..system.lock import taking_turns
 from ..system.text import parse_json
 
 LARGEST = 1_000_000  # bytes; with every exercise done the file has ten thousand
+LONGEST = 200  # letters of a guess
 
 
 def path():
@@ -23,7 +24,10 @@ def path():
 
 
 def load():
-    """{exercise id: {"passed": bool, "tries": int}}; {} where there is no file or it cannot be read."""
+    """{id: {"passed": bool, "tries": int, maybe "said": text}}; {} where there is no file or it cannot be read.
+
+    "said" is a guess, or of a hunt how many it has found at best, as "13 of 16".
+    """
     try:
         if path().stat().st_size > LARGEST:
             return _put_aside()
@@ -32,17 +36,48 @@ def load():
         return _put_aside() if isinstance(e, UnicodeDecodeError) else {}
     try:
         entries = parse_json(text, path())
-        return {str(k): {"passed": bool(v["passed"]), "tries": int(v["tries"])} for k, v in entries.items()}
+        return {str(k): {"passed": bool(v["passed"]), "tries": int(v["tries"])}
+                | ({"said": str(v["said"])[:LONGEST]} if "said" in v else {}) for k, v in entries.items()}
     except (ValueError, TypeError, KeyError, AttributeError):
         return _put_aside()
 
 
-def add(exercise_id, passed):
-    """Count one try; what has been passed stays passed. Returns "" or a sentence about what went wrong."""
+def add(exercise_id, passed, found=None, of=None):
+    """Count one try; what has been passed stays passed. Returns "" or a sentence about what went wrong.
+
+    found, of: of a hunt, how many mistakes of how many the try found; the best is kept.
+    """
     def count(entries):
         old = entries.get(exercise_id, {"passed": False, "tries": 0})
-        return entries | {exercise_id: {"passed": old["passed"] or passed, "tries": old["tries"] + 1}}
+        new = {**old, "passed": old["passed"] or passed, "tries": old["tries"] + 1}
+        if found is not None and found >= _first_number(old.get("said", "0")):
+            new["said"] = f"{found} of {of}"
+        return entries | {exercise_id: new}
     return _change(count)
+
+
+def keep_guess(guess_id, said):
+    """(whether it is kept, "" or what went wrong): a guess may be changed until its answer was shown."""
+    kept = []
+
+    def put(entries):
+        kept.append(not entries.get(guess_id, {}).get("tries"))
+        return entries | ({guess_id: {"passed": False, "tries": 0, "said": said}} if kept[-1] else {})
+    note = _change(put)
+    return bool(kept and kept[-1]), note
+
+
+def settle(guess_id, answer):
+    """(what was guessed before the answer was shown, or None; "" or what went wrong). A wrong guess stays wrong."""
+    entry = load().get(guess_id, {})
+    said = entry.get("said")
+    if said is None or entry["tries"]:
+        return said, ""
+    return said, _change(lambda entries: entries | {guess_id: {**entry, "passed": said == answer, "tries": 1}})
+
+
+def _first_number(text):
+    return int(first) if (first := text.split(" ")[0]).isdecimal() else 0
 
 
 def clear():

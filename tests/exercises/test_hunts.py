@@ -1,0 +1,61 @@
+"""Hunts: the solution finds everything within the rules, a careless example does not, and nothing ends in a traceback."""
+import pytest
+import torch
+
+from minimaskformer.exercises import hunt, solution
+from minimaskformer.exercises import progress_file as record
+from minimaskformer.exercises.hunts import all_hunts, hidden_mistakes, read_example
+
+HUNTS = all_hunts()
+each = pytest.mark.parametrize("wanted", HUNTS.values(), ids=HUNTS)
+
+
+@each
+def test_the_solution_finds_every_mistake(wanted, home, capsys):
+    assert not hidden_mistakes(wanted, read_example(wanted, wanted.solution))
+    hunt(wanted.id, *wanted.solution)
+    total = len(wanted.mistakes())
+    assert f"{total} of {total}" in capsys.readouterr().out
+    assert record.load()[wanted.id] == {"passed": True, "tries": 1, "said": f"{total} of {total}"}
+
+
+@each
+def test_every_hint_is_for_a_mistake_of_the_exercise(wanted):
+    names = {mistake.name for mistake in wanted.exercise.mistakes}
+    assert set(wanted.looks) <= names and len(wanted.mistakes()) == len(wanted.looks) >= 8
+    assert all(len(text) > 10 for text in wanted.looks.values())
+
+
+@each
+def test_what_is_no_example_is_a_sentence(wanted, home, capsys):
+    parts = len(wanted.solution)
+    for nonsense in (("sheep",) * parts, (None,) * parts, ([],) * parts, ([[1e9] * 500] * 500,) * parts, (1,) * (parts + 1),
+                     ([[float("nan")]],) * parts):
+        hunt(wanted.id, *nonsense)
+        assert capsys.readouterr().out.startswith(f"✗ {wanted.id}: "), nonsense
+    assert not record.load()
+    hunt(wanted.id)
+    assert "hunt(" in capsys.readouterr().out
+
+
+@each
+def test_solution_prints_an_example_that_can_be_run(wanted, home, capsys):
+    solution(wanted.id)
+    code = capsys.readouterr().out.partition("\n\n")[2]
+    exec(code, {"hunt": hunt, "torch": torch})
+    assert "✓" in capsys.readouterr().out
+
+
+def test_a_first_try_leaves_some_hidden_and_the_best_is_kept(home, capsys):
+    hunt("2.h", [[2.0, -2.0]], [[1, 0]], [1, 1])
+    out = capsys.readouterr().out
+    assert "13 of 16" in out and out.count("\n  ?  ") == 3
+    hunt("02.h", [[0.0]], [[1]], [1])
+    assert record.load()["02.h"]["said"] == "13 of 16" and record.load()["02.h"]["tries"] == 2
+
+
+def test_unknown_hunts_are_named(capsys):
+    hunt()
+    hunt("99.h")
+    solution("99.h")
+    assert capsys.readouterr().out.count("02.h") == 3
