@@ -29,8 +29,8 @@ VALUE = "the cost of the pair must not happen to be the same; almost any picture
 dice_hunt = Hunt(
     id="02.h", exercise=dice_exercise, arguments=read,
     task="Make one example for dice_cost that shows what is wrong with as many wrong versions as you can: "
-         "hunt(\"02.h\", logits, masks, valid) with at most 2 queries, 2 targets and 4 pixels. logits: a row of numbers "
-         "between -10 and 10 for each query; masks: a row of 0 and 1 for each target; valid: one row, 0 at void.",
+         "hunt(\"02.h\", logits, masks, valid) with at most 2 queries, 2 targets and 4 pixels. logits: a row of "
+         "numbers between -10 and 10 for each query; masks: a row of 0 and 1 for each target; valid: 0 at void.",
     looks={
         "no sigmoid": VALUE,
         "sigmoid applied twice": VALUE,
