@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.transforms.v2.functional import resize
 
 from .data.images import upright_array
-from .fast.large_maps import Largest, at_once, bands, bilinear, weighted_masks
+from .fast.large_maps import Largest, ToPicture, at_once, bands, bilinear, weighted_masks
 from .fast.tiles import in_tiles
 from .inference import (
     general_inference,
@@ -163,9 +163,7 @@ def read_out(config, task, class_logits, mask_logits, size, things=None, **optio
     else:
         padded = padded_size(size.network, config.size_divisibility)
 
-    def to_picture(logits):  # [n, h/4, w/4] -> [n, H, W]
-        return bilinear(bilinear(logits, padded)[:, :size.network[0], :size.network[1]], size.picture)
-
+    to_picture = ToPicture(tuple(padded), tuple(size.network), tuple(size.picture))
     if config.per_pixel:
         return read_pixels(config, task, mask_logits, to_picture, things)
     if task == "semantic":

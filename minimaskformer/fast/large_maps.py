@@ -4,6 +4,8 @@ A hundred masks of a 12-megapixel photo are 5 GB; those that take part are enlar
 is also faster on a CPU, where a pass over a map that is still in the cache costs a fraction of one from main memory. A
 GPU gets as many at once as `CHUNK` allows. The host waits for it only in `threshold_into`.
 """
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 
@@ -65,6 +67,16 @@ def bilinear(maps, size):
     if len(maps) == 0:
         return maps.new_zeros(0, *size)
     return F.interpolate(maps[None], size=tuple(size), mode="bilinear", align_corners=False)[0]
+
+
+class ToPicture(NamedTuple):
+    """The way of mask logits [n, h, w] to the picture's size: to the padded input, cropped, then resized; called."""
+    padded: tuple  # (height, width), as the others
+    network: tuple  # the input without padding
+    picture: tuple
+
+    def __call__(self, mask_logits):
+        return bilinear(bilinear(mask_logits, self.padded)[:, :self.network[0], :self.network[1]], self.picture)
 
 
 def weighted_masks(weights, mask_logits):
