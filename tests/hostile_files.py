@@ -11,6 +11,8 @@ import pickle
 import resource
 import struct
 import tempfile
+import warnings
+import zipfile
 from pathlib import Path
 
 import torch
@@ -100,6 +102,29 @@ class Call:
 
     def __reduce__(self):
         return self.call
+
+
+def archive_with(file, change=lambda part: part, names=(), compression=zipfile.ZIP_STORED):
+    """A zip file of torch with another data.pkl, or with parts of the given names again, or compressed."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(file)) as old, zipfile.ZipFile(written, "w", compression) as new, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # two parts of one name
+        for name in (*names, *old.namelist()):
+            new.writestr(name, change(old.read(name)) if name.endswith("data.pkl") else old.read(name))
+    return written.getvalue()
+
+
+def files_of_two_contents():
+    """{what it is: (a file of tensors, the same with something that another reader, or a scanner, would find)}"""
+    tensors = {"model": {"w": torch.zeros(2000)}}
+    new, old = torch_file(tensors), torch_file(tensors, _use_new_zipfile_serialization=False)
+    arrays, evil = pickle.dumps({"model": {"w": torch.zeros(3).numpy()}}, 4), PICKLES["runs a command"]
+    return {"two pickles": (arrays, arrays + evil), "a pickle, then a zip": (arrays, arrays + new), "a pickle, then a byte": (arrays, arrays + b"."),
+            "a zip, then a pickle": (new, new + evil), "a zip, then a zip": (new, new + new), "the old form, then a pickle": (old, old + evil),
+            "the old form, then a zip": (old, old + new), "two pickles in a zip": (new, archive_with(new, lambda part: part + evil)),
+            "two parts of one name in a zip": (new, archive_with(new, names=[n for n in zipfile.ZipFile(io.BytesIO(new)).namelist() if n.endswith("data.pkl")])),
+            "parts that unpack to more than the file": (new, archive_with(new, compression=zipfile.ZIP_DEFLATED)),
+            "a zip with a flipped bit": (new, new[:len(new) // 2] + bytes([new[len(new) // 2] ^ 1]) + new[len(new) // 2 + 1:])}
 
 
 def hostile_files():

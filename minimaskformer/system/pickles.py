@@ -86,7 +86,10 @@ def read_arrays(path):
     """
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return interpret(pickletools.genops(data), budget=3 * len(data))
+            content = interpret(pickletools.genops(data), budget=3 * len(data))
+            if data.tell() != len(data):
+                raise ValueError("something lies behind its end, which another reader would find")
+            return content
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError) as error:
         what = error if isinstance(error, ValueError) else "its instructions make no sense"
         raise ValueError(f"{path} cannot be read as a pickle of arrays: {what}") from None

@@ -1,5 +1,8 @@
 """Tensors from files of any kind, read without running any code inside them."""
+import os
+import pickletools
 import re
+import zipfile
 
 import numpy as np
 import torch
@@ -30,12 +33,51 @@ def read_tensors(path):
 def read_torch(path):
     """The tensors of a .pth, in the old format too, with torch's own weights-only reader."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_whole(path)
     except Exception as error:  # torch raises many kinds for broken or refused files
         asked = re.search(r"GLOBAL (\S+)", str(error))  # torch's own advice is to trust the file
         what = f"it asks for {asked[1]}: refused, nothing was run" if asked else str(error)[:300]
         raise ValueError(f"{path} cannot be read, it is not a file of tensors only: {printable(what)}") from None
     return model_part(content, path)
+
+
+def load_whole(path):
+    """What torch's weights-only reader finds in a file of torch, all of which is what was written; else ValueError.
+
+    torch verifies no checksum, and reads a file with something behind its end: another reader would find other content.
+    """
+    with open(path, "rb") as file:
+        is_archive = file.read(2) == b"PK"
+        if is_archive:
+            check_archive(file)
+        file.seek(0)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        if not is_archive and file.tell() != os.fstat(file.fileno()).st_size:
+            raise ValueError("something lies behind its end")
+    return content
+
+
+def check_archive(file):
+    """ValueError unless a zip file's parts are as they were written, none twice, and nothing lies behind the last."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 22))
+    if file.read(4) != b"PK\5\6":  # what closes an archive
+        raise ValueError("its end is missing, or something lies behind it")
+    with zipfile.ZipFile(file) as archive:
+        parts = archive.infolist()
+        if not parts or min(part.header_offset for part in parts) > 0:
+            raise ValueError("something lies behind the end of another archive")
+        if len({part.filename for part in parts}) < len(parts):
+            raise ValueError("it holds two parts of one name")
+        if sum(part.file_size for part in parts) > size:
+            raise ValueError("its parts are larger than the file: torch compresses none")
+        if damaged := archive.testzip():
+            raise ValueError(f"the checksum of its part {damaged} is wrong")
+        for part in parts:
+            if part.filename.endswith("data.pkl"):
+                content = archive.read(part)
+                if max(place for _, _, place in pickletools.genops(content)) + 1 != len(content):
+                    raise ValueError(f"something lies behind the end of its part {part.filename}")
 
 
 def model_part(content, path):

@@ -11,7 +11,6 @@ import os
 import random
 import shutil
 import warnings
-import zipfile
 import zlib
 from dataclasses import asdict, dataclass, field
 
@@ -20,6 +19,7 @@ import torch
 
 from ..system.distributed import gather, mean_over_processes, rank, world_size
 from ..system.files import replacing
+from ..system.tensors import load_whole
 from .recipes import free_fields
 
 KEPT = 2  # if the newest is damaged there is still the one before it
@@ -66,7 +66,7 @@ def load_state(folder, parts, progress, facts):
     """
     for path in reversed(state_files(folder)):
         try:
-            state = read_whole(path)
+            state = load_whole(path)
             break
         except Exception as error:  # zipfile and torch raise many kinds for damaged files
             reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -103,15 +103,6 @@ def naming_file(path):
         yield
     except Exception as error:
         raise ValueError(f"{path} is not a training checkpoint of this run ({type(error).__name__}: {error})") from None
-
-
-def read_whole(path):
-    """The content of a training checkpoint, its checksums verified, which torch does not do.
-    """
-    with zipfile.ZipFile(path) as archive:
-        if damaged := archive.testzip():
-            raise ValueError(f"the checksum of its part {damaged} is wrong")
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def check_form(state, optimizer):

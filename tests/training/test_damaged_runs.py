@@ -16,10 +16,11 @@ from minimaskformer.commands.train import lacks_only_pictures
 from minimaskformer.diagnosis.run import read_run
 from minimaskformer.draw.runs import draw_run
 from minimaskformer.system.files import replacing
+from minimaskformer.system.tensors import load_whole
 from minimaskformer.train import train
 from minimaskformer.training.log import RunLog, read_log
 from minimaskformer.training.recipes import TrainConfig
-from minimaskformer.training.resume import read_whole, state_files
+from minimaskformer.training.resume import state_files
 
 TIMES = ("seconds", "images_per_second", "data_wait", "memory_gb")
 
@@ -66,13 +67,13 @@ def same(a, b):
 
 def test_a_flipped_bit_is_noticed_or_changes_nothing(run):
     path = state_files(run)[-1]
-    whole, expected, noticed = path.read_bytes(), read_whole(path), 0
+    whole, expected, noticed = path.read_bytes(), load_whole(path), 0
     for place in torch.randint(len(whole), (40,), generator=torch.Generator().manual_seed(0)).tolist():
         damaged = bytearray(whole)
         damaged[place] ^= 1 << place % 8
         path.write_bytes(damaged)
         try:
-            found = read_whole(path)
+            found = load_whole(path)
         except Exception:
             noticed += 1
         else:
@@ -123,7 +124,7 @@ def progress(name, value):
 ])
 def test_content_of_another_form_is_a_sentence_that_names_the_file(run, change):
     path = state_files(run)[-1]
-    state = read_whole(path)
+    state = load_whole(path)
     change(state)
     with replacing(path) as temporary:
         torch.save(state, temporary)

@@ -4,13 +4,14 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hostile_files import hostile_files
+from hostile_files import files_of_two_contents, hostile_files
 
 from minimaskformer import build_model, load_checkpoint, save_checkpoint
 from minimaskformer.system.pickles import read_arrays
 from minimaskformer.system.tensors import read_tensors
 
 FILES = hostile_files()
+TWO = files_of_two_contents()
 
 
 @pytest.mark.parametrize("what", FILES)
@@ -23,6 +24,16 @@ def test_a_hostile_file_ends_in_a_sentence(what, tmp_path, monkeypatch):
         load_checkpoint(path)
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
     assert str(error.value).replace("\n", "").isprintable() and len(str(error.value)) < 100_000
+
+
+@pytest.mark.parametrize("what", TWO)
+def test_a_file_of_which_not_all_is_what_was_written_is_refused(what, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(TWO[what][0])
+    assert torch.count_nonzero(read_tensors(path)[0]["w"]) == 0
+    path.write_bytes(TWO[what][1])
+    with pytest.raises(ValueError, match=f"{path} cannot be read.*(behind|two parts|larger than the file|checksum)"):
+        read_tensors(path)
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])

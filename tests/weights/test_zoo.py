@@ -1,5 +1,6 @@
 """The full model is the reference: zoo weights in, the reference code's numbers out; and hostile files run nothing."""
 import copy
+import dataclasses
 import json
 import pickle
 import sys
@@ -11,7 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from minimaskformer import SetCriterion, build_model, hungarian_match, load_checkpoint, save_checkpoint
+from minimaskformer.config import PRESETS
 from minimaskformer.inference import semantic_scores
+from minimaskformer.model import model_of
 from minimaskformer.predict import to_input_size
 from minimaskformer.weights import zoo
 
@@ -149,6 +152,17 @@ def test_every_name_of_the_panoptic_model_has_its_place():
     assert {name: tuple(tensor.shape) for name, tensor in own.items()} == theirs
     config = zoo.guess_config({name: torch.empty(shape) for name, shape in theirs.items()})
     assert config == build_model("r50_panoptic").config
+
+
+@pytest.mark.parametrize("name", ["r18", "r50_panoptic", "r101", "swin_t", "swin_s_panoptic", "swin_b", "swin_l"])
+def test_every_preset_is_known_by_its_names_and_shapes(name):
+    config = dataclasses.replace(PRESETS[name], window=9, decoder_layers=2, num_queries=7)
+    with torch.device("meta"):
+        tensors = model_of(config).state_dict()
+    found = zoo.guess_config(tensors)
+    known = ("backbone", "decoder_layers", "encoder_layers", "num_queries", "num_classes", "dim", "mask_dim", "hidden_dim", "feedforward")
+    assert [getattr(found, field) for field in known] == [getattr(config, field) for field in known]
+    assert found.window == (9 if "swin" in name else PRESETS[name].window)
 
 
 def test_missing_and_misshapen_tensors_are_listed(weights, tmp_path):
