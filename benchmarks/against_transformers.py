@@ -112,7 +112,8 @@ def training_step(tiny, mask_points=0):
     config = transformers.MaskFormerConfig(
         backbone_config=transformers.ResNetConfig(out_features=stages), decoder_config=transformers.DetrConfig(),
         num_labels=classes, use_auxiliary_loss=True)
-    port, model = transformers.MaskFormerForInstanceSegmentation(config).train(), build_model("r50", classes).train()
+    port = transformers.MaskFormerForInstanceSegmentation(config).train()
+    model = build_model("r50", classes).train().to(memory_format=torch.channels_last)  # as our training command does
     our = SetCriterion(classes, mask_points=mask_points)
     recipe = train_config("r50")
 
