@@ -10,7 +10,13 @@ from minimaskformer.backbone import Backbone
 from minimaskformer.config import PRESETS, get_config
 from minimaskformer.model import build_model
 from minimaskformer.pixel_decoder import FPN
-from minimaskformer.transformer import DecoderLayer, EncoderLayer, TransformerDecoder, sine_positions
+from minimaskformer.transformer import (
+    DecoderLayer,
+    EncoderLayer,
+    TransformerDecoder,
+    TransformerEncoder,
+    sine_positions,
+)
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +220,8 @@ def test_padding_does_not_move_positions_or_states():
     cut = decoder(memory[..., :4, :5], torch.ones(1, 4, 5, dtype=torch.bool))
     for a, b in zip(decoder(memory, mask), cut):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    encoder = TransformerEncoder(16, 2, 2, 32, 0.0).eval()
+    torch.testing.assert_close(encoder(memory, mask)[..., :4, :5], encoder(memory[..., :4, :5]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name, peer", [("resnet18", resnet18), ("resnet50", resnet50)])

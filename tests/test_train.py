@@ -8,6 +8,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from minimaskformer import Lakeland, SetCriterion, build_model, load_checkpoint
 from minimaskformer.evaluation import evaluate, percent, table, write_table
 from minimaskformer.train import train
 from minimaskformer.training.batches import BatchOrder, MicroBatches
+from minimaskformer.training.not_finite import naming_pictures
 from minimaskformer.training.optim import parameter_groups, set_learning_rate
 from minimaskformer.training.recipes import TrainConfig
 
@@ -155,6 +157,14 @@ def test_what_is_not_finite_stops_the_run_and_names_the_picture(tmp_path, what, 
     assert all(value.isfinite().all() for value in kept.values())
     if what == "gradient":
         assert "nearest to the output class_head.inner.bias; " in str(error.value)
+
+
+def test_what_else_the_matching_refuses_is_no_number_that_is_not_finite():
+    finite, bad = (SimpleNamespace(class_logits=torch.zeros(2, 3, 4), mask_logits=torch.zeros(2, 3, 8, 8), aux=[]) for _ in range(2))
+    bad.mask_logits[1, 2, 5, 5] = float("nan")
+    for output, kind, words in ((finite, ValueError, "^labels go up to 11$"), (bad, FloatingPointError, "step 3: .* prediction for b is not finite")):
+        with pytest.raises(kind, match=words), naming_pictures(3, ["a", "b"], output):
+            raise ValueError("labels go up to 11")
 
 
 def test_a_loss_that_is_not_finite_names_term_and_picture(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import torch
 from training_runs import SHARED, frozen_model, losses_and_gradients
 
 from minimaskformer import Lakeland, SetCriterion, evaluate, load_checkpoint
+from minimaskformer.system.distributed import start
 from minimaskformer.train import train
 from minimaskformer.training.batches import BatchOrder, MicroBatches
 
@@ -93,3 +94,14 @@ def test_shares_of_an_epoch_are_disjoint():
     order = BatchOrder(24, 8)
     seen = [key for rank in range(4) for keys in MicroBatches(order, 1, 3, rank=rank, world_size=4) for key in keys]
     assert len(seen) == 24 and sorted(seen) == [(0, i) for i in range(24)]
+
+
+def test_each_process_takes_the_gpu_of_its_place_on_its_machine(monkeypatch):
+    chosen = []
+    for name, value in {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "MASTER_ADDR": "a", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    assert start("auto") == start("cuda") == torch.device("cuda:1") and chosen == ["cuda:1"] * 2
+    assert start("cpu") == torch.device("cpu")

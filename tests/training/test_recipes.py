@@ -29,6 +29,7 @@ def test_the_papers_recipes():
     assert (r50.clip, r50.size, r50.scale, r50.color, r50.mask_stride, r50.schedule) == (0.01, 512, (0.5, 2.0), True, 1, "poly")
     swin = train_config("swin_t")
     assert (swin.learning_rate, swin.weight_decay, swin.warmup, swin.steps, swin.size) == (6e-5, 0.01, 1500, 160_000, 512)
+    assert swin.backbone_multiplier == train_config("swin_l_panoptic").backbone_multiplier == 1
     assert train_config("swin_b").size == 640
     coco = train_config("r50_panoptic")
     assert coco.batch_size == 64 and coco.steps == 300 * (118_287 // 64) == 554_400

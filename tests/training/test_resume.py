@@ -19,7 +19,7 @@ import minimaskformer.train as train_module
 import minimaskformer.training.run as run_module
 from minimaskformer import load_checkpoint
 from minimaskformer.system.files import replacing
-from minimaskformer.training.resume import state_files
+from minimaskformer.training.resume import set_aside, state_files
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMES = ("seconds", "images_per_second", "data_wait", "memory_gb")  # what may differ
@@ -228,3 +228,13 @@ def test_a_file_that_does_not_fit_is_an_error_that_names_it_and_keeps_the_old_on
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_text() == "good" and sorted(tmp_path.iterdir()) == [path]
+
+
+def test_a_run_that_saved_nothing_does_not_replace_the_one_set_aside(tmp_path):
+    for name, content in (("model.safetensors", "a model"), ("log.jsonl", "its log")):
+        (tmp_path / name).write_text(content)
+    set_aside(tmp_path)
+    (tmp_path / "log.jsonl").write_text("of a run without a model")
+    set_aside(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["previous"]
+    assert {path.name: path.read_text() for path in (tmp_path / "previous").iterdir()} == {"model.safetensors": "a model", "log.jsonl": "its log"}
