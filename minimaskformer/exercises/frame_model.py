@@ -120,10 +120,9 @@ def layer_functions(weights, num_heads):
                            mlp=lambda x: apply_linear(apply_linear(x, weights, "mlp.0").relu(), weights, "mlp.3"))
 
 
-def encode_map(features, weights, config):
-    """The encoder inside the pixel decoder: every cell of a map [B, C, h, w] reads all others."""
-    where = map_positions(*features.shape[-2:], features.shape[1]).to(features).flatten(1).mT  # [h*w, C]
-    x = features.flatten(2).mT  # [B, h*w, C]
+def encode_map(features, positions, weights, config):
+    """The encoder inside the pixel decoder: every cell of a map [B, C, h, w] reads all others; positions [C, h, w]."""
+    x, where = features.flatten(2).mT, positions.to(features).flatten(1).mT  # [B, h*w, C], [h*w, C]
     for i in range(config.encoder_layers):
         layer = layer_functions(under(weights, f"layers.{i}"), config.num_heads)
         q = k = x + where
@@ -138,7 +137,8 @@ def query_states(parameters, images, config=MINI, training=False):
     encoded = []  # the map that the queries read: p3, after the encoder
 
     def encoder(p3):
-        encoded.append(encode_map(p3, under(parameters, "pixel_decoder.encoder"), config))
+        positions = map_positions(*p3.shape[-2:], p3.shape[1])
+        encoded.append(encode_map(p3, positions, under(parameters, "pixel_decoder.encoder"), config))
         return encoded[0]
 
     pixels = pixel_decoder(features, under(parameters, "pixel_decoder"), encoder)  # [B, C, H/4, W/4]

@@ -1,14 +1,29 @@
 """Lesson 10's exercises: right solutions written differently, and wrong ones that are no known mistake."""
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from exercises.banks import *  # noqa: F403
+from exercises.clinic_solutions import CLINIC_RIGHT, CLINIC_WRONG
+from matplotlib.figure import Figure
 
+from minimaskformer import Lakeland, PanopticQuality, load_checkpoint
 from minimaskformer.exercises.lessons.lesson10 import ANSWERS, learning_rate, which_mistake
+from minimaskformer.exercises.lessons.lesson10_clinic import (
+    FAULTS,
+    HEALTHY,
+    PARTS,
+    draw_ward,
+    fault_of,
+    figures,
+    logits_of,
+    scenes,
+)
 from minimaskformer.exercises.lessons.lesson10_signs import best_shift, objects_per_image
+from minimaskformer.exercises.lessons.lesson10_ward import WARD, repair
 from minimaskformer.training.optim import set_learning_rate
 from minimaskformer.training.recipes import TrainConfig
 
@@ -111,6 +126,7 @@ RIGHT = {
         not any(c[i] == c[j] and ((x[i] > 0) & (x[j] > 0)).sum() > 0.5 * ((x[i] > 0) | (x[j] > 0)).sum() for j in range(i))
         for i in range(len(x))), lambda x, c: np.int64(twins_loop(x, c))],
     "10.5": [shift_by_hand, shift_numpy, lambda c: torch.tensor(best_shift(c)), lambda c: int(best_shift(c.double()))],
+    "10.6": CLINIC_RIGHT,
 }
 WRONG = {
     "10.1": [lambda t, T, p, w: p * min(1, t / max(1, w)) * (t / T) ** 0.9, lambda t, T, p, w: p, lambda t, T, p, w: None,
@@ -128,6 +144,7 @@ WRONG = {
     "10.5": [lambda c: 2, lambda c: c.argmax(), lambda c: c.diagonal(), lambda c: None, lambda c: best_shift(c) * 2,
              lambda c: by_score(c, lambda iou: iou.max()), lambda c: -by_score(c, lambda iou: iou.mean()),
              lambda c: max((-1, 1), key=lambda s: best_shift(c) == s)],
+    "10.6": CLINIC_WRONG,
 }
 
 
@@ -153,3 +170,41 @@ def test_the_shipped_runs_are_what_the_answers_say(run):
     assert (config["no_object_weight"] == 1) == (answer == 3)
     assert (evidence["miou_at_shift"]["-1"] > evidence["miou_at_shift"]["0"] + 0.1) == (answer == 4)
     assert (evidence["mask_logits"][0] >= 0) == (answer == 7)
+
+
+def test_the_healthy_patient_is_the_shipped_model():
+    model = load_checkpoint("mini").eval()
+    image, segment_map, info, _ = scenes()[0]
+    with torch.no_grad():
+        output = model(model.normalize(image[None]))
+    class_logits, mask_logits = logits_of(HEALTHY, image)
+    for layer, theirs in enumerate((*output.aux, output)):
+        torch.testing.assert_close(class_logits[layer], theirs.class_logits[0], rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(mask_logits[layer], theirs.mask_logits[0], rtol=1e-4, atol=1e-3)
+    quality = PanopticQuality(Lakeland.classes)
+    for image, segment_map, info, _ in scenes():
+        quality.update(model.predict(image), (segment_map, info))
+    assert figures(HEALTHY).PQ == pytest.approx(quality.compute()["pq"], abs=1e-3)
+
+
+@pytest.mark.parametrize("patient", WARD, ids=lambda patient: patient.letter)
+def test_each_patient_is_ill_in_one_part_and_figures_show_it(patient):
+    right, ill, mended = (np.array(f[:-1]) for f in (figures(HEALTHY), figures(patient), repair(patient)))
+    assert (abs(ill - right) > 0.03).any() and np.allclose(mended, right, atol=1e-4)
+    name = fault_of(patient)
+    assert name in FAULTS and str(patient) == f"patient {patient.letter}"
+    for other in set(PARTS) - {name}:  # no other part mends it, and the change is counted
+        changed = figures(replace(patient, **{other: lambda *args, other=other: getattr(HEALTHY, other)(*args)}))
+        assert np.allclose(changed[:-1], ill, atol=1e-4) and changed.parts_exchanged == 1
+
+
+def test_the_six_faults_are_six_and_stand_in_no_telling_order():
+    found = [fault_of(patient) for patient in WARD]
+    assert set(found) == set(PARTS) == set(FAULTS) and found not in (list(PARTS), list(FAULTS))
+
+
+def test_the_ward_is_drawn():
+    figure = draw_ward(Figure(figsize=(9, 4)), [HEALTHY, WARD[0]])
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["healthy", "p"]
+    heights = [[bar.get_height() for bar in ax.patches] for ax in figure.axes[2:4]]
+    assert heights == [list(figures(patient)[6:10]) for patient in (HEALTHY, WARD[0])]

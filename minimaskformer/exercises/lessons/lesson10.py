@@ -1,8 +1,9 @@
-"""Exercises of lesson 10, training: learning rate and gallery here, what a checkpoint tells in lesson10_signs."""
+"""Exercises of lesson 10, training: learning rate and gallery here; the others in lesson10_signs and lesson10_ward."""
 import math
 
 from ..core import Exercise, Fixture, Mistake, issue
 from .lesson10_signs import objects_exercise, shift_exercise, twins_exercise
+from .lesson10_ward import clinic_exercise
 
 TITLE = "Training"
 
@@ -131,4 +132,4 @@ gallery_exercise = Exercise(
         "a look at pictures.")
 
 
-EXERCISES = [rate_exercise, gallery_exercise, objects_exercise, twins_exercise, shift_exercise]
+EXERCISES = [rate_exercise, gallery_exercise, objects_exercise, twins_exercise, shift_exercise, clinic_exercise]
