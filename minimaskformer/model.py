@@ -3,6 +3,8 @@
     image -> backbone -> pixel decoder -> pixel embeddings ------------------------.
                   `-> memory -> transformer decoder (N queries) -> mask embeddings -> dot product -> N masks
                                                               `-> N class predictions
+
+Each layer of the decoder gives such an answer: the last one's is the model's, the earlier ones' are for the loss.
 """
 from dataclasses import replace
 from typing import NamedTuple

@@ -2,7 +2,7 @@
 
 The lessons as executed, cheat sheet, glossary, data/README.md, and a reference from the docstrings go to build/site/,
 with search and mathematics that need no network. Needs the extra `site`. Sphinx with MyST-NB does the work; here the
-pages are only laid together, in build/site_pages/.
+pages are only laid together.
 """
 import argparse
 import importlib.util
@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,13 +31,21 @@ def main(arguments=None):
     if lacking:
         print(f"{', '.join(lacking)} not installed: pip install -e '.[site]'", file=sys.stderr)
         return 1
+    if options.out.exists() and not (options.out / "searchindex.js").exists():
+        print(f"{options.out} exists and is no site: name another folder with --out", file=sys.stderr)
+        return 1
     from sphinx.cmd.build import main as sphinx
-    pages = options.out.with_name(options.out.name + "_pages")
-    shutil.rmtree(pages, ignore_errors=True)
-    lay_out(pages, options.lessons)
-    status = sphinx(["-q", "-b", "html", "-d", str(pages / ".doctrees"), str(pages), str(options.out)])
-    if status == 0:
-        print(f"open {options.out / 'index.html'}")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="site_", dir=options.out.parent) as work:
+        pages, built = Path(work, "pages"), Path(work, "site")
+        lay_out(pages, options.lessons)
+        status = sphinx(["-q", "-b", "html", "-d", str(Path(work, "doctrees")), str(pages), str(built)])
+        if status == 0:
+            shutil.rmtree(built / ".doctrees", ignore_errors=True)
+            if options.out.exists():
+                options.out.rename(Path(work, "old"))
+            built.rename(options.out)
+            print(f"open {options.out / 'index.html'}")
     return status
 
 
@@ -53,12 +62,13 @@ def lay_out(pages, lessons):
     shutil.copytree(ROOT / "lessons" / "images", pages / "lessons" / "images")
     chosen = [path for path in sorted((ROOT / "lessons").glob("*.ipynb")) if not lessons or path.name[:2] in lessons]
     for path in chosen:
-        notebook = json.loads(path.read_text(encoding="utf-8"))
+        notebook, heading = json.loads(path.read_text(encoding="utf-8")), path.stem
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
                 cell["source"] = relinked("".join(cell["source"]), pages, api)
+                heading = ([heading] + re.findall(r"^#+ (.+)", cell["source"], re.M))[-1]
             else:
-                describe(cell)
+                describe(cell, heading)
         (pages / "lessons" / path.name).write_text(json.dumps(notebook), encoding="utf-8")
     for name in ("CHEATSHEET.md", "GLOSSARY.md"):
         text = (ROOT / "lessons" / name).read_text(encoding="utf-8")
@@ -68,12 +78,15 @@ def lay_out(pages, lessons):
     (pages / "index.md").write_text(front_page(chosen), encoding="utf-8")
 
 
-def describe(cell):
-    """Give the picture of a cell its width and its words, which the notebook keeps beside it."""
+def describe(cell, heading):
+    """Give the pictures of a cell their width and words: those kept in the notebook, else the section they stand in."""
     for output in cell.get("outputs", []):
-        for kind, about in output.get("metadata", {}).items():
-            if kind.startswith("image/") and "width" in about:
-                cell["metadata"]["mystnb"] = {"image": {"width": f"{about['width']}px", "alt": about.get("alt", "")}}
+        for kind in output.get("data", {}):
+            if kind.startswith("image/"):
+                about = output.get("metadata", {}).get(kind, {})
+                size = {"width": f"{about['width']}px"} if "width" in about else {}
+                alt = about.get("alt") or f"Figure in the section {heading}"
+                cell["metadata"]["mystnb"] = {"image": {"alt": re.sub(r"[`$*]", "", alt), **size}}
 
 
 def relinked(text, pages, api):
