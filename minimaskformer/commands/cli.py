@@ -22,14 +22,19 @@ def main(arguments=None):
     if not arguments:
         build_parser().print_help()
         return 0
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    if arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
+        parser.error(f"the COMMAND comes first, then its options, got {arguments[0]}")
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         options.command(options)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
-        print(printable(f"minimaskformer: {error}", lines=True), file=sys.stderr)  # it may quote text from a file
+        print(printable(f"minimaskformer: {sentence(error)}", lines=True), file=sys.stderr)  # it may quote a file
         return 1
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's; its name cannot be imported without torch
@@ -39,6 +44,13 @@ def main(arguments=None):
         return 1
     leave_processes()  # not after an error: the others may be waiting for us, and torchrun ends them
     return 0
+
+
+def sentence(error):
+    """What an error says, without the number of the operating system's."""
+    if isinstance(error, OSError) and error.strerror and str(error).startswith("[Errno"):
+        return error.strerror + f": {error.filename}" * bool(error.filename)
+    return error
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,6 +65,14 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
 
 
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that tells the default of an option where it says something: not of flags, nor of what is left out."""
+
+    def _get_help_string(self, action):
+        silent = action.default is None or action.default is False
+        return action.help if silent else super()._get_help_string(action)
+
+
 def build_parser():
     """All commands and options."""
     top = Parser(prog="python -m minimaskformer", description="MaskFormer on the command line: train, use and "
@@ -61,9 +81,9 @@ def build_parser():
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for name, (add_options, function, help) in COMMANDS.items():
         sub = commands.add_parser(name, help=help, description=help,
-                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                  formatter_class=Help)
         add_options(sub)
-        sub.set_defaults(command=function)
+        sub.set_defaults(command=function, parser=sub)
     return top
 
 
@@ -84,11 +104,11 @@ def leave_processes():
 
 def scenes_options(parser):
     """The options of `scenes`."""
-    parser.add_argument("--out", default="data/lakeland", type=Path)
-    parser.add_argument("--split", default="val", choices=("train", "val"))
-    parser.add_argument("--count", type=whole_number, default=100)
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--difficulty", type=float, default=0.5)
+    parser.add_argument("--out", default="data/lakeland", type=Path, help="the folder to write")
+    parser.add_argument("--split", default="val", choices=("train", "val"), help="val: textures that train has not")
+    parser.add_argument("--count", type=whole_number, default=100, help="how many scenes")
+    parser.add_argument("--size", type=int, default=128, help="sides of a scene in pixels, 64 ... 512")
+    parser.add_argument("--difficulty", type=float, default=0.5, help="0 ... 1: more things, haze and noise")
 
 
 def run_scenes(options):

@@ -1,4 +1,5 @@
 """`lessons`: the learner's copies of the lessons, made or brought up to date, and opened in JupyterLab."""
+import argparse
 import os
 import re
 import secrets
@@ -19,10 +20,17 @@ SECONDS = 120  # after which a server that does not answer is taken to hang; a c
 
 def lessons_options(parser):
     """The options of `lessons`."""
-    parser.add_argument("lesson", nargs="?", default="00", help="which one to open, by its number")
+    parser.add_argument("lesson", nargs="?", default="00", help="which one to open, by its number or file name")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
-    parser.add_argument("--port", type=whole_number, help="of JupyterLab; default: the first free one from 8888 on")
+    parser.add_argument("--port", type=port_number, help="of JupyterLab; default: the first free one from 8888 on")
     parser.add_argument("--update-only", action="store_true", help="bring the copies up to date, but open nothing")
+
+
+def port_number(text):
+    """The type of --port."""
+    if (number := whole_number(text)) > 65535:
+        raise argparse.ArgumentTypeError(f"expected a port, 1 ... 65535, got {text!r}")
+    return number
 
 
 def run_lessons(options):
@@ -37,9 +45,11 @@ def run_lessons(options):
 
 
 def find_lesson(folder, number):
-    """The file name of a lesson by its number; ValueError with the known numbers."""
+    """The file name of a lesson by its number or name; ValueError with the known numbers."""
     names = {path.name[:2]: path.name for path in sorted(folder.glob("*.ipynb"))
              if re.fullmatch(r"\d\d_[a-z_0-9]+\.ipynb", path.name) and "_before_" not in path.name}
+    if (name := Path(number).stem + ".ipynb") in names.values():
+        return name
     if number.zfill(2) not in names:
         raise ValueError(f"there is no lesson {number!r}; there is: {', '.join(names)}")
     return names[number.zfill(2)]

@@ -36,6 +36,7 @@ def train_options(parser):
         elif field.name == "amp":
             kind = {"nargs": "?", "const": "bf16", "choices": PRECISIONS}
         shown = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        shown = ("yes" if shown else "no") if isinstance(shown, bool) else shown
         parser.add_argument(name, default=argparse.SUPPRESS, **kind,
                             help=f"{field.metadata['help']} (mini: {shown})")
 

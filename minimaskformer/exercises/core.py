@@ -124,7 +124,7 @@ def judge_unless_stopped(exercise, fn) -> Outcome:
         return judge(exercise, fn)
     except KeyboardInterrupt as stop:
         line = _deepest_line(stop.__traceback__, getattr(getattr(fn, "__code__", None), "co_filename", None))
-        at = f" at your line: {line}" if line else ""
+        at = f" at your line `{line}`" if line else ""
         return Outcome("stopped", f"■ {head}: stopped while it ran{at}. If it would never have ended, look for a loop "
                                   f"whose condition does not change.")
 

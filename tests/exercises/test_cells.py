@@ -58,7 +58,7 @@ def test_interrupting_an_endless_loop_is_one_sentence(notebook, capsys, home, mo
     loop.__globals__["wait"] = interrupt
     exercises.check("02.5", loop)
     told = capsys.readouterr().out
-    assert told.count("\n") == 1 and "stopped while it ran at your line: wait()" in told and "loop" in told
+    assert told.count("\n") == 1 and "stopped while it ran at your line `wait()`" in told and "loop" in told
     assert not (home / "progress.json").exists()
 
 
