@@ -32,6 +32,7 @@ from minimaskformer.fast.large_maps import bilinear
 from minimaskformer.model import Output
 
 CLASSES, LAYERS = 20, 4
+LEAST = 0.004  # gigabytes: a smaller peak is what the system gives in one piece
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,11 @@ def measure_elsewhere(tiny):
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout)
 
 
+def slope_of(sizes, values, least=0.0):
+    """The exponent in words; "-" where a value is missing or below `least`, which is what memory varies by itself."""
+    return "-" if None in values or min(values) < least else f"{exponent(sizes, values):.2f}"
+
+
 def make(name, axis, n, base):
     torch.manual_seed(0)
     return WORK[name][0](replace(base, **{axis: n}))
@@ -143,14 +149,17 @@ def draw(rows, axes, base, path):
         for line, (value, unit) in enumerate((("CPU seconds", 1), ("memory, MB", 1000))):
             ax = figure.add_subplot(2, len(axes), 1 + column + line * len(axes))
             for colour, name in zip(("tab:blue", "tab:orange", "tab:green"), WORK):
-                points = [(row[0], row[1 + line] * unit) for row in rows.get((name, axis), []) if row[1 + line]]
-                if points:
+                points = [(row[0], row[1 + line] * unit) for row in rows.get((name, axis), [])
+                          if row[1 + line] is not None and (line == 0 or row[2] >= LEAST)]
+                if len(points) > 1:
                     ax.loglog(*zip(*points), marker="o", color=colour, label=f"{name}: {exponent(*zip(*points)):.2f}")
             ax.set_xticks(axes[axis], axes[axis])
             ax.minorticks_off()
+            low, high = ax.get_ylim()
+            ax.set_ylim(low / 3, high * 3)  # at least one power of ten to read off
             ax.set(xlabel=f"{axis} (elsewhere {getattr(base, axis)})", ylabel=value if column == 0 else "")
             ax.grid(alpha=.3)
-            ax.legend(fontsize=9, title="exponent")
+            ax.legend(fontsize=9, title="exponent") if ax.lines else None
     figure.savefig(path, dpi=110)
 
 
@@ -172,10 +181,9 @@ def main():
     print("| work | axis | from | to | seconds | exponent | memory, MB | exponent |\n|---|---|---|---|---|---|---|---|")
     for (name, axis), points in rows.items():
         sizes, spent, memory = zip(*points)
-        shown = ("", "") if None in memory else (f"{1000 * memory[0]:.0f} to {1000 * memory[-1]:.0f}",
-                                                 f"{exponent(sizes, memory):.2f}")
+        range_of = "-" if None in memory else f"{1000 * memory[0]:.0f} to {1000 * memory[-1]:.0f}"
         print(f"| {name} | {axis} | {sizes[0]} | {sizes[-1]} | {spent[0]:.3f} to {spent[-1]:.3f} | "
-              f"{exponent(sizes, spent):.2f} | {shown[0]} | {shown[1]} |")
+              f"{slope_of(sizes, spent)} | {range_of} | {slope_of(sizes, memory, LEAST)} |")
     draw(rows, axes, base, args.out)
 
 
