@@ -53,6 +53,8 @@ class MaskFormerConfig:
             object.__setattr__(self, name, value)  # the way past frozen
 
 
+MAPS = ("res2", "res3", "res4", "res5", "p2", "p3", "p4", "p5", "encoder")  # what queries can read
+ENCODER_LEVELS = ("res5", "p2", "p3", "p4", "p5")
 LAKELAND_NAMES = ("sky", "mountain", "water", "grass", "path", "house", "tree", "sheep", "boat", "balloon", "duck")
 
 COCO_PANOPTIC = MaskFormerConfig(num_classes=133, things=tuple(range(80)), encoder_layers=6, memory="encoder",
@@ -123,3 +125,13 @@ def get_config(preset, **changes):
     if changes.get("num_classes", preset.num_classes) != preset.num_classes:
         changes = {"class_names": (), "things": ()} | changes
     return replace(preset, **changes)
+
+
+def check_maps(config):
+    """Raise ValueError unless the maps that queries and encoder read exist in this configuration."""
+    if config.memory not in MAPS:
+        raise ValueError(f"unknown memory {config.memory!r}; known: {', '.join(MAPS)}")
+    if config.encoder_layers and config.encoder_level not in ENCODER_LEVELS:
+        raise ValueError(f"unknown encoder_level {config.encoder_level!r}; known: {', '.join(ENCODER_LEVELS)}")
+    if config.memory == "encoder" and not (config.encoder_layers and config.encoder_level == "res5"):
+        raise ValueError("memory='encoder' needs encoder_layers > 0 and encoder_level='res5'")

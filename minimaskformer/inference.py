@@ -20,16 +20,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .fast.large_maps import (
-    Largest,
-    answer_size,
-    at_once,
-    enlarged,
-    put_in_order,
-    threshold_into,
-    to_device,
-)
-from .fast.tiled_competition import tiled_competition, worth_tiling
+from .fast.large_maps import Largest, answer_size, at_once, enlarged, put_in_order, threshold_into, to_device
+from .fast.competition import tiled_competition, whole_competition, worth_tiling
 from .system.arguments import check_fraction, check_numbers, check_predictions, check_things
 
 
@@ -231,19 +223,8 @@ def compete(scores, mask_logits, kept, resize=None):
     """Step 2: (winner [H, W], an index into `kept`; pixels won and pixels of its own mask, each {query: pixels})."""
     if not kept:
         return torch.zeros(*answer_size(mask_logits, resize), dtype=torch.int64, device=mask_logits.device), {}, {}
-    if worth_tiling(mask_logits, resize):
-        winner, won_areas, mask_areas = tiled_competition(scores, mask_logits, kept, resize.picture)
-        nan = mask_logits[kept].sum().isnan()
-    else:
-        largest, own = Largest(answer_size(mask_logits, resize), mask_logits.device), []
-        for queries, logits in enlarged(mask_logits, kept, resize):  # [n], [n, H, W]
-            mask_probs = logits.sigmoid_()
-            inside = torch.ge(mask_probs, 0.5, out=torch.empty_like(mask_probs))  # of the mask alone, not score * mask
-            own.append(inside.sum(2))  # [n, H]: rows are short enough to be counted exactly in float32
-            largest.add(mask_probs.mul_(scores[queries, None, None]))
-        winner, mask_areas, nan = largest.index(), torch.cat(own).long().sum(1), largest.value.sum().isnan()
-        won_areas = torch.zeros_like(mask_areas)  # [N']
-        won_areas.index_add_(0, winner.flatten(), won_areas.new_ones(1).expand(winner.numel()))
-    *areas, nan = torch.cat([won_areas, mask_areas, nan[None]]).tolist()
+    competition = tiled_competition if worth_tiling(mask_logits, resize) else whole_competition
+    winner, won_areas, mask_areas = competition(scores, mask_logits, kept, resize)  # [H, W], [N'], [N']
+    *areas, nan = torch.cat([won_areas, mask_areas, mask_logits[kept].isnan().any()[None]]).tolist()
     check_numbers([math.nan] if nan else [])
     return winner, dict(zip(kept, areas)), dict(zip(kept, areas[len(kept):]))

@@ -14,12 +14,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from .backbone import build_backbone, load_backbone_weights
-from .config import MaskFormerConfig, get_config
+from .config import MAPS, MaskFormerConfig, check_maps, get_config
 from .pixel_decoder import FPN, resize_mask
 from .transformer import TransformerDecoder, TransformerEncoder, positions_like
-
-MAPS = ("res2", "res3", "res4", "res5", "p2", "p3", "p4", "p5", "encoder")  # what queries can read
-ENCODER_LEVELS = ("res5", "p2", "p3", "p4", "p5")
 
 
 class Output(NamedTuple):
@@ -187,16 +184,6 @@ class PerPixelBaseline(Pixels):
         """As `MaskFormer.predict`: "semantic", or "panoptic", in which all pixels of a class are one segment."""
         from .predict import predict
         return predict(self, images, task, **options)
-
-
-def check_maps(config):
-    """Raise ValueError unless the maps that queries and encoder read exist in this configuration."""
-    if config.memory not in MAPS:
-        raise ValueError(f"unknown memory {config.memory!r}; known: {', '.join(MAPS)}")
-    if config.encoder_layers and config.encoder_level not in ENCODER_LEVELS:
-        raise ValueError(f"unknown encoder_level {config.encoder_level!r}; known: {', '.join(ENCODER_LEVELS)}")
-    if config.memory == "encoder" and not (config.encoder_layers and config.encoder_level == "res5"):
-        raise ValueError("memory='encoder' needs encoder_layers > 0 and encoder_level='res5'")
 
 
 def model_of(config):

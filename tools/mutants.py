@@ -33,6 +33,8 @@ FIRST = {  # tests of a file, where they are not tests/ROOM/test_FILE.py or more
     "model.py": ["test_network", "test_model", "test_predict", "weights/test_zoo"],
     "inference.py": ["test_inference", "test_public_doors"],
     "predict.py": ["test_predict", "test_tta", "test_inference"], "evaluation.py": ["test_evaluation"],
+    "fast/competition.py": ["fast/test_competition", "test_inference"],
+    "training/per_pixel_loss.py": ["commands/test_per_pixel", "studies/test_baselines"],
     "fast/large_maps.py": ["fast/test_large_maps", "test_inference", "test_predict"],
     "fast/mask_losses.py": ["test_losses"], "fast/pair_costs.py": ["test_matching", "test_losses"],
     "fast/points.py": ["test_losses", "test_matching", "studies/test_mask2former"],

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..config import MaskFormerConfig
-from ..losses import per_pixel_loss  # noqa: F401  the loss of both
 from ..model import MaskFormer, PerPixelBaseline, PixelOutput  # noqa: F401  the first baseline can be trained like ours
 from ..predict import bilinear, resize_short_side, to_input_size, to_tensor
 from ..targets import VOID, label_map, on_one_canvas
+from ..training.per_pixel_loss import per_pixel_loss  # noqa: F401  the loss of both
 
 
 class PerPixelBaselinePlus(nn.Module):

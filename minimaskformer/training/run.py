@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from ..data.combine import match_classes
 from ..data.transforms import TrainingViews, collate
 from ..evaluation import deciding_figure, evaluate, summary
-from ..losses import PixelCriterion, SetCriterion
+from ..losses import SetCriterion
 from ..system.distributed import mean_over_processes, rank, world_size
 from ..system.files import write_text
 from ..weights.checkpoint import save_checkpoint
@@ -22,6 +22,7 @@ from .checked_data import BOTH
 from .log import RunLog, Speed, writer_class
 from .not_finite import explanation, naming_pictures
 from .optim import parameter_groups
+from .per_pixel_loss import PixelCriterion
 from .resume import (
     Progress,
     load_state,

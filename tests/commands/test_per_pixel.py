@@ -10,11 +10,11 @@ from PIL import Image
 
 import minimaskformer.commands.cli as cli
 from minimaskformer import Lakeland, PerPixelBaseline, build_model, evaluate, load_checkpoint, save_checkpoint
-from minimaskformer.losses import PixelCriterion, per_pixel_loss
 from minimaskformer.model import PixelOutput
 from minimaskformer.predict import picture_scores, run
 from minimaskformer.studies.baselines import predict_pixels
 from minimaskformer.targets import panoptic_to_semantic, semantic_to_target
+from minimaskformer.training.per_pixel_loss import PixelCriterion, per_pixel_loss
 
 QUICK = ["--preset", "per_pixel_mini", "--data", "lakeland:64,0", "--batch-size", "2", "--size", "64", "--log-every", "1",
          "--evaluate-images", "2", "--save-every", "2"]

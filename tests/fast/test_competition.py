@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from minimaskformer import inference
-from minimaskformer.fast import tiled_competition as tiled
+from minimaskformer.fast import competition as tiled
 from minimaskformer.fast.large_maps import ToPicture
-from minimaskformer.fast.tiled_competition import those_that_matter, worth_tiling
+from minimaskformer.fast.competition import those_that_matter, worth_tiling
 
 SIZES = ((320, 256), (317, 250), (128, 480), (131, 129), (600, 128))
 
@@ -66,7 +66,7 @@ def test_a_tile_has_fewer_masks_than_the_whole(monkeypatch):
     counted = []
     monkeypatch.setattr(tiled, "those_that_matter", lambda *args: counted.append(q := those_that_matter(*args)) or q)
     mask_logits = blobs(20, 120, 160, torch.Generator().manual_seed(1))
-    tiled.tiled_competition(torch.ones(20), mask_logits, list(range(20)), (480, 640))
+    tiled.tiled_competition(torch.ones(20), mask_logits, list(range(20)), ToPicture(*[(480, 640)] * 3))
     assert len(counted) == 25 and 1 <= sum(map(len, counted)) / 25 < 15
 
 

@@ -1,4 +1,4 @@
-"""The competition of panoptic inference tile by tile, each without the masks that cannot matter there.
+"""The competition of panoptic inference: whole, or tile by tile, each without the masks that cannot matter there.
 
 Bilinear values lie between the smallest and the largest of those they are made from. So the coarse logits around a tile
 bound what a mask can be worth in it: one whose best is below another's worst wins no pixel there, and one that is
@@ -6,7 +6,7 @@ negative all around covers none. Of twenty masks about half are left in a tile, 
 """
 import torch
 
-from .large_maps import bilinear
+from .large_maps import Largest, answer_size, bilinear, enlarged
 
 TILE = 24, 32  # about so many coarse rows and columns
 SAFE = 1e-5  # relative: bounds are this much wider, for rounding
@@ -22,11 +22,26 @@ def worth_tiling(mask_logits, resize):
             and resize.padded == tuple(4 * side for side in mask_logits.shape[-2:]))
 
 
-def tiled_competition(scores, mask_logits, kept, size):
-    """Step 2 of `panoptic_inference`: (winner int64 [H, W], an index into `kept`; pixels won and pixels of its own mask).
+def whole_competition(scores, mask_logits, kept, resize=None):
+    """Step 2 of `panoptic_inference`: (winner int64 [H, W], an index into `kept`; pixels won; pixels of its own mask).
 
-    The last two are int64 [n]. scores [N], mask_logits [N, h, w], kept: the n queries that take part; size: (H, W), at most four times (h, w).
+    The last two are int64 [n]. scores [N], mask_logits [N, h, w], kept: the n queries that take part; resize(mask
+    logits) gives those at the answer's size.
     """
+    largest, own = Largest(answer_size(mask_logits, resize), mask_logits.device), []
+    for queries, logits in enlarged(mask_logits, kept, resize):  # [q], [q, H, W]
+        mask_probs = logits.sigmoid_()
+        inside = torch.ge(mask_probs, 0.5, out=torch.empty_like(mask_probs))  # of the mask alone, not score * mask
+        own.append(inside.sum(2))  # [q, H]: rows are short enough to be counted exactly in float32
+        largest.add(mask_probs.mul_(scores[queries, None, None]))
+    winner, areas = largest.index(), torch.cat(own).long().sum(1)  # [H, W], [n]
+    won = torch.zeros_like(areas).index_add_(0, winner.flatten(), areas.new_ones(1).expand(winner.numel()))
+    return winner, won, areas
+
+
+def tiled_competition(scores, mask_logits, kept, resize):
+    """`whole_competition`, to the last pixel, for what is `worth_tiling`."""
+    size = resize.picture
     maps, scores = mask_logits[kept].float(), scores[kept]  # [n, h, w], [n]
     winner, counts = torch.empty(size, dtype=torch.int64), torch.zeros(2, len(kept), dtype=torch.int64)
     for rows in even_spans(maps.shape[1], TILE[0]):
@@ -61,7 +76,7 @@ def even_spans(length, step):
 
 
 def inner_and_outer(span):
-    """The slice of a span in the coarse maps, with one more on each side, and that of the span itself in the enlarged."""
+    """Slices of a span: of itself in the enlarged piece, and of the piece, one more on each side, in the coarse map."""
     start, end, length = span
     first, last = max(0, start - 1), min(length, end + 1)
     return slice(4 * (start - first), 4 * (end - first)), slice(first, last)
