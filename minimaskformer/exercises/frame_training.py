@@ -27,6 +27,7 @@ from .borrowed import (
     panoptic_map,
     panoptic_to_set,
     semantic_scores_at,
+    set_criterion,
     set_to_maps,
     sigmoid_focal_loss,
     to_batch,
@@ -38,7 +39,8 @@ from .frame_model import MINI, every_answer, last_answer
 
 # ===== The frame, by the course: training =============================================================================
 
-CLASS, FOCAL, DICE = 1.0, 20.0, 1.0  # the weights of the three costs, and of the three losses
+WEIGHTS = {"class": 1.0, "focal": 20.0, "dice": 1.0}  # of the three costs, and of the three losses
+STRIDE = 2  # masks are compared on every second row and column, to save time
 
 
 def target_of(segment_map, segments_info):
@@ -47,34 +49,37 @@ def target_of(segment_map, segments_info):
 
 
 @torch.no_grad()
-def match_picture(class_logits, mask_logits, target):
+def match_picture(class_logits, mask_logits, target, weights=WEIGHTS):
     """One picture's (queries, targets) of least cost, the masks compared at the size of the prediction."""
     maps = torch.cat([target["masks"], target["valid"][None]]).float()  # [T+1, H, W]
     *masks, valid = F.interpolate(maps[:, None], mask_logits.shape[-2:]).flatten(1)  # T+1 times [h*w]
     masks = torch.stack(masks) if masks else valid.new_zeros(0, len(valid))  # [T, h*w]
     x, valid = mask_logits.flatten(1), valid[None]
-    return assign(CLASS * class_cost(class_logits, target["labels"])
-                  + FOCAL * focal_cost(x, masks * valid, valid) + DICE * dice_cost(x, masks, valid))
+    return assign(weights["class"] * class_cost(class_logits, target["labels"])
+                  + weights["focal"] * focal_cost(x, masks * valid, valid)
+                  + weights["dice"] * dice_cost(x, masks, valid))
 
 
-def criterion(layers, targets, stride=2):
-    """The loss of all layers, each with its own match; masks on every `stride`-th row and column, to save time."""
-    here = slice(stride // 2, None, stride)
+def match_batch(class_logits, mask_logits, targets, weights=WEIGHTS):
+    return [match_picture(*picture, weights) for picture in zip(class_logits, mask_logits, targets)]
+
+
+def matched_losses(mask_logits, targets, matches):
+    """Focal and dice of the matched masks, at the size of the truth, over the number of targets in the batch."""
+    here = slice(STRIDE // 2, None, STRIDE)
     small = [{"labels": t["labels"], "masks": t["masks"][:, here, here]} for t in targets]
-    total = 0.0
-    for class_logits, mask_logits in layers:
-        matches = [match_picture(*pair) for pair in zip(class_logits, mask_logits, targets)]
-        x, y = matched_masks(mask_logits, small, matches)  # [M, h, w], [M, H, W]
-        x = F.interpolate(x[:, None], y.shape[-2:], mode="bilinear", align_corners=False)[:, 0]  # [M, H, W]
-        valid = torch.cat([t["valid"][here, here].expand(len(q), -1, -1) for t, (q, _) in zip(targets, matches)])
-        if valid.all():
-            num_masks = max(1, sum(len(t["labels"]) for t in targets))
-            focal, dice = sigmoid_focal_loss(x, y, num_masks), dice_loss(x, y, num_masks)
-        else:
-            focal, dice = (batch_mask_loss([each], targets) for each in
-                           void_losses(x.flatten(1), y.flatten(1), valid.flatten(1).to(x)))
-        total = total + CLASS * classification_loss(class_logits, targets, matches) + FOCAL * focal + DICE * dice
-    return total
+    x, y = matched_masks(mask_logits, small, matches)  # [M, h, w], [M, H, W]
+    x = F.interpolate(x[:, None], y.shape[-2:], mode="bilinear", align_corners=False)[:, 0]  # [M, H, W]
+    valid = torch.cat([t["valid"][here, here].expand(len(q), -1, -1) for t, (q, _) in zip(targets, matches)])
+    if valid.all():
+        num_masks = max(1, sum(len(t["labels"]) for t in targets))
+        return sigmoid_focal_loss(x, y, num_masks), dice_loss(x, y, num_masks)
+    return [batch_mask_loss([each], targets) for each in
+            void_losses(x.flatten(1), y.flatten(1), valid.flatten(1).to(x))]
+
+
+def criterion(layers, targets):
+    return set_criterion(layers, targets, WEIGHTS, match_batch, classification_loss, matched_losses)
 
 
 def make_optimizer(parameters, weight_decay=0.05):

@@ -14,7 +14,7 @@ SECTIONS = {  # lesson: (what it gives the model, {exercise: name of its functio
     "02": ("the match", {"02.1": "class_cost", "02.2": "dice_cost", "02.3": "focal_cost", "02.4": "assign"}),
     "03": ("the mask losses", {"03.2": "sigmoid_focal_loss", "03.3": "dice_loss"}),
     "04": ("the set criterion", {"04.1": "classification_loss", "04.2": "matched_masks", "04.3": "batch_mask_loss",
-                                 "04.5": "void_losses"}),
+                                 "04.4": "set_criterion", "04.5": "void_losses"}),
     "08": ("inference", {"08.1": "general_inference", "08.2": "semantic_scores_at", "08.5": "panoptic_map",
                          "08.6": "instances"}),
     "09": ("metrics", {"09.1": "confusion_matrix", "09.2": "dataset_iou", "09.3": "match_segments",

@@ -114,14 +114,14 @@ def mask_loss_loop(per_mask, targets):
     return total / count if count else 0.0
 
 
-def criterion_by_the_library(layers, targets, weights):
+def criterion_by_the_library(layers, targets, weights, *given):
     outputs = [Output(*layer) for layer in layers]
     costs = (weights["class"], weights["focal"], weights["dice"])
     return SetCriterion(outputs[0].class_logits.shape[-1] - 1, *costs)(
         Output(*outputs[-1][:2], tuple(outputs[:-1])), targets)["loss"]
 
 
-def criterion_by_parts(layers, targets, weights):
+def criterion_by_parts(layers, targets, weights, *given):
     """With the other exercises' functions."""
     total = 0.0
     for class_logits, mask_logits in layers:
@@ -136,16 +136,20 @@ def criterion_by_parts(layers, targets, weights):
     return total
 
 
-def criterion_by_terms(layers, targets, weights):
-    n, terms = SetCriterion.num_masks(targets, "cpu"), {kind: 0.0 for kind in weights}
+def criterion_by_terms(layers, targets, weights, match, class_loss, mask_losses):
+    terms = {kind: 0.0 for kind in weights}
     for c, m in reversed(layers):
-        matches = hungarian_match(c, m, targets, class_weight=weights["class"], focal_weight=weights["focal"],
-                                  dice_weight=weights["dice"])
-        x, y = picked_flat(m, targets, matches)
-        for kind, value in (("class", classification_loss(c, targets, matches)),
-                            ("focal", sigmoid_focal_loss(x, y, n)), ("dice", dice_loss(x, y, n))):
+        matches = match(c, m, targets, weights)
+        for kind, value in zip(("class", "focal", "dice"), (
+                class_loss(c, targets, matches), *mask_losses(m, targets, matches))):
             terms[kind] += value
     return sum(weights[kind] * terms[kind] for kind in terms)
+
+
+def criterion_in_one_line(layers, targets, weights, match, class_loss, mask_losses):
+    every = [(c, m, match(c, m, targets, weights)) for c, m in layers]
+    return sum(w * sum(values) for w, values in zip((weights["class"], weights["focal"], weights["dice"]), zip(
+        *((class_loss(c, targets, s), *mask_losses(m, targets, s)) for c, m, s in every))))
 
 
 # --- 04.5 -------------------------------------------------------------------------------------------------------------
@@ -183,9 +187,9 @@ RIGHT = {
     "04.3": [mask_loss_loop, lambda m, t: torch.cat(m).sum() / max(len(torch.cat([a["labels"] for a in t])), 1),
              lambda m, t: sum(a.sum() for a in m) / SetCriterion.num_masks(t, "cpu"),
              lambda m, t: np.concatenate([a.numpy() for a in m]).sum() / (sum(len(a["labels"]) for a in t) or 1)],
-    "04.4": [criterion_by_the_library, criterion_by_parts, criterion_by_terms,
-             lambda x, t, w: float(criterion_by_terms(x, t, w)),
-             lambda x, t, w: criterion_by_terms([(c.requires_grad_(), m.requires_grad_()) for c, m in x], t, w)],
+    "04.4": [criterion_by_the_library, criterion_by_parts, criterion_by_terms, criterion_in_one_line,
+             lambda *a: float(criterion_by_terms(*a)),
+             lambda x, *a: criterion_by_terms([(c.requires_grad_(), m.requires_grad_()) for c, m in x], *a)],
     "04.5": [void_loops, void_by_the_library, void_filled, lambda *a: torch.stack(void_loops(*a)),
              lambda x, y, v: void_loops(x.double(), y.double(), v), lambda *a: [f.tolist() for f in void_loops(*a)]],
 }
@@ -201,8 +205,8 @@ WRONG = {
              lambda x, y, m: picked_flat(x, y, m)[0]],
     "04.3": [lambda m, t: torch.cat(m), lambda m, t: torch.cat(m).sum() / 4, lambda m, t: torch.stack(m).sum(),
              lambda m, t: 2 * mask_loss_loop(m, t), lambda m, t: torch.cat(m).mean() / len(t)],
-    "04.4": [lambda x, t, w: 2 * criterion_by_terms(x, t, w), lambda x, t, w: 0.0, lambda x, t, w: x, lambda x, t, w: w,
-             lambda x, t, w: criterion_by_terms(x[:1], t, w), lambda x, t, w: criterion_by_terms(x, t, w) / 4],
+    "04.4": [lambda *a: 2 * criterion_by_terms(*a), lambda *a: 0.0, lambda x, *a: x, lambda x, t, w, *a: w,
+             lambda x, *a: criterion_by_terms(x[:1], *a), lambda *a: criterion_by_terms(*a) / 4],
     "04.5": [lambda x, y, v: void_loops(x.sigmoid(), y, v), lambda x, y, v: void_loops(x, 1 - y, v),
              lambda x, y, v: torch.stack(void_loops(x, y, v)).sum(), lambda x, y, v: (x, y),
              lambda x, y, v: tuple(a * v.mean() for a in void_loops(x, y, v))],

@@ -176,7 +176,7 @@ def test_the_file_runs_without_the_librarys_method(solved, shipped, monkeypatch)
 
 
 def test_passing_puts_it_in_and_failing_changes_nothing(folder, capsys):
-    assert "1 of 33 parts are yours" in checked(capsys, GOOD)
+    assert "1 of 34 parts are yours" in checked(capsys, GOOD)
     text = (folder / "my_maskformer.py").read_text()
     assert f"# 02.1 the class cost\n{GOOD}\n" in text and "import dice_cost  # 02.2: borrowed, not yet mine" in text
     assert "my_maskformer" not in checked(capsys, WRONG)
@@ -242,7 +242,7 @@ def test_use_forces_a_wrong_one_in_and_it_shows(folder, capsys):
     lesson_calls.use("02.1", run_cells(WRONG)["class_cost"], anyway=True)
     lesson_calls.use("00.1", run_cells(WRONG)["class_cost"], anyway=True)
     out = capsys.readouterr().out
-    assert "1 of 33" in out and "00.1 is not a part of the model" in out
+    assert "1 of 34" in out and "00.1 is not a part of the model" in out
     my, logits = my_maskformer.mine(folder), torch.tensor([[0.0, 1.0]])
     assert my.class_cost(logits, torch.tensor([0])) > 0
 
@@ -270,7 +270,7 @@ def test_copies_are_found_from_within_and_by_the_command(tmp_path, monkeypatch, 
     (place / "my_maskformer.py").unlink()
     assert cli.main(["mine"]) == 0
     out = capsys.readouterr().out
-    assert "1 of 33 parts are yours" in out and "✓ 02.1  class_cost" in out and (place / "my_maskformer.py").exists()
+    assert "1 of 34 parts are yours" in out and "✓ 02.1  class_cost" in out and (place / "my_maskformer.py").exists()
     (place / ".mine" / "class_cost.py").write_text("def (")
     assert cli.main(["mine"]) == 1 and "class_cost.py is no Python (line 1)" in capsys.readouterr().err
     monkeypatch.setattr(my_maskformer, "FOLDER", tmp_path / "nowhere")
@@ -289,8 +289,8 @@ def test_pictures_of_the_parts_and_the_certificate(solved):
     own = dict(list(my.OWN.items())[::2])
     ax = certificate.draw_parts(Figure(figsize=(11, 3.9)).subplots(), own)
     colors = [to_hex(patch.get_facecolor()) for patch in ax.patches]
-    assert colors.count(certificate.OWN) == len(own) == 17 and len(colors) == len(PARTS) and "17 of 33" in ax.get_title()
+    assert colors.count(certificate.OWN) == len(own) == 17 and len(colors) == len(PARTS) and "17 of 34" in ax.get_title()
     drawn = []
     certificate.draw_certificate(figure, my, {"pq": 0.654}, [3.0, 2.0], "Ada", drawn.append)
     words = " ".join(text.get_text() for text in figure.findobj(Text))
-    assert "by Ada: 33 of 33 parts" in words and f"{my.LINES} lines" in words and "PQ 65.4" in words and len(drawn) == 1
+    assert "by Ada: 34 of 34 parts" in words and f"{my.LINES} lines" in words and "PQ 65.4" in words and len(drawn) == 1

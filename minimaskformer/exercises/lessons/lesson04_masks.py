@@ -14,7 +14,7 @@ def matched_masks(mask_logits, targets, matches):
     return torch.cat(predictions), torch.cat(masks).to(mask_logits.dtype)  # [M, h, w] both
 
 
-def _masks(*counts, size=(2, 3)):
+def different_masks(*counts, size=(2, 3)):
     """Targets of a batch with that many masks each, no two of them alike: the digits of a number, in binary."""
     numbers_, made = iter((37, 11, 52, 22, 9, 44, 58, 3)), []
     for count in counts:
@@ -71,13 +71,13 @@ picking_exercise = Exercise(
     id="04.2", title="the matched masks of a batch", name="matched_masks", reference=matched_masks,
     parts=("predictions", "masks"), canonical=_any_order,
     fixtures=(
-        Fixture("two images of 3 targets", (numbers(2, 4, 2, 3, start=0.5), _masks(3, 3), [
+        Fixture("two images of 3 targets", (numbers(2, 4, 2, 3, start=0.5), different_masks(3, 3), [
             match([0, 1, 3], [1, 2, 0]), match([0, 2, 3], [2, 0, 1])])),
-        Fixture("the first image without target", (numbers(2, 4, 2, 3, start=1.7), _masks(0, 3), [
+        Fixture("the first image without target", (numbers(2, 4, 2, 3, start=1.7), different_masks(0, 3), [
             match([], []), match([0, 1, 2], [1, 2, 0])])),
-        Fixture("more targets than queries", (numbers(2, 2, 2, 3, start=2.9), _masks(3, 2), [
+        Fixture("more targets than queries", (numbers(2, 2, 2, 3, start=2.9), different_masks(3, 2), [
             match([0, 1], [2, 0]), match([0, 1], [1, 0])])),
-        Fixture("no target in the whole batch", (numbers(2, 3, 2, 3, start=3.3), _masks(0, 0), [
+        Fixture("no target in the whole batch", (numbers(2, 3, 2, 3, start=3.3), different_masks(0, 0), [
             match([], []), match([], [])]))),
     mistakes=(
         Mistake("the two results swapped", lambda x, y, m: matched_masks(x, y, m)[::-1],
