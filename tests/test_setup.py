@@ -149,6 +149,8 @@ def test_executed_lessons_keep_only_what_does_not_change_by_itself():
     view = {"output_type": "display_data", "metadata": {}, "data": {"text/plain": "IntSlider(value=3)",
             "application/vnd.jupyter.widget-view+json": {"model_id": "random"}}}
     error = {"output_type": "error", "ename": "E", "evalue": "why", "traceback": ["File /anywhere/x.py", "E: why"]}
+    picture = {"output_type": "display_data", "data": {"image/png": "AAAA"},
+               "metadata": {"image/png": {"width": 3, "alt": "a duck"}, "needs_background": "light"}}
     cell = {"cell_type": "code", "source": "1", "execution_count": 7, "outputs": [view, error],
             "metadata": {"tags": ["exercise"], "execution": {"iopub.execute_input": "12:00"}, "scrolled": True}}
     cells = [cell, {**cell, "id": "mine"}, {**cell, "id": "mine"}]
@@ -158,11 +160,12 @@ def test_executed_lessons_keep_only_what_does_not_change_by_itself():
     ids = [c.id for c in once.cells]
     assert ids == [c.id for c in again.cells] and len(set(ids)) == 3 and ids[1] == "mine"
     assert all(c.outputs == [] and c.execution_count is None for c in once.cells)
-    once.cells[0].outputs = [nbformat.from_dict(view), nbformat.from_dict(error)]
+    once.cells[0].outputs = [nbformat.from_dict(output) for output in (view, error, picture)]
     run_lessons.normalise(once)
     assert once.cells[0].metadata == {"tags": ["exercise"]}
     assert once.cells[0].outputs[0].data == {"text/plain": "IntSlider(value=3)"}
     assert once.cells[0].outputs[1].traceback == ["E: why"]
+    assert once.cells[0].outputs[2].metadata == {"image/png": {"width": 3, "alt": "a duck"}}  # its size on the page
     assert set(once.metadata) == {"kernelspec", "language_info"} and once.metadata.language_info == {"name": "python"}
 
 

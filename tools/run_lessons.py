@@ -91,7 +91,7 @@ def normalise(notebook):
                 output.traceback = [f"{output.ename}: {output.evalue}"]
             elif "data" in output:
                 output.data.pop(WIDGET_VIEW, None)
-                output.metadata = {}
+                output.metadata = {kind: about for kind, about in output.metadata.items() if kind in output.data}
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("data", True)]
 
