@@ -47,11 +47,30 @@ def test_solution_prints_an_example_that_can_be_run(wanted, home, capsys):
 
 
 def test_a_first_try_leaves_some_hidden_and_the_best_is_kept(home, capsys):
-    hunt("2.h", [[2.0, -2.0]], [[1, 0]], [1, 1])
+    hunt("2.h", [[1, 2], [1, 9]])
     out = capsys.readouterr().out
-    assert "13 of 16" in out and out.count("\n  ?  ") == 3
-    hunt("02.h", [[0.0]], [[1]], [1])
-    assert record.load()["02.h"]["said"] == "13 of 16" and record.load()["02.h"]["tries"] == 2
+    assert "7 of 11" in out and out.count("\n  ?  ") == 4
+    hunt("02.h", [[1, 2], [2, 1]])
+    assert "two assignments" not in capsys.readouterr().out
+    assert record.load()["02.h"]["said"] == "7 of 11" and record.load()["02.h"]["tries"] == 2
+
+
+@pytest.mark.parametrize(("hunt_id", "example", "why"), [
+    ("01.h", ([[1, 1]], [[1, 0, 0, 0]]), "at least one void pixel"),
+    ("01.h", ([[1, 0]], [[2, 0, 0, 0]]), "every id but 0"),
+    ("01.h", ([[1, 0]], [[1, 0, 2, 0]]), "thing and crowd are 0 or 1"),
+    ("02.h", ([[1, 1], [1, 1]],), "two assignments have the smallest sum, 2"),
+    ("02.h", ([[1.5]],), "whole numbers from 0 to 9"),
+    ("03.h", ([[[1, 2, 3, 4, 5]]], [[[1, 0, 1, 0, 1]]], 1, 0.25, 2), "at most 2 masks of at most 4 pixels"),
+    ("03.h", ([[[1]]], [[[1]]], 1, 0.25, 2.5), "gamma a whole number"),
+    ("04.h", ([[0, 0], [0, 1]], [[], []], [[], []]), "each at most once"),
+    ("04.h", ([[0, 1], [0, 2]], [[], []], [[], []]), "the targets 0 to T - 1"),
+    ("04.h", ([[0, 1, 2], [0, 1, 2]], [[0, 1], [0, 1]], [[], []]), "at most 4 pairs"),
+])
+def test_what_the_rules_forbid(hunt_id, example, why, home, capsys):
+    hunt(hunt_id, *example)
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.startswith(f"✗ {hunt_id}: this example cannot be taken") and why in out
 
 
 def test_unknown_hunts_are_named(capsys):
