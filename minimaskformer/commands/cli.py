@@ -1,5 +1,6 @@
 """The command line: python -m minimaskformer COMMAND. Nothing here imports torch: help and errors come at once."""
 import argparse
+import errno
 import sys
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def main(arguments=None):
 def sentence(error):
     """What an error says, without the number of the operating system's."""
     if isinstance(error, OSError) and error.strerror and str(error).startswith("[Errno"):
-        return error.strerror + f": {error.filename}" * bool(error.filename)
+        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+        return reason + f": {error.filename}" * bool(error.filename)
     return error
 
 

@@ -183,22 +183,22 @@ def write_prediction(model, image, result, task, stem):
     from .. import draw
     from ..data.classes import classes_of
     from ..data.readers.coco_panoptic import encode_ids
+    from ..system.files import replacing, save_png, write_text
     classes = classes_of(model)
     inches = min(40, max(6, max(image.size) / min(image.size)))  # of the longer side; the shorter gets an inch
     figure, ax = draw.new_figure(inches * image.width / max(image.size), inches * image.height / max(image.size))
     if task == "semantic":
         draw.draw_semantic(ax, image, result, classes, ignore=-1)  # no pixel is void
-        Image.fromarray(result.cpu().numpy().astype(np.uint16)).save(f"{stem}_ids.png")
-        Path(f"{stem}.json").write_text(json.dumps(dict(enumerate(classes.names)), indent=1, ensure_ascii=False),
-                                        encoding="utf-8")
+        save_png(Image.fromarray(result.cpu().numpy().astype(np.uint16)), f"{stem}_ids.png")
+        write_text(f"{stem}.json", json.dumps(dict(enumerate(classes.names)), indent=1, ensure_ascii=False))
     elif task == "instance":
         draw.draw_instances(ax, image, result, classes)
-        np.savez_compressed(f"{stem}.npz", **{name: value.cpu().numpy() for name, value in result.items()})
+        with replacing(f"{stem}.npz") as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, **{name: value.cpu().numpy() for name, value in result.items()})
     else:
         segment_map, segments_info = result
         draw.draw_panoptic(ax, image, segment_map.cpu(), segments_info, classes)
-        Image.fromarray(encode_ids(segment_map.cpu().numpy())).save(f"{stem}_ids.png")
-        Path(f"{stem}.json").write_text(json.dumps(
-            [dict(s, category=classes.names[s["category_id"]]) for s in segments_info], indent=1, ensure_ascii=False),
-            encoding="utf-8")
+        save_png(Image.fromarray(encode_ids(segment_map.cpu().numpy())), f"{stem}_ids.png")
+        segments = [dict(s, category=classes.names[s["category_id"]]) for s in segments_info]
+        write_text(f"{stem}.json", json.dumps(segments, indent=1, ensure_ascii=False))
     draw.save_figure(figure, f"{stem}.png")

@@ -19,6 +19,7 @@ from ..data.faults import void_hint
 from ..data.images import is_turned
 from ..data.readers.label_maps import looks_lossy
 from ..data.tally import Content, content_of, map_content, tallied
+from ..system.files import write_text
 from ..system.text import plain
 
 DRAWN = 200  # how many scenes of a data set without files are looked at, unless there is a limit
@@ -235,16 +236,17 @@ def write_report(looks, dataset, title, folder):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     text = data_report(looks, dataset, title)
-    (folder / "report.txt").write_text(text, encoding="utf-8")
+    write_text(folder / "report.txt", text)
     rows = [f"{plain(found.file)}\t{plain(found.error) or '; '.join(found.reasons)}" for found in looks
             if found.error or found.reasons]
-    (folder / "suspicious.txt").write_text("".join(row + "\n" for row in rows), encoding="utf-8")
+    write_text(folder / "suspicious.txt", "".join(row + "\n" for row in rows))
     good = [found for found in looks if not found.error]
     odd = [found for found in good if found.reasons]
     for name, chosen in (("sheet.png", choose(good)), ("suspicious.png", choose_odd(odd))):
-        (folder / name).unlink(missing_ok=True)  # left by an earlier run on another state of the files
         if chosen:
             draw_sheet(dataset, chosen, folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)  # left by an earlier run on another state of the files
     return text
 
 

@@ -5,6 +5,7 @@ reported and ignored; a damaged file is set aside and a new one begun. Two noteb
 an entry holds a lock while the file is read and written; without the lock none is added, and a message says so.
 """
 import contextlib
+import errno
 import functools
 import json
 import os
@@ -106,7 +107,8 @@ def _change(change):
         if temporary:
             with contextlib.suppress(OSError):
                 os.remove(temporary)
-        return f"(your progress could not be saved: {e})"
+        full = "the disk is full, " * (getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT))
+        return f"(your progress could not be saved: {full}{e})"
 
 
 @functools.cache  # said once

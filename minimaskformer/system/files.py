@@ -63,6 +63,12 @@ def write_text(path, text):
         temporary.write_text(text, encoding="utf-8")
 
 
+def save_png(picture, path):
+    """Write a Pillow image as PNG so that an interruption leaves the old file or the new one, never half of one."""
+    with replacing(path) as temporary:
+        picture.save(temporary, "png")
+
+
 def check_writable(folder):
     """Make a folder for results before the work begins; OSError with a remedy if that fails."""
     try:
@@ -70,4 +76,5 @@ def check_writable(folder):
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OSError(f"cannot write to the folder {folder} ({error.strerror}): choose another with --out") from error
+        reason = "the disk is full" if disk_is_full(folder, error) else error.strerror
+        raise OSError(f"cannot write to the folder {folder} ({reason}): choose another with --out") from error

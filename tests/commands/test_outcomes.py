@@ -73,9 +73,12 @@ def test_a_folder_without_permission(folder):
 def test_a_full_disk_is_said_to_be_full(monkeypatch):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
-    monkeypatch.setattr("minimaskformer.system.files.tempfile.TemporaryFile", full)
-    ended, _, err = answer("scenes --count 1 --out new_scenes")
-    assert ended == 1 and "No space left" in err
+    for what, words in (("minimaskformer.system.files.tempfile.TemporaryFile", "cannot write to the folder new_scenes (the disk is full)"),
+                        ("PIL.Image.Image.save", "minimaskformer: the disk is full\n")):
+        with monkeypatch.context() as patched:
+            patched.setattr(what, full)
+            ended, _, err = answer("scenes --count 1 --size 64 --out new_scenes")
+        assert ended == 1 and words in err
 
 
 @pytest.mark.parametrize("where", ["minimaskformer.data.lakeland.Lakeland", "minimaskformer.system.files.check_writable"])

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -17,9 +18,9 @@ from training_runs import CONFIG, start_run
 
 import minimaskformer.train as train_module
 import minimaskformer.training.run as run_module
-from minimaskformer import load_checkpoint
+from minimaskformer import Lakeland, build_model, load_checkpoint
 from minimaskformer.system.files import replacing
-from minimaskformer.training.resume import set_aside, state_files
+from minimaskformer.training.resume import run_facts, seed_everything, set_aside, state_files
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMES = ("seconds", "images_per_second", "data_wait", "memory_gb")  # what may differ
@@ -238,3 +239,15 @@ def test_a_run_that_saved_nothing_does_not_replace_the_one_set_aside(tmp_path):
     set_aside(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["previous"]
     assert {path.name: path.read_text() for path in (tmp_path / "previous").iterdir()} == {"model.safetensors": "a model", "log.jsonl": "its log"}
+
+
+def test_pictures_and_seed_are_facts_of_a_run():
+    """Data sets of one length, with the same classes, are told apart by their first picture."""
+    model = build_model("mini", dim=32, mask_dim=32, hidden_dim=32, feedforward=32, decoder_layers=1, encoder_layers=0)
+    first, same, other = (run_facts(model, Lakeland(split, 64, 0.3, 9), CONFIG) for split in ("train", "train", "val"))
+    assert first == same and {name for name in first["data"] if first["data"][name] != other["data"][name]} == {"first image"}
+    drawn = []
+    for seed in (3, 4, 3):
+        seed_everything(seed)
+        drawn.append((random.random(), float(np.random.rand()), float(torch.rand(()))))
+    assert drawn[0] == drawn[2] and all(a != b for a, b in zip(drawn[0], drawn[1]))

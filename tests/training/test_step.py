@@ -175,6 +175,12 @@ def test_the_run_takes_the_seed_to_order_and_views(tmp_path):
     assert len({run.views[0][0].float().mean().item() for run in runs}) == 4
 
 
+def test_the_run_takes_stride_or_points_to_the_losses(tmp_path):
+    stride, points = (new_run(tmp_path / str(i), replace(CONFIG, **options)).criterion for i, options
+                      in enumerate((dict(mask_stride=3), dict(mask_stride=1, mask_points=17))))
+    assert (stride.mask_stride, stride.mask_points, points.mask_stride, points.mask_points) == (3, 0, 1, 17)
+
+
 def test_images_are_not_shown_in_the_order_of_the_data_set():
     assert [i for _, i in BatchOrder(50, 50).batch(1)] != list(range(50))
 
