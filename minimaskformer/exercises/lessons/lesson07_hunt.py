@@ -16,8 +16,8 @@ def read_way_back(mask_logits, size, picture_size):
     padded = tuple(4 * side for side in mask_logits.shape)
     for name, (height, width), most in (("size", size, padded), ("picture_size", picture_size, (12, 12))):
         if not all(isinstance(side, int) and 1 <= side <= limit for side, limit in zip((height, width), most)):
-            raise ValueError(f"{name} is two whole numbers, (height, width), from 1 to {most[0]} and {most[1]}; yours is "
-                             f"{(height, width)}.")
+            raise ValueError(f"{name} is two whole numbers, (height, width), from 1 to {most[0]} and {most[1]}; yours "
+                             f"is {(height, width)}.")
     return mask_logits[None], padded, tuple(size), tuple(picture_size)
 
 

@@ -48,7 +48,7 @@ contest_hunt = Hunt(
         "the own area as the sum of probabilities": NEAR,
         "the IoU of won pixels and mask": "a query that wins pixels outside its mask, and loses some inside.",
         "the threshold fixed at 0.8": "a query between your threshold and 0.8.",
-        "greedy: the surest query takes its whole mask first": "a sure query with a weak mask, and a strong mask on it.",
+        "greedy: the surest query takes its whole mask first": "a sure query with a weak mask, a strong one on it.",
         "pixels covered by another mask counted as lost, whoever won them": OVERLAP,
     },
     solution=([0.6, 0.9, 0.7, 1.0],
