@@ -76,6 +76,14 @@ def test_nothing_is_loaded_from_the_network(site):
     assert (out / "_static" / "mathjax" / "tex-svg-full.js").stat().st_size > 10**6
 
 
+def test_every_picture_has_words_and_no_slider_is_left(site):
+    pages, out = site
+    for name, page in pages.items():
+        assert all(picture.get("alt") and "_images/" not in picture["alt"] for picture in page.pictures), name
+        if name.startswith("lessons/"):
+            assert not re.search(r"interactive\(children|Slider\(value", (out / name).read_text(encoding="utf-8")), name
+
+
 def test_the_reference_has_every_public_function(site):
     _, out = site
     for module, name in (("matching", "hungarian_match"), ("losses", "SetCriterion"), ("inference", "panoptic_inference")):

@@ -78,9 +78,21 @@ def lay_out(pages, lessons):
     (pages / "index.md").write_text(front_page(chosen), encoding="utf-8")
 
 
+def is_slider(output):
+    """Whether an output is a slider, of which a page could only show the Python name; its picture stands beside it."""
+    data = output.get("data", {})
+    words = "".join(data.get("text/plain", ""))
+    in_python = re.match(r"(interactive|\w+Slider|Dropdown|[VH]Box)\(", words)
+    return "application/vnd.jupyter.widget-view+json" in data or in_python is not None
+
+
 def describe(cell, heading):
-    """Give the pictures of a cell their width and words: those kept in the notebook, else the section they stand in."""
-    for output in cell.get("outputs", []):
+    """Leave out the sliders of a cell, and give its pictures their width and words.
+
+    Words that the notebook does not keep are replaced by the section that the picture stands in.
+    """
+    cell["outputs"] = [output for output in cell.get("outputs", []) if not is_slider(output)]
+    for output in cell["outputs"]:
         for kind in output.get("data", {}):
             if kind.startswith("image/"):
                 about = output.get("metadata", {}).get(kind, {})
