@@ -1,6 +1,7 @@
-"""The first hour in a real browser: `make lab`'s server, the lesson that opens, and an exercise solved, missed and stuck.
+"""The first hour in a real browser: `make lab`'s server, whole lessons, a slider, and an exercise solved, missed and stuck.
 
-Needs Chromium (Debian: apt install chromium) and the extra `browser`; skipped where one of them is lacking.
+Needs Chromium (Debian: apt install chromium) and the extra `browser`; skipped where one of them is lacking. With
+SCREENSHOTS=FOLDER it leaves pictures there, light and dark.
 """
 import importlib.util
 import os
@@ -20,10 +21,11 @@ DATA = ("README.md", "sample", "mini.safetensors", "mini.json", "mini_log.jsonl"
 pytestmark = [pytest.mark.browser,
               pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: apt install chromium"),
               pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="no playwright: pip install -e '.[browser]'")]
-RIGHT = "def says_no_object(class_logits):\n    return class_logits.argmax(-1) == class_logits.shape[-1] - 1"
-MISSED = "def says_no_object(class_logits):\n    return class_logits.argmax(-1) == 0"
-BROKEN = "def says_no_object(class_logits):\n    return class_logits.argmax(-1"
-ENDLESS = "def says_no_object(class_logits):\n    while True:\n        pass"
+RIGHT = "return class_logits.argmax(-1) == class_logits.shape[-1] - 1"
+MISSED = "return class_logits.argmax(-1) == 0"
+BROKEN = "return class_logits.argmax(-1"
+ENDLESS = "print('started')\n    while True:\n        pass"
+BOOK = "jupyterapp.shell.currentWidget"
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +38,9 @@ def lab(tmp_path_factory):
     for name in DATA:
         copy = shutil.copytree if (ROOT / "data" / name).is_dir() else shutil.copy
         copy(ROOT / "data" / name, course / "data" / name)
+    (home / "jupyter_lab_config.json").write_text('{"LabApp": {"expose_app_in_browser": true}}')  # so that we can ask it
     env = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "MINIMASKFORMER", "PYTEST"))}
-    env |= {"HOME": str(home), "MINIMASKFORMER_HOME": str(home / "record"), "PYTHONPATH": str(course)}
+    env |= {"HOME": str(home), "MINIMASKFORMER_HOME": str(home / "record"), "PYTHONPATH": str(course), "JUPYTER_CONFIG_PATH": str(home)}
     server = subprocess.Popen([sys.executable, "-m", "minimaskformer", "lessons", "--no-browser"], cwd=course, env=env,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines = []
@@ -59,66 +62,166 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def page(browser):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(60_000)
-    yield page
+@pytest.fixture(scope="module")
+def new_page(browser):
+    """Opens a page; the kernel of a page before it ends."""
+    pages = []
+
+    def new():
+        for old in pages:
+            old.evaluate("() => jupyterapp.serviceManager.sessions.shutdownAll()")
+            old.close()
+        pages[:] = [browser.new_page(viewport={"width": 1280, "height": 900})]
+        pages[0].set_default_timeout(300_000)
+        return pages[0]
+    return new
+
+
+@pytest.fixture(scope="module")
+def first(lab, new_page):
+    """The page of the first lesson, opened by the address that `make lab` prints."""
+    page = new_page()
+    open_lesson(page, lab[1])
+    return page
+
+
+def open_lesson(page, address, name="00_start_here", workspace=""):
+    """Open a lesson, in a workspace where nothing else is open, and wait for its kernel."""
+    page.goto(address.replace("00_start_here", name).replace("/lab/", f"/lab/workspaces/{workspace}/" if workspace else "/lab/"))
+    page.wait_for_function("window.jupyterapp && jupyterapp.restored.then(() => true)")
+    page.wait_for_function(f"{BOOK}?.context?.isReady && {BOOK}.sessionContext.session?.kernel?.status == 'idle'")
+    assert page.evaluate(f"{BOOK}.context.path") == f"my_lessons/{name}.ipynb"
+
+
+def command(page, name, **arguments):
+    """Do what a menu entry of JupyterLab does, and wait until it is done."""
+    page.evaluate("""([name, arguments]) => {window.done = false;
+        jupyterapp.commands.execute(name, arguments).then(() => {window.done = true}); }""", [name, arguments])
+    page.wait_for_function("window.done")
+
+
+def cells(page):
+    return page.evaluate(f"() => {BOOK}.content.model.toJSON().cells")
+
+
+def text_of(cell):
+    """What a reader sees below a code cell, pictures aside."""
+    return "".join("".join(output.get("text") or output.get("data", {}).get("text/plain", "")) for output in cell["outputs"])
+
+
+def place_of(page, words):
+    """The number of the first code cell with some words in it."""
+    return next(i for i, cell in enumerate(cells(page)) if cell["cell_type"] == "code" and words in "".join(cell["source"]))
+
+
+def show(page, number):
+    """Make a cell the active one, in view."""
+    page.evaluate(f"number => {{{BOOK}.content.activeCellIndex = number; return {BOOK}.content.scrollToItem(number, 'center')}}", number)
+
+
+def shoot(page, name):
+    """Screenshots of what is in view, light and dark, if they are wanted."""
     if folder := os.environ.get("SCREENSHOTS"):
-        page.screenshot(path=f"{folder}/{os.environ['PYTEST_CURRENT_TEST'].split('::')[-1].split(' ')[0]}.png")
-    page.close()
+        for theme in ("Dark", "Light"):
+            command(page, "apputils:change-theme", theme=f"JupyterLab {theme}")
+            page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {theme}']", state="attached")
+            page.screenshot(path=f"{folder}/{name}_{theme.lower()}.png")
 
 
-def choose(page, menu, item):
-    page.click(f".lm-MenuBar-itemLabel:text-is('{menu}')")
-    page.click(f".lm-Menu-itemLabel:text-matches('^{item}')")
+def pictures(page):
+    return set(page.evaluate("() => [...document.querySelectorAll('.jp-OutputArea-output img')].map(image => image.src)"))
 
 
-def open_lesson(page, address):
-    page.goto(address)
-    page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell")
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
-
-
-def wait_until(condition, seconds=240):
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.3)
-    return value
-
-
-def test_the_first_lesson_opens_by_itself(lab, page):
-    open_lesson(page, lab[1])
-    page.wait_for_timeout(3000)
-    tabs = [tab.inner_text() for tab in page.query_selector_all(".lm-DockPanel-tabBar .lm-TabBar-tabLabel")]
+def test_the_first_lesson_opens_by_itself(first):
+    tabs = [tab.inner_text() for tab in first.query_selector_all(".lm-DockPanel-tabBar .lm-TabBar-tabLabel")]
     assert tabs == ["00_start_here.ipynb"]
-    for unwanted in (".jp-Launcher", ".Toastify__toast", ".jp-Dialog"):
-        assert not page.query_selector_all(unwanted), unwanted
-    page.wait_for_selector("mjx-container", state="attached")
+    for unwanted in (".jp-Launcher", ".Toastify__toast", ".jp-toast", ".jp-Dialog"):
+        assert not first.query_selector_all(unwanted), unwanted
+    shoot(first, "opened")
 
 
-def answer(page, source, words, interrupt=False):
-    """Type a function into its cell, run it and its check, and wait for words in the check's output."""
-    stub = page.locator(".jp-CodeCell", has_text="def says_no_object").first
-    stub.scroll_into_view_if_needed()
-    stub.locator(".cm-content").click()
+def test_it_runs_whole_without_an_error(first):
+    runs_whole(first, "00_start_here")
+
+
+def test_an_exercise_solved_missed_broken_and_stuck(first):
+    assert "Looks like" in answer(first, MISSED, "✗")
+    shoot(first, "missed")
+    assert "not judged" in answer(first, BROKEN, "syntax error")
+    shoot(first, "broken")
+    assert "Traceback" not in answer(first, ENDLESS, "stopped while it ran")
+    shoot(first, "stuck")
+    assert "right on all" in answer(first, RIGHT, "✓")
+    shoot(first, "solved")
+
+
+@pytest.mark.parametrize("name", ["02_hungarian_matching", "08_inference"])
+def test_other_lessons_run_whole_without_an_error(lab, new_page, name):
+    page = new_page()
+    open_lesson(page, lab[1], name, workspace=name)
+    runs_whole(page, name)
+
+
+def runs_whole(page, name):
+    """Run all cells; then no cell has an error or wrote to stderr, formulas are set, and a slider moves its picture."""
+    command(page, "notebook:clear-all-cell-outputs")
+    start = time.monotonic()
+    page.evaluate("() => {window.done = false; jupyterapp.commands.execute('notebook:run-all-cells').then(() => {window.done = true})}")
+    page.wait_for_function(f"""{BOOK}.content.model.toJSON().cells.some(cell =>
+        (cell.outputs || []).some(output => output.data && (output.data['image/png'] || output.data['image/jpeg'])))""")
+    first = time.monotonic() - start  # printed only: here others may be at work
+    page.wait_for_function("window.done")
+    print(f"{name}: first picture after {first:.1f} s, all after {time.monotonic() - start:.1f} s")
+    for cell in cells(page):
+        if cell["cell_type"] == "code" and "".join(cell["source"]).strip():
+            assert cell["execution_count"], cell["source"]
+            assert not [o for o in cell["outputs"] if o["output_type"] == "error" or o.get("name") == "stderr"], cell
+    mathematics_is_rendered(page, name)
+    a_slider_changes_its_picture(page, name)
+
+
+def mathematics_is_rendered(page, name):
+    with_formulas = [i for i, cell in enumerate(cells(page)) if cell["cell_type"] == "markdown" and "$" in "".join(cell["source"])]
+    for i in with_formulas:
+        show(page, i)
+        page.wait_for_function(f"number => {BOOK}.content.widgets[number].node.querySelector('mjx-container')", arg=i)
+        left, wrong = page.evaluate(f"""number => {{const node = {BOOK}.content.widgets[number].node;
+            return [node.querySelector('.jp-RenderedMarkdown').innerText, node.querySelectorAll('mjx-merror').length]}}""", i)
+        assert not wrong and not re.search(r"\$|\\[a-z]+\{", left), left
+    if with_formulas:
+        show(page, with_formulas[0])
+        shoot(page, f"{name}_formulas")
+
+
+def a_slider_changes_its_picture(page, name):
+    number = page.evaluate(f"""() => {BOOK}.content.model.toJSON().cells.findIndex(cell =>
+        (cell.outputs || []).some(output => output.data && output.data['application/vnd.jupyter.widget-view+json']
+            && String(output.data['text/plain']).includes('Slider(')))""")
+    show(page, number)
+    handle = page.locator(".jp-Cell.jp-mod-active .noUi-handle").first
+    handle.wait_for()
+    handle.scroll_into_view_if_needed()
+    before = pictures(page)
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("""before => [...document.querySelectorAll('.jp-OutputArea-output img')].some(
+        image => image.complete && !before.includes(image.src))""", arg=list(before))
+    shoot(page, f"{name}_slider")
+
+
+def answer(page, body, words):
+    """Type a function into its cell, run it and its check, and wait for words in the check's output; returns that."""
+    stub, check = place_of(page, "def says_no_object"), place_of(page, 'check("00.2"')
+    show(page, stub)
+    page.locator(".jp-Cell.jp-mod-active .cm-content").click()
     page.keyboard.press("Control+a")
-    page.keyboard.insert_text(source)
+    page.keyboard.insert_text(f"def says_no_object(class_logits):\n    {body}")
     page.keyboard.press("Shift+Enter")
+    show(page, check)
     page.keyboard.press("Shift+Enter")
-    check = page.locator(".jp-CodeCell", has_text=re.compile(r'check\("00.2"')).first
-    if interrupt:
-        page.wait_for_timeout(3000)
-        choose(page, "Kernel", "Interrupt Kernel")
-    return wait_until(lambda: (text := check.inner_text()) and words in text and text, 60)
-
-
-def test_an_exercise_solved_missed_broken_and_stuck(lab, page):
-    open_lesson(page, lab[1])
-    page.locator(".jp-CodeCell .cm-content").first.click()
-    page.keyboard.press("Shift+Enter")  # the imports
-    assert "Looks like" in answer(page, MISSED, "✗")
-    assert "not judged" in answer(page, BROKEN, "syntax error")
-    assert "Traceback" not in answer(page, ENDLESS, "stopped while it ran", interrupt=True)
-    assert "right on all" in answer(page, RIGHT, "✓")
+    says = f"([number, words]) => JSON.stringify({BOOK}.content.model.toJSON().cells[number].outputs).includes(words)"
+    if body == ENDLESS:
+        page.wait_for_function(says, arg=[check, "started"])
+        command(page, "notebook:interrupt-kernel")
+    page.wait_for_function(f"{says} && {BOOK}.sessionContext.session.kernel.status == 'idle'", arg=[check, words])
+    return text_of(cells(page)[check])
