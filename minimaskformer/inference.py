@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .fast.large_maps import Largest, answer_size, at_once, enlarged, put_in_order, threshold_into, to_device
 from .fast.competition import tiled_competition, whole_competition, worth_tiling
+from .fast.large_maps import Largest, answer_size, at_once, enlarged, put_in_order, threshold_into, to_device
 from .system.arguments import check_fraction, check_numbers, check_predictions, check_things
 
 

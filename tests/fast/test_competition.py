@@ -4,8 +4,8 @@ import torch
 
 from minimaskformer import inference
 from minimaskformer.fast import competition as tiled
-from minimaskformer.fast.large_maps import ToPicture
 from minimaskformer.fast.competition import those_that_matter, worth_tiling
+from minimaskformer.fast.large_maps import ToPicture
 
 SIZES = ((320, 256), (317, 250), (128, 480), (131, 129), (600, 128))
 
