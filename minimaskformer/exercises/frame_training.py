@@ -110,15 +110,17 @@ def one_step(parameters, optimizer, batch, rate, config=MINI, clip=1.0):
     return loss.item()
 
 
-def fit(parameters, dataset, steps, config=MINI, batch_size=16, peak=4e-4, warmup=None, seed=0, report=None):
+def fit(parameters, dataset, steps, config=MINI, batch_size=16, peak=4e-4, warmup=None, seed=0, report=None,
+        until=None):
     """Train the dictionary in place on a data set of (image, target), all images of one size; returns the losses.
 
     report(step, loss) is called after every step; a KeyboardInterrupt ends the training and keeps what was learnt.
+    until: stop after so many of the steps.
     """
     optimizer, losses = make_optimizer(parameters), []
     order = torch.Generator().manual_seed(seed)
     try:
-        for step in range(1, steps + 1):
+        for step in range(1, min(steps, until or steps) + 1):
             chosen = torch.randint(len(dataset), (batch_size,), generator=order).tolist()
             rate = learning_rate(step, steps, peak, min(200, steps // 5) if warmup is None else warmup)
             losses.append(one_step(parameters, optimizer, [dataset[i] for i in chosen], rate, config))

@@ -157,6 +157,20 @@ def test_fit_learns_and_an_interrupt_keeps_what_was_learnt(solved):
     before = parameters["class_head.weight"].clone()
     assert my.fit(parameters, scenes, 9, SMALL, batch_size=1, report=report) == seen and len(seen) == 2
     assert not torch.equal(parameters["class_head.weight"], before) and not parameters["class_head.weight"].requires_grad
+    again = my.draw_parameters(SMALL)
+    assert my.fit(again, scenes, 9, SMALL, batch_size=1, until=2) == pytest.approx(seen, rel=1e-5)  # the same two of nine
+
+
+def test_the_shipped_curves_begin_where_the_recipe_does():
+    shipped = json.loads((MINI.parent / "five_minutes.json").read_text())
+    recipe, library, frame = shipped["recipe"], shipped["library"]["losses"], shipped["frame"]["losses"]
+    assert len(library) == len(frame) == recipe["steps"] and library[:10] == pytest.approx(frame[:10], rel=1e-4)
+    assert max(library[-50:]) < 0.3 * library[0]
+    my, config = my_maskformer.mine(MINI.parent), get_config("mini", short_side=recipe["size"])
+    scenes = Lakeland("train", recipe["size"], recipe["difficulty"])
+    first = my.fit(my.draw_parameters(config, recipe["start"]), scenes, recipe["steps"], config, recipe["batch"], recipe["peak"],
+                   recipe["warmup"], recipe["order"], until=1)
+    assert first == pytest.approx(library[:1], rel=1e-4)
 
 
 BLOCKED = "matching losses inference transformer pixel_decoder model metrics".split()

@@ -17,7 +17,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DATA = ("README.md", "sample", "mini.safetensors", "mini.json", "mini_log.jsonl", "ablations.json", "broken_runs")
+DATA = ("README.md", "sample", "mini.safetensors", "mini.json", "mini_log.jsonl", "ablations.json", "broken_runs",
+        "five_minutes.json")
 pytestmark = [pytest.mark.browser,
               pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: apt install chromium"),
               pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="no playwright: pip install -e '.[browser]'")]
