@@ -24,6 +24,7 @@ mathjax3_config = {"tex": {"inlineMath": [["\\(", "\\)"]]}, "svg": {"fontCache":
 
 html_copy_source = False  # the notebooks themselves are in the repository
 
+viewcode_follow_imported_members = False  # else a page of "builtins" would be linked, which is not made
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 autodoc_inherit_docstrings = False
