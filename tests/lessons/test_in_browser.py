@@ -204,7 +204,7 @@ def a_slider_changes_its_picture(page, name):
     handle.scroll_into_view_if_needed()
     before = pictures(page)
     handle.focus()
-    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Home")  # one step to the right may leave a picture as it was
     page.wait_for_function("""before => [...document.querySelectorAll('.jp-OutputArea-output img')].some(
         image => image.complete && !before.includes(image.src))""", arg=list(before))
     shoot(page, f"{name}_slider")
