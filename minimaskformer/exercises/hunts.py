@@ -72,7 +72,7 @@ def read_example(wanted, example):
 
 
 def hidden_mistakes(wanted, args):
-    """The names of the mistakes that look right on these arguments; ValueError if the right function has no answer."""
+    """The names of the mistakes that look right on these arguments: all, if the right function itself has no number."""
     right = call(wanted.exercise.reference, doubled(args))
     if isinstance(right, Raised) or not answers.finite(right, right):
         return list(wanted.mistakes())
@@ -100,6 +100,11 @@ def solution_of(hunt_id):
     lines = "".join(f"\n{name} = {value!r}" for name, value in zip(parts, wanted.solution))
     head = f"{wanted.id} one example that finds all {len(wanted.mistakes())}:\n"
     return f"{head}{lines}\nhunt(\"{wanted.id}\", {', '.join(parts)})"
+
+
+def all_whole(low, high, *tensors):
+    """Whether all values are whole numbers from low to high: what most examples may hold."""
+    return all(((x >= low) & (x <= high) & (x % 1 == 0)).all() for x in tensors)
 
 
 def find_hunt(hunt_id) -> Hunt:

@@ -1,7 +1,7 @@
 """The hunt of lesson 01: one map of eight pixels that shows what is wrong with twenty ways to make a set of it."""
 import torch
 
-from ..hunts import Hunt
+from ..hunts import Hunt, all_whole
 from .lesson01 import panoptic_exercise
 
 HEIGHT, WIDTH, SEGMENTS, LARGEST = 2, 4, 5, 9
@@ -14,7 +14,7 @@ def read(segment_map, segments):
         raise ValueError(f"the map is a list of at most {HEIGHT} rows of at most {WIDTH} segment ids.")
     if rows.ndim != 2 or rows.shape[1] != 4 or not 1 <= len(rows) <= SEGMENTS:
         raise ValueError(f"segments is a list of at most {SEGMENTS} rows [id, class, thing, crowd].")
-    if not all(((x >= 0) & (x <= LARGEST) & (x % 1 == 0)).all() for x in (table, rows)) or (rows[:, 2:] > 1).any():
+    if not all_whole(0, LARGEST, table, rows) or (rows[:, 2:] > 1).any():
         raise ValueError(f"ids and classes are whole numbers from 0 to {LARGEST}; thing and crowd are 0 or 1.")
     ids, absent = rows[:, 0].tolist(), set(table.unique().tolist()) - {0.0, *rows[:, 0].tolist()}
     if 0 in ids or len(set(ids)) < len(ids) or absent:

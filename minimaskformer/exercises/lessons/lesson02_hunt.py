@@ -3,7 +3,7 @@ import itertools
 
 import torch
 
-from ..hunts import Hunt
+from ..hunts import Hunt, all_whole
 from .lesson02_assignment import assign_exercise
 
 SIDE, LARGEST = 3, 9
@@ -15,7 +15,7 @@ def read(cost):
     if table.ndim != 2 or not 1 <= table.shape[0] <= SIDE or not 1 <= table.shape[1] <= SIDE:
         raise ValueError(f"a table is a list of rows, one for each query, with a number for each target: at most "
                          f"{SIDE} rows of {SIDE} numbers, at least one of one.")
-    if not ((table >= 0) & (table <= LARGEST) & (table % 1 == 0)).all():
+    if not all_whole(0, LARGEST, table):
         raise ValueError(f"costs are whole numbers from 0 to {LARGEST}.")
     tall = table if table.shape[0] >= table.shape[1] else table.T
     sums = sorted(sum(float(tall[i, j]) for j, i in enumerate(way))

@@ -1,7 +1,7 @@
 """The hunt of lesson 03: two small masks that show what is wrong with twenty-five focal losses."""
 import torch
 
-from ..hunts import Hunt
+from ..hunts import Hunt, all_whole
 from .lesson03 import focal_exercise
 
 MASKS, PIXELS, LARGEST = 2, 4, 9
@@ -14,9 +14,9 @@ def read(mask_logits, masks, num_masks, alpha, gamma):
         raise ValueError("mask_logits and masks are lists of masks, each a list of rows, and of the same shape.")
     if len(logits) > MASKS or not 1 <= logits[0].numel() <= PIXELS:
         raise ValueError(f"at most {MASKS} masks of at most {PIXELS} pixels, and at least one of each.")
-    if not ((logits.abs() <= LARGEST) & (logits % 1 == 0)).all():
+    if not all_whole(-LARGEST, LARGEST, logits):
         raise ValueError(f"logits are whole numbers from -{LARGEST} to {LARGEST}.")
-    if not ((truth == 0) | (truth == 1)).all():
+    if not all_whole(0, 1, truth):
         raise ValueError("masks hold 0 and 1.")
     if num_masks not in range(1, LARGEST + 1) or gamma not in range(4) or not 0 <= alpha <= 1:
         raise ValueError(f"num_masks is a whole number from 1 to {LARGEST}, alpha a number from 0 to 1, gamma a whole "

@@ -1,7 +1,7 @@
 """The hunt of lesson 04: the matches of one batch that show what is wrong with eighteen ways to pick the pairs."""
 import torch
 
-from ..hunts import Hunt
+from ..hunts import Hunt, all_whole
 from .lesson04_class import numbers
 from .lesson04_masks import different_masks, picking_exercise
 
@@ -21,8 +21,7 @@ def read_match(match):
     queries, chosen = (torch.tensor(row, dtype=torch.float64) for row in match)
     if queries.ndim != 1 or queries.shape != chosen.shape:
         raise ValueError("a match is two lists of the same length: [queries, targets].")
-    if not torch.isfinite(queries).all() or (queries % 1 != 0).any() or (queries < 0).any() or (
-            queries >= QUERIES).any() or len(queries.unique()) < len(queries):
+    if not all_whole(0, QUERIES - 1, queries) or len(queries.unique()) < len(queries):
         raise ValueError(f"queries are whole numbers from 0 to {QUERIES - 1}, each at most once in an image.")
     if not torch.equal(chosen.sort().values, torch.arange(len(chosen), dtype=torch.float64)):
         raise ValueError("an image with T pairs has the targets 0 to T - 1, each once, in any order.")

@@ -1,7 +1,7 @@
 """The hunt of lesson 05: one small coarse map and one feature that show what is wrong with twenty steps down."""
 import torch
 
-from ..hunts import Hunt
+from ..hunts import Hunt, all_whole
 from .lesson05 import top_down_exercise
 
 
@@ -20,7 +20,7 @@ def read_step(coarse, feature, weight):
     if list(weight.shape) != [outputs, inputs]:
         raise ValueError(f"weight has a row for each channel of coarse and a column for each of feature: "
                          f"{outputs} x {inputs}; yours is {len(weight)} x {weight.shape[1]}.")
-    if not all(((x == x.round()) & (x.abs() <= 9)).all() for x in (coarse, feature, weight)):
+    if not all_whole(-9, 9, coarse, feature, weight):
         raise ValueError("all are whole numbers from -9 to 9.")
     return coarse[None], feature[None], weight
 

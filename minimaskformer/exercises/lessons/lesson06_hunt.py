@@ -1,7 +1,7 @@
 """The hunt of lesson 06: two queries and four cells that show what is wrong with seventeen attentions."""
 import torch
 
-from ..hunts import Hunt
+from ..hunts import Hunt, all_whole
 from .lesson06 import attention_exercise
 
 
@@ -17,9 +17,9 @@ def read_attending(q, k, v, padding):
     if k.shape[1] != D or len(v) != P or len(padding) != P:
         raise ValueError(f"a key is as long as a query, and every cell has a key, a value and a padding: yours have "
                          f"{k.shape[1]} and {D} channels; {P} keys, {len(v)} values, {len(padding)} paddings.")
-    if not all(((x == x.round()) & (x.abs() <= 3)).all() for x in (q, k, v)):
+    if not all_whole(-3, 3, q, k, v):
         raise ValueError("q, k and v hold whole numbers from -3 to 3.")
-    if not ((padding == 0) | (padding == 1)).all() or padding.all():
+    if not all_whole(0, 1, padding) or padding.all():
         raise ValueError("padding holds 0 and 1, and at least one cell is picture: 0.")
     return q[None], k[None], v[None], padding.bool()[None]
 
