@@ -1,6 +1,5 @@
 """The command line: python -m minimaskformer COMMAND. Nothing here imports torch: help and errors come at once."""
 import argparse
-import errno
 import sys
 from pathlib import Path
 
@@ -50,7 +49,8 @@ def main(arguments=None):
 def sentence(error):
     """What an error says, without the number of the operating system's."""
     if isinstance(error, OSError) and error.strerror and str(error).startswith("[Errno"):
-        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+        from ..system.files import says_full
+        reason = "the disk is full" if says_full(error) else error.strerror
         return reason + f": {error.filename}" * bool(error.filename)
     return error
 

@@ -5,13 +5,13 @@ reported and ignored; a damaged file is set aside and a new one begun. Two noteb
 an entry holds a lock while the file is read and written; without the lock none is added, and a message says so.
 """
 import contextlib
-import errno
 import functools
 import json
 import os
 import tempfile
 from pathlib import Path
 
+from ..system.files import says_full
 from ..system.lock import taking_turns
 from ..system.text import parse_json
 
@@ -107,7 +107,7 @@ def _change(change):
         if temporary:
             with contextlib.suppress(OSError):
                 os.remove(temporary)
-        full = "the disk is full, " * (getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT))
+        full = "the disk is full, " * says_full(e)
         return f"(your progress could not be saved: {full}{e})"
 
 

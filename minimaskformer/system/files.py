@@ -43,9 +43,12 @@ def replacing(path):
 
 def disk_is_full(folder, error):
     """Whether an error while writing to a folder comes from a full disk (or quota), which torch does not say."""
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-        return True
-    return isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < 2**20
+    return says_full(error) or isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < 2**20
+
+
+def says_full(error):
+    """Whether an error says itself that a disk (or quota) is full."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
 
 
 def without_nan(results):
