@@ -224,7 +224,7 @@ def compete(scores, mask_logits, kept, resize=None):
     if not kept:
         return torch.zeros(*answer_size(mask_logits, resize), dtype=torch.int64, device=mask_logits.device), {}, {}
     competition = tiled_competition if worth_tiling(mask_logits, resize) else whole_competition
-    winner, won_areas, mask_areas = competition(scores, mask_logits, kept, resize)  # [H, W], [N'], [N']
-    *areas, nan = torch.cat([won_areas, mask_areas, mask_logits[kept].isnan().any()[None]]).tolist()
+    winner, *counts, nan = competition(scores, mask_logits, kept, resize)  # [H, W], [N'] twice, whether NaN occurs
+    *areas, nan = torch.cat([*counts, nan[None]]).tolist()
     check_numbers([math.nan] if nan else [])
     return winner, dict(zip(kept, areas)), dict(zip(kept, areas[len(kept):]))

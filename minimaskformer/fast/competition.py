@@ -23,10 +23,10 @@ def worth_tiling(mask_logits, resize):
 
 
 def whole_competition(scores, mask_logits, kept, resize=None):
-    """Step 2 of `panoptic_inference`: (winner int64 [H, W], an index into `kept`; pixels won; pixels of its own mask).
+    """Step 2 of `panoptic_inference`: (winner int64 [H, W], an index into `kept`; pixels won; of its own mask; NaN?).
 
-    The last two are int64 [n]. scores [N], mask_logits [N, h, w], kept: the n queries that take part; resize(mask
-    logits) gives those at the answer's size.
+    The counts are int64 [n], the last a bool: whether NaN occurs. scores [N], mask_logits [N, h, w], kept: the n
+    queries that take part; resize(mask logits) gives those at the answer's size.
     """
     largest, own = Largest(answer_size(mask_logits, resize), mask_logits.device), []
     for queries, logits in enlarged(mask_logits, kept, resize):  # [q], [q, H, W]
@@ -36,7 +36,7 @@ def whole_competition(scores, mask_logits, kept, resize=None):
         largest.add(mask_probs.mul_(scores[queries, None, None]))
     winner, areas = largest.index(), torch.cat(own).long().sum(1)  # [H, W], [n]
     won = torch.zeros_like(areas).index_add_(0, winner.flatten(), areas.new_ones(1).expand(winner.numel()))
-    return winner, won, areas
+    return winner, won, areas, largest.value.sum().isnan()
 
 
 def tiled_competition(scores, mask_logits, kept, resize):
@@ -57,7 +57,7 @@ def tiled_competition(scores, mask_logits, kept, resize):
             winner[4 * rows[0]:4 * rows[1], 4 * columns[0]:4 * columns[1]] = queries.take(best)
             won = best.flatten().bincount(minlength=len(queries))
             counts.index_add_(1, queries, torch.stack([won, inside.flatten(1).sum(1).long()]))
-    return winner, *counts
+    return winner, *counts, maps.isnan().any()
 
 
 def those_that_matter(scores, logits):
