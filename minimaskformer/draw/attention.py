@@ -23,7 +23,7 @@ def draw_attention(ax, attention, image, title=None):
     rows, columns = (np.arange(n) * m // n for n, m in zip(image.shape[:2], attention.shape))
     light = (attention / attention.max())[rows[:, None], columns][..., None]  # [H, W, 1]
     show(ax, 0.92 * light * LIGHT + (1 - 0.92 * light) * 0.5 * grey(image))
-    ax.set_title(title or "", fontsize=8)
+    ax.set_title(title or "", fontsize=9)
     return ax
 
 
@@ -44,7 +44,7 @@ def draw_reading(figure, image, reading, queries, names, picture=0):
             mask = reading.mask_logits[layer, picture, i].sigmoid()
             mask = F.interpolate(mask[None, None], as_image(image).shape[:2])[0, 0]
             draw_mask(draws, mask, image)
-            draws.set_title(f"{names[probs.argmax()]} {probs.max():.2f}", fontsize=8)
+            draws.set_title(f"{names[probs.argmax()]} {probs.max():.2f}", fontsize=9)
         row[0].set_ylabel(f"query {i}", fontsize=9)
     return axes
 
@@ -65,11 +65,11 @@ def draw_specialisation(ax, counts, scenes, names):
     ax.imshow(picture, cmap="Purples", vmin=0, vmax=1, aspect="auto")
     for c, n in np.ndindex(picture.shape):
         if picture[c, n] >= 0.01:
-            ax.text(n, c, f"{100 * picture[c, n]:.0f}", ha="center", va="center", fontsize=6.5,
+            ax.text(n, c, f"{100 * picture[c, n]:.0f}", ha="center", va="center", fontsize=9,
                     color="white" if picture[c, n] > 0.5 else INK)
-    ax.set_xticks(range(len(order)), order, fontsize=7)
-    ax.set_yticks(range(len(names)), names, fontsize=8)
-    ax.set_xlabel("query", fontsize=8)
+    ax.set_xticks(range(len(order)), order, fontsize=9)
+    ax.set_yticks(range(len(names)), names, fontsize=9)
+    ax.set_xlabel("query", fontsize=9)
     ax.tick_params(length=0)
     outline(ax, np.broadcast_to(np.where(spoke > 0, best, -1)[order], picture.shape), color="0.6", width=0.6)
     return order
@@ -98,9 +98,9 @@ def draw_divided_places(ax, centres, speaks, queries, title=None):
     ax.axhline(0, color="0.7", linewidth=0.6, zorder=0)
     ax.axvline(0, color="0.7", linewidth=0.6, zorder=0)
     ax.set(xlim=(-0.5, 0.5), ylim=(0.3, -0.3), xticks=[-0.4, 0, 0.4], yticks=[-0.2, 0, 0.2])
-    ax.set_xlabel("to the right, in picture widths", fontsize=7)
-    ax.set_ylabel("down, in picture heights", fontsize=7)
-    ax.tick_params(labelsize=7)
+    ax.set_xlabel("to the right, in picture widths", fontsize=9)
+    ax.set_ylabel("down, in picture heights", fontsize=9)
+    ax.tick_params(labelsize=9)
     ax.set_title(title or "", fontsize=9)
-    ax.legend(fontsize=7, loc="upper right", markerscale=0.6, handletextpad=0.2, borderpad=0.3)
+    ax.legend(fontsize=9, loc="upper right", markerscale=0.6, handletextpad=0.2, borderpad=0.3)
     return ax

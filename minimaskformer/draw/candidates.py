@@ -13,7 +13,7 @@ MARKS = {"found": ("found", GOOD), "false alarm": ("false alarm", BAD), "missed"
 FATE_ROWS = (("kept", ("segment", "merged")), ("removed: score", ("score",)), ("removed: overlap", ("overlap",)))
 
 
-def draw_candidates(figure, image, judged, classes, columns=10):
+def draw_candidates(figure, image, judged, classes, columns=8):
     """Every query that sees an object, one thumbnail each, in rows by what became of it; returns the figure.
 
     judged: what `studies.thresholds.judge_candidates` returns. The pixels a candidate stands for (its segment, or what
@@ -26,18 +26,18 @@ def draw_candidates(figure, image, judged, classes, columns=10):
     lines = [(name if start == 0 else "", members[start:start + columns]) for name, members in groups
              for start in range(0, max(1, len(members)), columns)]
     width = figure.get_figwidth() / (columns + 0.9)
-    figure.set_figheight(len(lines) * (width * image.shape[0] / image.shape[1] + 0.4))  # 0.4 inches of text
+    figure.set_figheight(len(lines) * (width * image.shape[0] / image.shape[1] + 0.55))  # 0.55 inches of text
     grid = GridSpec(len(lines), columns + 1, figure, width_ratios=[0.9] + [1] * columns)
     for row, (name, members) in enumerate(lines):
         head = figure.add_subplot(grid[row, 0])
         head.set_axis_off()
-        head.text(1.0, 0.5, name.replace(": ", ":\n"), fontsize=8, ha="right", va="center", fontweight="bold")
+        head.text(1.0, 0.5, name.replace(": ", ":\n"), fontsize=9, ha="right", va="center", fontweight="bold")
         for column, item in enumerate(members):
             draw_candidate(figure.add_subplot(grid[row, column + 1]), image, item, classes)
         if not members and name:
             empty = figure.add_subplot(grid[row, 1])
             empty.set_axis_off()
-            empty.text(0.0, 0.5, "none", fontsize=8, va="center")
+            empty.text(0.0, 0.5, "none", fontsize=9, va="center")
     return figure
 
 
@@ -49,9 +49,9 @@ def draw_candidate(ax, image, judged, classes):
     outline(ax, region, width=0.7)
     ax.spines[:].set(linewidth=2.0 if c.fate in ("segment", "merged") or judged.verdict == "missed" else 0.8,
                      color=color, linestyle="-" if c.segment_id else (0, (3, 2)))
-    ax.set_title(f"{c.query}: {classes.names[c.category_id]} {c.score:.2f}", fontsize=6.5, pad=2)
-    won = f"{c.won_area} / {c.mask_area} = {c.ratio:.2f}" if c.fate != "score" else f"mask: {c.mask_area}"
-    ax.set_xlabel(f"{won}\n{text}", fontsize=6, labelpad=2, color=color)
+    ax.set_title(f"{c.query}: {classes.names[c.category_id]} {c.score:.2f}", fontsize=9, pad=2)
+    won = f"{c.won_area}/{c.mask_area} = {c.ratio:.2f}" if c.fate != "score" else f"mask: {c.mask_area}"
+    ax.set_xlabel(f"{won}\n{text}", fontsize=9, labelpad=2, color=color)
     return ax
 
 
@@ -61,17 +61,17 @@ def draw_grid(axes, grid, score_thresholds, overlap_thresholds, names=("pq", "sq
         values = 100 * np.array([[cell[name] for cell in row] for row in grid])  # [score, overlap]
         picture = ax.imshow(values, cmap="cividis", aspect="auto", origin="lower")
         for i, j in np.ndindex(values.shape):
-            ax.text(j, i, f"{values[i, j]:.1f}", ha="center", va="center", fontsize=7,
+            ax.text(j, i, f"{values[i, j]:.1f}", ha="center", va="center", fontsize=9,
                     color="black" if picture.norm(values[i, j]) > 0.55 else "white")
         if mark in [(s, o) for s in score_thresholds for o in overlap_thresholds]:
             j, i = list(overlap_thresholds).index(mark[1]), list(score_thresholds).index(mark[0])
             ax.plot([j - .5, j + .5, j + .5, j - .5, j - .5], [i - .5, i - .5, i + .5, i + .5, i - .5], color="#d55e00",
                     linewidth=2, clip_on=False)
-        ax.set_xticks(range(len(overlap_thresholds)), overlap_thresholds, fontsize=7)
-        ax.set_yticks(range(len(score_thresholds)), score_thresholds, fontsize=7)
-        ax.set_xlabel("overlap threshold", fontsize=8)
+        ax.set_xticks(range(len(overlap_thresholds)), overlap_thresholds, fontsize=9)
+        ax.set_yticks(range(len(score_thresholds)), score_thresholds, fontsize=9)
+        ax.set_xlabel("overlap threshold", fontsize=9)
         ax.set_title(f"{name.upper()} in %", fontsize=9)
-    axes[0].set_ylabel("score threshold", fontsize=8)
+    axes[0].set_ylabel("score threshold", fontsize=9)
     return axes
 
 

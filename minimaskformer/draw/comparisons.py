@@ -27,7 +27,7 @@ def draw_ladder(axes, runs):
         for x, step in enumerate(LADDER):
             axes[1].plot([x + 0.14] * len(values[ours[step]]), values[ours[step]], "_", color=COLORS[metric], alpha=0.6)
         for ax, y in zip(axes, (LADDER["bipartite"][k], mean[-1])):
-            ax.text(3.35, y, subscript(name), color=COLORS[metric], fontsize=8, va="center")
+            ax.text(3.35, y, subscript(name), color=COLORS[metric], fontsize=9, va="center")
     for ax, title in zip(axes, ("the paper: ADE20K, 150 classes", "ours: Lakeland, 11 classes")):
         ax.set_xticks(range(4), labels)
         ax.set(xlim=(-0.3, 4.1), ylabel="percent")
@@ -41,7 +41,7 @@ def draw_queries(axes, runs):
         axes[0].plot(list(points), [miou - best for miou, _ in points.values()], style, color=shade, marker=".",
                      label=title)
     axes[0].set_ylabel("mIoU, points below the best")
-    axes[0].legend(fontsize=7, frameon=False, loc="lower left")
+    axes[0].legend(fontsize=9, frameon=False, loc="lower left")
     ours = {int(name.split()[0]): name for name in ("4 queries", "11 queries", "32 queries", "100 queries")}
     for metric, name in STUDY_METRICS.items():
         values = by_setting(runs, metric)
@@ -52,7 +52,7 @@ def draw_queries(axes, runs):
             axes[1].plot([x] * len(values[setting]), values[setting], "_", color=COLORS[metric], markersize=9)
     axes[1].axvline(11, color="0.6", linewidth=0.8, linestyle=":")
     axes[1].set(ylabel="percent", ylim=(0, None))
-    axes[1].legend(fontsize=8, frameon=False)
+    axes[1].legend(fontsize=9, frameon=False)
     panels = ([20, 50, 100, 300, 1000], "the paper"), (list(ours), "ours (dotted: as many as classes)")
     for ax, (ticks, title) in zip(axes, panels):
         ax.set_xscale("log")
@@ -107,7 +107,7 @@ def subscript(name):
 def tidy(ax, title):
     """Grid, title, spines."""
     ax.set_title(title, fontsize=9)
-    ax.tick_params(labelsize=8, which="both")
+    ax.tick_params(labelsize=9, which="both")
     ax.xaxis.label.set_size(8)
     ax.yaxis.label.set_size(8)
     ax.grid(color="0.92", linewidth=0.6)

@@ -61,7 +61,7 @@ def smooth(values):
 def finish_axes(ax, title, names):
     """Scale, grid, legend of one panel of curves."""
     ax.set_title(title, fontsize=9)
-    ax.set_xlabel("step", fontsize=8)
+    ax.set_xlabel("step", fontsize=9)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if title == "loss":
         ax.set_yscale("log")
@@ -69,7 +69,7 @@ def finish_axes(ax, title, names):
         ax.set_ylim(bottom=0)
         ax.ticklabel_format(axis="y", scilimits=(-2, 3))
         ax.yaxis.get_offset_text().set_fontsize(7)
-    ax.tick_params(labelsize=7, which="both")
+    ax.tick_params(labelsize=9, which="both")
     ax.grid(color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
@@ -78,7 +78,7 @@ def finish_axes(ax, title, names):
         ax.set_ylim(top=high * (high / low) ** 0.25 if title == "loss" else 1.12 * high)
         style = {"loc": "upper right", "ncols": 2} if title == "loss" else {"loc": "upper center", "ncols": 4,
                                                                              "handlelength": 1, "columnspacing": 1}
-        ax.legend(fontsize=7, frameon=False, **style)
+        ax.legend(fontsize=9, frameon=False, **style)
 
 
 TERMS = {"class": 1.0, "focal": 20.0, "dice": 1.0}  # what a term weighs in the total
@@ -108,20 +108,20 @@ def draw_gallery(figure, runs, right, columns=4):
             ax.plot(*weighted(right, name, weight), color=RIGHT, linewidth=0.8)
             ax.plot(steps, weight * smooth(values), color=CURVE_COLORS[name], linewidth=1.5,
                     label=name if weight == 1 else f"{weight:g} {name}")
-        ax.set_title(f"{title}\n{last_figures(log)}", fontsize=8)
+        ax.set_title(f"{title}\n{last_figures(log)}", fontsize=9)
         ax.set(yscale="log", ylim=(0.1, 5))
         ax.set_yticks(TICKS, map(str, TICKS))
         ax.minorticks_off()
-        ax.tick_params(labelsize=7, which="both")
+        ax.tick_params(labelsize=9, which="both")
         ax.grid(color="0.92", linewidth=0.6)
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[len(runs):]:
         ax.set_axis_off()
     for ax in axes[max(0, len(runs) - columns):len(runs)]:
-        ax.set_xlabel("step", fontsize=8)
+        ax.set_xlabel("step", fontsize=9)
     for ax in axes[:len(runs):columns]:
-        ax.set_ylabel("loss term, log scale", fontsize=8)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+        ax.set_ylabel("loss term, log scale", fontsize=9)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return axes[:len(runs)]
 
 
@@ -153,7 +153,7 @@ def draw_layers(ax, log):
         total = sum(weight * read_curve(log, name + suffix)[1] for name, weight in TERMS.items())
         ax.plot(read_curve(log, "class" + suffix)[0], smooth(total), color=color, linewidth=1.4, label=label)
     ax.set(ylim=(0, None), xlabel="step")
-    ax.legend(fontsize=8, frameon=False)
+    ax.legend(fontsize=9, frameon=False)
     return ax
 
 

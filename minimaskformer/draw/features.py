@@ -28,7 +28,7 @@ def draw_map(ax, values, limit=None, cell=None, numbers=False, segments=None, ti
     if numbers:
         for row, column in np.ndindex(values.shape):
             ax.text(column, row, f"{values[row, column]:g}".replace("-", "\N{MINUS SIGN}"), ha="center", va="center",
-                    fontsize=8, color="white" if abs(values[row, column]) > 0.75 * limit else INK)
+                    fontsize=9, color="white" if abs(values[row, column]) > 0.75 * limit else INK)
     if segments is not None:
         times = len(segments) // len(values)
         outline(ax, to_numpy(segments)[times // 2::times, times // 2::times], width=0.6)  # the id in each cell's middle

@@ -44,18 +44,18 @@ def draw_matching(figure, image, mask_probs, target, match, classes, max_queries
         show(ax, tint(image, color, 0.85 * mask[..., None]))
         outline(ax, mask >= 0.5, width=0.6)
         below = "no object" if i not in pairs else "" if cost is None else f"cost {to_numpy(cost)[i, pairs[i]]:.2f}"
-        ax.set_ylabel(f"query {i}\n{below}".strip(), fontsize=7, rotation=0, ha="right", va="center", labelpad=4,
+        ax.set_ylabel(f"query {i}\n{below}".strip(), fontsize=9, rotation=0, ha="right", va="center", labelpad=4,
                       color=INK if i in pairs else UNMATCHED)
     names = numbered(labels, classes)
     for ax, j in zip(right, wanted):
         show(ax, tint(image, colors[j], 0.85 * masks[j][..., None]))
         outline(ax, masks[j], width=0.6)
-        ax.text(1.08, 0.5, names[j], transform=ax.transAxes, fontsize=7, va="center")
+        ax.text(1.08, 0.5, names[j], transform=ax.transAxes, fontsize=9, va="center")
     for i, j in pairs.items():
         connect(figure, left[shown.index(i)], right[wanted.index(j)], colors[j])
-    left[0].set_title("predicted masks", fontsize=8)
+    left[0].set_title("predicted masks", fontsize=9)
     if right:
-        right[0].set_title("true masks", fontsize=8)
+        right[0].set_title("true masks", fontsize=9)
     return figure
 
 
@@ -114,7 +114,7 @@ def draw_truth(ax, image, masks, labels, colors, classes):
     outline(ax, covered)
     Labels(ax, [(name, colors[j], masks[j], classes.isthing[labels[j]])
                 for j, name in enumerate(numbered(labels, classes)) if masks[j].any()], image.shape[:2])
-    ax.set_title("the scene and its true masks", fontsize=8)
+    ax.set_title("the scene and its true masks", fontsize=9)
 
 
 def draw_cost(ax, cost, match=None, row_names=None, col_names=None, decimals=2, title=None):
@@ -140,13 +140,13 @@ def draw_cost(ax, cost, match=None, row_names=None, col_names=None, decimals=2, 
     dark = np.ma.filled(picture.norm(shown) > 0.5, False)
     if n <= 40 and t <= 20:
         for i, j in np.ndindex(n, t):
-            ax.text(j, i, f"{cost[i, j]:.{decimals}f}", ha="center", va="center", fontsize=7,
+            ax.text(j, i, f"{cost[i, j]:.{decimals}f}", ha="center", va="center", fontsize=9,
                     color="white" if dark[i, j] else INK)
     for i, j in zip(rows, columns):
         ax.add_patch(Rectangle((j - 0.45, i - 0.45), 0.9, 0.9, fill=False, edgecolor="#ac331d", linewidth=2,
                                path_effects=[withStroke(linewidth=3.5, foreground="white")]))
-    ax.set_xticks(range(t), col_names, fontsize=7, rotation=0 if t <= 6 else 40, ha="center" if t <= 6 else "left")
-    ax.set_yticks(range(n), row_names, fontsize=7)
+    ax.set_xticks(range(t), col_names, fontsize=9, rotation=0 if t <= 6 else 40, ha="center" if t <= 6 else "left")
+    ax.set_yticks(range(n), row_names, fontsize=9)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)

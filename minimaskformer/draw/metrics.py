@@ -73,11 +73,11 @@ def draw_precision_recall(ax, scores, right, total, title=None):
         texts.setdefault((r, p), []).append(f"{score:.1f}")
     for (r, p), here in texts.items():
         side = {"xytext": (6, 7), "ha": "left"} if r < 0.2 else {"xytext": (-6, 3), "ha": "right"}
-        ax.annotate(", ".join(here), (r, p), textcoords="offset points", fontsize=7, va="center", **side)
+        ax.annotate(", ".join(here), (r, p), textcoords="offset points", fontsize=9, va="center", **side)
     value = average_precision(scores, right, total)
     ax.set(xlim=(0, 1), ylim=(0, 1.05), xlabel="recall", ylabel="precision")
     ax.set_title(f"{title + ': ' if title else ''}AP {value:.3f}", fontsize=9)
-    ax.tick_params(labelsize=7)
+    ax.tick_params(labelsize=9)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
@@ -99,14 +99,14 @@ def draw_class_metrics(ax, results, classes):
             color, marker = CLASS_METRICS[metric]
             ax.plot(value, row, marker, color=color, markersize=6, zorder=2, clip_on=False)
     ax.axhline(len(classes.stuff) - 0.5, color="0.5", linewidth=0.8, linestyle=":")
-    ax.set_yticks(range(len(order)), [classes.names[k] for k in order], fontsize=8)
+    ax.set_yticks(range(len(order)), [classes.names[k] for k in order], fontsize=9)
     ax.set(xlim=(0, 1), ylim=(len(order) - 0.5, -0.5))
     ax.grid(axis="x", color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.tick_params(length=0, labelsize=8)
+    ax.tick_params(length=0, labelsize=9)
     ax.spines[:].set_visible(False)
     handles = [Line2D([], [], color=c, marker=m, linestyle="", label=name) for name, (c, m) in CLASS_METRICS.items()]
-    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=8, frameon=False)
+    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=9, frameon=False)
     return ax
 
 
@@ -134,14 +134,14 @@ def draw_confusion(confusion, classes):
     ax.imshow(np.ma.masked_less(shares, 0.5), cmap="Blues", norm=PowerNorm(0.5, 0, 100), interpolation="nearest")
     ax.set_xticks(range(len(columns)), map(no_math, names + ["(no answer)"] * (len(columns) > len(kept))), rotation=90)
     ax.set_yticks(range(len(kept)), map(no_math, names))
-    ax.tick_params(length=0, labelsize=8, labeltop=True, labelright=not numbered)
+    ax.tick_params(length=0, labelsize=9, labeltop=True, labelright=not numbered)
     ax.set_xticks(np.arange(1, len(columns)) - 0.5, minor=True)
     ax.set_yticks(np.arange(1, len(kept)) - 0.5, minor=True)
     ax.grid(which="minor", color="0.85", linewidth=0.5)
     ax.tick_params(which="minor", length=0)
     ax.spines[:].set(linewidth=0.5, color="0.4")
     for row, column in zip(*np.nonzero(shares >= 0.5)) if numbered else ():
-        ax.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", fontsize=8,
+        ax.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", fontsize=9,
                 color="white" if shares[row, column] > 40 else INK)
     left_out = f"; classes that never occur, left out here: {K - len(kept)}" * (len(kept) < K)
     ax.set_title(f"percent of the pixels of each true class (rows) by predicted class{left_out}", fontsize=9)

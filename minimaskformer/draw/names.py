@@ -21,7 +21,7 @@ class Labels(Artist):
     `reach` (a fraction of the picture's longer side) of its region is left out rather than put where it misleads.
     """
 
-    def __init__(self, ax, items, shape, fontsize=7, reach=0.3):
+    def __init__(self, ax, items, shape, fontsize=9, reach=0.3):
         super().__init__()
         self.set_in_layout(False)
         self.set_zorder(4)
@@ -58,7 +58,7 @@ class Labels(Artist):
         """Choose every place anew for the current size of the axes; nothing is painted here."""
         scale = abs(self.axes.transData.transform([[1, 1]]) - self.axes.transData.transform([[0, 0]]))[0]
         inches = self.axes.get_window_extent(renderer).width / self.axes.figure.dpi
-        size = min(self.fontsize, max(4.0, 2.6 * inches))  # small panels, small names
+        size = min(self.fontsize, max(6.0, 4.0 * inches))  # small panels, small names
         placed, leaders = [], []
         for text, region, anchor, isthing in zip(self.texts, self.regions, self.anchors, self.isthing):
             text.set_fontsize(size)

@@ -1,7 +1,7 @@
 """Figures in a notebook: twice the pixels, with words for those who do not see them; and a slider whose picture stays.
 
 `interact` keeps no picture in the file, and draws every figure twice. Here the picture is an output of its own, which
-the slider replaces: a reader who runs nothing sees it.
+a slider replaces: a reader who runs nothing sees it.
 """
 import base64
 import contextlib
@@ -17,7 +17,8 @@ from PIL import Image
 from .canvas import find_letters
 
 SHARPNESS = 2  # pixels of the file for one of the page, as today's screens have
-QUALITY = 65  # of JPEGs: at twice the pixels as good as 85
+QUALITY = 36  # of JPEGs: at twice the pixels as good as 65
+PAGE = 880  # pixels: a cell of JupyterLab beside its list of files, in a window of 1280
 
 
 def in_notebook(dpi=90, sharpness=SHARPNESS):
@@ -46,51 +47,71 @@ def running_shell():
     return shell if hasattr(shell, "kernel") else None
 
 
-def slider(show, label, value, low, high, step=None, dpi=90):
+def slider(show, label, value, low, high, step=None):
     """Show the figure of `show(value)`, and a slider above it that shows another; both numbers or whole numbers.
 
     What `show` prints stands below its picture. While the slider is moved nothing is drawn, when it is let go one
     picture is. Outside a notebook only the figure is shown. Raises ValueError for a label of more than 24 letters, and
     TypeError if `show` returns no figure.
     """
+    controls(show, {label: (value, low, high, step)})
+
+
+def controls(show, choices):
+    """`slider` with several: {label: (value, low, high) or (..., step)}, or {label: (value, [its options])} for a menu.
+
+    `show` gets their values in this order.
+    """
     from IPython.display import display
-    from ipywidgets import FloatSlider, IntSlider
-    if len(label) > 24:
-        raise ValueError(f"the label of a slider has room for 24 letters, {label!r} has {len(label)}")
-    whole = all(isinstance(number, int) for number in (value, low, high, step or 1))
-    control = (IntSlider if whole else FloatSlider)(
-        value=value, min=low, max=high, step=step or (1 if whole else (high - low) / 100), description=label,
-        continuous_update=False, style={"description_width": "initial"}, layout={"width": "28em"})
-    display(control)
-    (bundle, metadata), words = drawn(show, value, dpi)
+    made = [control(label, *choice) for label, choice in choices.items()]
+    values = [widget.value for widget in made]
+    for widget in made:
+        display(widget)
+    (bundle, metadata), words = drawn(show, values)
     picture = display(bundle, raw=True, metadata=metadata, display_id=True)
     below = display({"text/plain": words}, raw=True, display_id=True)
     shown = [words]
 
     def move(change):
-        (bundle, metadata), words = drawn(show, change["new"], dpi)
+        (bundle, metadata), words = drawn(show, [widget.value for widget in made])
         picture.update(bundle, raw=True, metadata=metadata)
         if words != shown[0]:
             below.update({"text/plain": words}, raw=True)
             shown[0] = words
-    control.observe(move, names="value")
+    for widget in made:
+        widget.observe(move, names="value")
 
 
-def drawn(show, value, dpi):
-    """((MIME bundle, metadata), what was printed) of `show(value)`; the figure is closed."""
+def control(label, value, low, high=None, step=None):
+    """The slider from low to high, or the menu of the options in `low`."""
+    from ipywidgets import Dropdown, FloatSlider, IntSlider
+    if len(label) > 24:
+        raise ValueError(f"the label of a slider has room for 24 letters, {label!r} has {len(label)}")
+    look = {"description": label, "style": {"description_width": "initial"}, "layout": {"width": "28em"}}
+    if high is None:
+        return Dropdown(value=value, options=low, **look)
+    whole = all(isinstance(number, int) for number in (value, low, high, step or 1))
+    step = step or (1 if whole else (high - low) / 100)
+    make = IntSlider if whole else FloatSlider
+    return make(value=value, min=low, max=high, step=step, continuous_update=False, **look)
+
+
+def drawn(show, values):
+    """((MIME bundle, metadata), what was printed) of `show(*values)`; the figure is closed."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        figure = show(value)
+        figure = show(*values)
     if not isinstance(figure, Figure):
         raise TypeError(f"the function of a slider returns its figure, not a {type(figure).__name__}")
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close(figure)  # else it would be shown once more at the end of the cell
-    return picture_of(figure, dpi), printed.getvalue().rstrip()
+    return picture_of(figure), printed.getvalue().rstrip()
 
 
 def picture_of(figure, dpi=90, sharpness=SHARPNESS):
     """(MIME bundle, metadata) of a figure: PNG with a table of colours or JPEG, and its words."""
     find_letters(figure.findobj(Text))
+    dpi = min(dpi, PAGE / figure.get_size_inches()[0])  # what is wider would be shrunk by the browser, unevenly
     picture = drawn_once(figure, dpi * sharpness)
     kind, data = smaller(picture)
     words = alt_text(figure)

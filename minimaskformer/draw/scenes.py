@@ -174,7 +174,7 @@ def contour(ax, probs, level):
         lines.set_path_effects([withStroke(linewidth=2.2, foreground="white")])
 
 
-def legend(ax, classes, only=None, columns=None, void=True, fontsize=7):
+def legend(ax, classes, only=None, columns=None, void=True, fontsize=9):
     """A swatch and a name per class (or for the class indices in `only`), and the stripes of void."""
     ax = own_axes(ax)
     handles = swatches(classes, range(len(classes)) if only is None else only, void)
@@ -225,7 +225,7 @@ def contact_sheet(items, classes, path=None, columns=None):
         draw_panoptic(panels[1], image, *truth, classes, labels=False)
         draw_panoptic(panels[2], image, *prediction, classes, labels=False)
         for ax, text in zip(panels, (title, "truth", "prediction")):
-            ax.set_title(no_math(text), fontsize=7, loc="left", pad=2)
+            ax.set_title(no_math(text), fontsize=9, loc="left", pad=2)
         used |= {s["category_id"] for s in [*truth[1], *prediction[1]]}
     for ax in axes[len(items):].flat:
         ax.set_axis_off()
@@ -233,7 +233,7 @@ def contact_sheet(items, classes, path=None, columns=None):
     if len(used) > SWATCHES:
         handles.append(Patch(alpha=0, label=f"and {len(used) - SWATCHES} more"))
     figure.set_figheight(sum(heights) + 0.17 + 0.18 * -(-len(handles) // (6 * columns)))
-    figure.legend(handles=handles, loc="outside lower center", ncols=6 * columns, fontsize=7, **LEGEND)
+    figure.legend(handles=handles, loc="outside lower center", ncols=6 * columns, fontsize=9, **LEGEND)
     if path is not None:
         save_figure(figure, path)
     return figure

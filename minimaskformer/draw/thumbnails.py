@@ -60,7 +60,7 @@ def count_text(found):
 
 def caption(ax, lines):
     """Write two lines above a panel; a missing second one stays blank, so that the first lines of a row align."""
-    return ax.set_title(no_math("\n".join([*lines, " "][:2])), fontsize=7, loc="left", pad=2)
+    return ax.set_title(no_math("\n".join([*lines, " "][:2])), fontsize=9, loc="left", pad=2)
 
 
 def fit_captions(figure, axes, titles):

@@ -70,13 +70,13 @@ def draw_model(ax, model, height, width, title=None):
         w, h = BOX
         ax.add_patch(FancyBboxPatch((x - w / 2 + 0.05, y - h / 2 + 0.05), w - 0.1, h - 0.1, linewidth=0.8,
                                     boxstyle="round,pad=0.05", edgecolor=INK, facecolor=light(part), zorder=2))
-        ax.text(x, y + 0.1, label or name, ha="center", va="center", fontsize=7.5, weight="bold", color=INK, zorder=3)
-        ax.text(x, y - 0.1, " × ".join(map(str, shapes[name])), ha="center", va="center", fontsize=7.5, color=INK,
+        ax.text(x, y + 0.1, label or name, ha="center", va="center", fontsize=9, weight="bold", color=INK, zorder=3)
+        ax.text(x, y - 0.1, " × ".join(map(str, shapes[name])), ha="center", va="center", fontsize=9, color=INK,
                 zorder=3)
         return {"left": (x - w / 2, y), "right": (x + w / 2, y), "top": (x, y + h / 2), "bottom": (x, y - h / 2)}
 
     def note(x, y, text, **options):
-        ax.text(x, y, text, **{"fontsize": 6.5, "color": "0.3", "ha": "center", "va": "center"} | options)
+        ax.text(x, y, text, **{"fontsize": 9, "color": "0.3", "ha": "center", "va": "center"} | options)
 
     with_encoder = {config.encoder_level: f" + encoder × {config.encoder_layers}"} if config.encoder_layers else {}
     image = box("A", 0, "images", None)
@@ -132,8 +132,8 @@ def draw_model(ax, model, height, width, title=None):
         note(COLUMNS["D"], ROWS[4] + 0.34, "+ sine positions")
     note(COLUMNS["E"] + 0.12, (ROWS[2] + ROWS[4]) / 2, "mask head", ha="left")
     note(COLUMNS["D"] + 0.05, ROWS[2] + 0.05,
-         "From the decoder on, the first\naxis counts decoder layers. The\nlast is the output, the others\n"
-         "are auxiliary: the same norm\nand heads for all.")
+         "From the decoder on,\nthe first axis counts\ndecoder layers. The last\n"
+         "is the output, the others\nare auxiliary: the same\nnorm and heads for all.")
     if title:
         ax.set_title(title, fontsize=9)
     return ax
@@ -145,7 +145,7 @@ def legend_of_parts(ax, costs):
         y = ROWS[0] - 0.62 - 0.57 * i
         ax.add_patch(Rectangle((0, y - 0.2), 0.13, 0.4, facecolor=light(part), edgecolor=INK, linewidth=0.6))
         ax.text(0.2, y, f"{part}\n{amount(cost.parameters)} parameters\n{amount(cost.multiply_adds)} multiply-adds",
-                fontsize=6.5, va="center", color=INK, linespacing=1.25)
+                fontsize=9, va="center", color=INK, linespacing=1.25)
 
 
 def amount(n):
@@ -185,16 +185,16 @@ def draw_costs(axes, costs):
                 share = getattr(value, quantity) / total
                 ax.barh(row, share, 0.6, left, color=light(part), edgecolor=INK, linewidth=0.6)
                 if share >= 0.06:
-                    ax.text(left + share / 2, row, f"{share:.0%}", ha="center", va="center", fontsize=8)
+                    ax.text(left + share / 2, row, f"{share:.0%}", ha="center", va="center", fontsize=9)
                 left += share
-            ax.text(1.02, row, amount(total), va="center", fontsize=8)
+            ax.text(1.02, row, amount(total), va="center", fontsize=9)
         ax.set(xlim=(0, 1), ylim=(len(costs) - 0.5, -0.5), xticks=[], yticks=range(len(costs)))
-        ax.set_yticklabels(costs if ax is axes[0] else [], fontsize=8)
+        ax.set_yticklabels(costs if ax is axes[0] else [], fontsize=9)
         ax.set_title(quantity.replace("_", "-"), fontsize=9)
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
     handles = [Rectangle((0, 0), 1, 1, facecolor=light(part), edgecolor=INK, linewidth=0.6) for part in PART_COLORS]
-    axes[0].figure.legend(handles, PART_COLORS, loc="outside lower center", ncols=len(PART_COLORS), fontsize=8,
+    axes[0].figure.legend(handles, PART_COLORS, loc="outside lower center", ncols=len(PART_COLORS), fontsize=9,
                           frameon=False, handlelength=1.2, columnspacing=1.2)
     return axes
 
@@ -225,14 +225,14 @@ def draw_answers(axes, image, target, output, classes, pairs, label=None):
     for i, (ax, layer) in enumerate(zip(axes, layers), 1):
         result, pq = read_answer(layer, target, classes)
         draw_panoptic(ax, image, *result, classes, labels=False)
-        ax.set_title(f"layer {i}: PQ {pq:.2f}", fontsize=7.5, pad=3)
+        ax.set_title(f"layer {i}: PQ {pq:.2f}", fontsize=9, pad=3)
     mask_logits = F.interpolate(output.mask_logits.float(), size=target["masks"].shape[-2:], mode="bilinear")[0]
     for ax, (query, t) in zip(axes[len(layers):], pairs):
         c = int(target["labels"][t])
         draw_mask(ax, mask_logits[query].sigmoid(), image, colors[c])
         outline(ax, to_numpy(target["masks"][t]), width=1.0)
         p = output.class_logits[0, query].softmax(0)[c]
-        ax.set_title(f"{query}: {classes.names[c]} {p:.2f}", fontsize=7.5, pad=3)
+        ax.set_title(f"{query}: {classes.names[c]} {p:.2f}", fontsize=9, pad=3)
     if label is not None:
         axes[0].set_ylabel(label, fontsize=9)
     return axes

@@ -18,20 +18,21 @@ def draw_parts(ax, own, title=None):
     own: the exercise numbers of the learner's parts, as `mine().OWN` has them. Best on an Axes of 11 x 3.9 inches.
     Returns the axes.
     """
-    ax.set(xlim=(-0.1, 5 * WIDTH - 0.1), ylim=(-0.1, 2 * HEIGHT + 0.15), aspect="equal")
+    ax.set(xlim=(-0.1, 5 * WIDTH - 0.1), ylim=(-0.1, 2 * HEIGHT + 0.15))
     ax.set_axis_off()
+    ax.set_position((0, 0, 1, 0.93))  # the names need all of the width
     corner = {lesson: (column * WIDTH, (1 - row) * (HEIGHT + 0.12)) for lesson, (column, row) in PLACES.items()}
     for lesson, (what, parts) in SECTIONS.items():
         x, y = corner[lesson]
-        ax.text(x, y + HEIGHT - 0.24, f"{lesson} {what.partition(':')[0]}", fontsize=7.5, weight="bold", color=INK)
+        ax.text(x, y + HEIGHT - 0.24, f"{lesson} {what.partition(':')[0]}", fontsize=9, weight="bold", color=INK)
         for i, (number, name) in enumerate(parts.items()):
             top = y + HEIGHT - 0.47 - i * LINE
-            ax.add_patch(FancyBboxPatch((x + 0.04, top - 0.05), WIDTH - 0.55, LINE - 0.1, boxstyle="round,pad=0.03",
+            ax.add_patch(FancyBboxPatch((x + 0.04, top - 0.05), WIDTH - 0.4, LINE - 0.1, boxstyle="round,pad=0.03",
                                         linewidth=0.5, edgecolor=INK, facecolor=OWN if number in own else BORROWED))
-            ax.text(x + 0.08, top, f"{number} {name}", fontsize=6.5, va="center", color=INK)
+            ax.text(x + 0.08, top, f"{number} {name}", fontsize=9, va="center", color=INK)
     for start, end in FLOW:
         (x, y), (u, v) = corner[start], corner[end]
-        ends = ((x + WIDTH - 0.42, y + HEIGHT - 0.6), (u - 0.04, v + HEIGHT - 0.6)) if y == v else (
+        ends = ((x + WIDTH - 0.3, y + HEIGHT - 0.6), (u - 0.04, v + HEIGHT - 0.6)) if y == v else (
             (x + 0.7, y + 0.3), (u + WIDTH - 0.9, v + HEIGHT - 0.08))
         ax.annotate("", ends[1], ends[0], arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 0.9})
     ax.set_title(title or f"{len(own)} of {len(PARTS)} parts are yours (green); the rest is borrowed", fontsize=9)

@@ -27,9 +27,9 @@ def test_every_candidate_once_with_its_fate(columns):
     shown = {ax.get_title(): ax.get_xlabel() for ax in figure.axes if ax.get_title()}
     assert list(shown) == ["0: sheep 0.95", "3: grass 0.90", "5: duck 0.90", "1: sheep 0.70", "2: sheep 0.75",
                            "4: duck 0.60", "7: grass 0.85"]
-    assert shown["0: sheep 0.95"] == "4 / 3 = 1.33\nfound" and shown["5: duck 0.90"].endswith("\nfalse alarm")
+    assert shown["0: sheep 0.95"] == "4/3 = 1.33\nfound" and shown["5: duck 0.90"].endswith("\nfalse alarm")
     assert shown["1: sheep 0.70"] == "mask: 3\nduplicate" and shown["2: sheep 0.75"] == "mask: 2\nMISSED"
-    assert shown["7: grass 0.85"] == "1 / 4 = 0.25\nrightly removed"
+    assert shown["7: grass 0.85"] == "1/4 = 0.25\nrightly removed"
     figure.draw_without_rendering()
 
 

@@ -122,6 +122,20 @@ def test_a_slider_of_numbers_that_are_not_whole(shown):
     assert isinstance(shown[0][0], ipywidgets.FloatSlider) and shown[0][0].step == 0.05
 
 
+def test_several_controls_share_a_picture(shown):
+    asked = []
+
+    def show(row, run):
+        asked.append((row, run))
+        return curve(row)
+    draw.controls(show, {"row": (4, 0, 31), "run": ("b", ["a", "b"])})
+    (row, _), (run, _), (_, picture), _ = shown
+    assert isinstance(row, ipywidgets.IntSlider) and isinstance(run, ipywidgets.Dropdown)
+    row.value = 7
+    run.value = "a"
+    assert asked == [(4, "b"), (7, "b"), (7, "a")] and len(picture.updates) == 2
+
+
 def test_what_a_slider_is_not_given(shown):
     with pytest.raises(ValueError, match="24 letters"):
         draw.slider(curve, "the number of the scene to show", 1, 0, 2)

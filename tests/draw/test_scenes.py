@@ -168,7 +168,7 @@ def test_crowded_pictures_lose_names_not_order():
     classes = ClassTable(("thing with a long name",), (True,), (0,))
     checkers = np.add.outer(np.arange(60) // 5 * 12, np.arange(60) // 5) + 1
     info = [{"id": int(i), "category_id": 0, "isthing": True} for i in np.unique(checkers)]
-    ax = draw.draw_panoptic(full_axes(25, 25), None, checkers, info, classes)
+    ax = draw.draw_panoptic(full_axes(32, 32), None, checkers, info, classes)
     found = boxes(ax)
     assert 10 < len(found) < 144 == len(ax.texts)
     names = next(artist for artist in ax.get_children() if isinstance(artist, Labels))
