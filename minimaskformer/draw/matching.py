@@ -17,7 +17,7 @@ def draw_matching(figure, image, mask_probs, target, match, classes, max_queries
     """Which query answers for which true mask; the lines cross because a set has no order.
 
     mask_probs: [N, h, w] in 0 ... 1, any resolution; target: {"labels" [T], "masks" [T, H, W]}; match: two index lists.
-    It shows the first max_queries pairs and, if there is room, unmatched queries in grey: their answer is "no object".
+    It shows the first max_queries pairs and, if there is room, unmatched queries in grey, "left over".
     With cost [N, T] the cost of each pair is written at its query. Best 7.5 inches wide, 0.6 per query high.
     Returns the figure. Raises ValueError if shapes, match or classes do not fit together.
     """
@@ -43,7 +43,7 @@ def draw_matching(figure, image, mask_probs, target, match, classes, max_queries
         mask, color = nearest(probs[i], image.shape), colors[pairs[i]] if i in pairs else UNMATCHED
         show(ax, tint(image, color, 0.85 * mask[..., None]))
         outline(ax, mask >= 0.5, width=0.6)
-        below = "no object" if i not in pairs else "" if cost is None else f"cost {to_numpy(cost)[i, pairs[i]]:.2f}"
+        below = "left over" if i not in pairs else "" if cost is None else f"cost {to_numpy(cost)[i, pairs[i]]:.2f}"
         ax.set_ylabel(f"query {i}\n{below}".strip(), fontsize=9, rotation=0, ha="right", va="center", labelpad=4,
                       color=INK if i in pairs else UNMATCHED)
     names = numbered(labels, classes)

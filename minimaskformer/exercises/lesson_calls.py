@@ -84,21 +84,37 @@ def example(exercise_id=None, n=1):
     return copy.deepcopy(exercise.fixtures[n - 1].args)
 
 
-def progress(reset=False):
-    """Print your progress in every lesson that has exercises; `reset=True` forgets it all first."""
+def progress(lesson=None, *, reset=False):
+    """Print your progress in every lesson that has exercises, or in one: `progress(2)`.
+
+    `progress(reset=True)`, and nothing else, forgets it all first.
+    """
+    if not isinstance(reset, bool) or (reset and lesson is not None):
+        return say("progress() shows everything, progress(2) lesson 02 alone; progress(reset=True) forgets everything. "
+                   "Nothing was forgotten.")
+    known = lessons()
+    number = None if lesson is None else str(lesson).strip().partition(".")[0]
+    number = number and number.zfill(2)
+    if number is not None and number not in known:
+        return say(f"There is no lesson {lesson!r} that has exercises. There are: {', '.join(known)}.")
     lines = [note] if reset and (note := record.clear()) else []
     entries, folder = record.load(), my_maskformer.mine_folder()
-    for number, module in lessons().items():
-        done = [e for e in module.EXERCISES if entries.get(e.id, {}).get("passed")]
-        lines.append(f"Lesson {number}  {module.TITLE}: {len(done)} of {len(module.EXERCISES)}")
-        for e in module.EXERCISES:
-            tries = entries.get(e.id, {}).get("tries", 0)
-            tried = f"tried {tries} time{'s' * (tries > 1)}" if tries else "not attempted"
-            lines.append(f"  {'✓' if e in done else '✗' if tries else '○'} {e.id}  {e.title:<40}"
-                         f"{'passed' if e in done else tried}"
-                         f"{', in my_maskformer.py' if folder and my_maskformer.is_kept(folder, e.id) else ''}")
-        lines += hunts_and_guesses(entries, number)
+    for each in known if number is None else (number,):
+        lines += progress_in(each, known[each], entries, folder)
     say("\n".join(lines))
+
+
+def progress_in(number, module, entries, folder):
+    """Lines about one lesson: its exercises, its hunt, its guesses."""
+    done = [e for e in module.EXERCISES if entries.get(e.id, {}).get("passed")]
+    lines = [f"Lesson {number}  {module.TITLE}: {len(done)} of {len(module.EXERCISES)}"]
+    for e in module.EXERCISES:
+        tries = entries.get(e.id, {}).get("tries", 0)
+        tried = f"tried {tries} time{'s' * (tries > 1)}" if tries else "not attempted"
+        lines.append(f"  {'✓' if e in done else '✗' if tries else '○'} {e.id}  {e.title:<40}"
+                     f"{'passed' if e in done else tried}"
+                     f"{', in my_maskformer.py' if folder and my_maskformer.is_kept(folder, e.id) else ''}")
+    return lines + hunts_and_guesses(entries, number)
 
 
 def hunts_and_guesses(entries, lesson):

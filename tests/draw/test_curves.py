@@ -98,7 +98,7 @@ def test_matching_joins_the_pairs_in_their_colors():
                                 cost=torch.arange(18.0).reshape(6, 3))
     FigureCanvasAgg(figure).draw()
     scene_ax, left, right = figure.axes[0], figure.axes[1:6], figure.axes[6:]
-    assert [ax.get_ylabel() for ax in left] == ["query 0\nno object", "query 1\ncost 5.00", "query 2\nno object",
+    assert [ax.get_ylabel() for ax in left] == ["query 0\nleft over", "query 1\ncost 5.00", "query 2\nleft over",
                                                "query 4\ncost 12.00", "query 5\ncost 16.00"]
     assert [ax.texts[0].get_text() for ax in right] == ["grass", "sheep 1", "sheep 2"]
     assert {text.get_text() for text in scene_ax.texts} == {"grass", "sheep 1", "sheep 2"}

@@ -220,6 +220,25 @@ def test_progress_is_kept_and_forgotten(home, capsys):
     assert "0 of 6" in capsys.readouterr().out and record.load() == {}
 
 
+def test_only_reset_true_forgets_and_a_number_shows_its_lesson(capsys):
+    exercises.check("02.5", BY_ID["02.5"].reference)
+    before = record.load()
+    capsys.readouterr()
+    for lesson in ("02", 2, "2", "02.5", 2.5):
+        exercises.progress(lesson)
+        out = capsys.readouterr().out
+        assert out.startswith("Lesson 02  Hungarian matching: 1 of 6") and "Lesson 00" not in out, lesson
+    for lesson in ("77", True, "all", -1, ""):
+        exercises.progress(lesson)
+        assert "There is no lesson" in capsys.readouterr().out, lesson
+    for options in ({"reset": 1}, {"reset": "yes"}, {"lesson": 2, "reset": True}):
+        exercises.progress(**options)
+        assert "Nothing was forgotten" in capsys.readouterr().out
+    with pytest.raises(TypeError):
+        exercises.progress(None, True)
+    assert record.load() == before
+
+
 @pytest.mark.parametrize("text", ["{", "[1, 2]", '{"02.1": 3}', "", '"x"', '{"02.1": {"passed": true}}'])
 def test_a_damaged_progress_file_is_put_aside(home, text, capsys):
     home.mkdir()
