@@ -62,6 +62,8 @@ class Exercise:
     parts: tuple[str, ...] = ()  # names of the parts where the value is a tuple
     canonical: Callable = field(default=lambda arrays: arrays)  # brings equivalent answers into one form
     remarks: tuple[Remark, ...] = ()
+    growing: tuple[tuple, ...] = ()  # arguments of growing size, the last as large as the model's: no part may be slow
+    slow: str = ""  # what to say of one that is
     rtol: float = 1e-4  # suits a float32 result; the mistakes are ten times further away (tested)
     atol: float = 1e-5
 

@@ -19,7 +19,7 @@ from ..system.lock import taking_turns
 from .core import judge
 from .my_lessons import FOLDER, MANIFEST, put_beside
 from .parts import PARTS, SECTIONS, exercise_of
-from .standalone import HEADER, NotAlone, Standalone, names_defined, names_read, take
+from .standalone import HEADER, NotAlone, Standalone, check_speed, names_defined, names_read, take
 
 FILE, KEPT = "my_maskformer.py", ".mine"
 TITLE = '''\
@@ -62,9 +62,14 @@ def keep(exercise, fn, anyway=False):
 
 
 def check_alone(exercise, part):
-    """Raise NotAlone unless the text alone passes the exercise's check."""
+    """Raise NotAlone unless the text alone passes the exercise's check, and ends on what the model gives it."""
     try:
-        outcome = judge(exercise, run_alone(exercise.id, part))
+        alone = run_alone(exercise.id, part)
+        outcome = judge(exercise, alone)
+        if outcome.kind == "passed":
+            check_speed(alone, exercise.growing, exercise.slow)
+    except NotAlone:
+        raise
     except Exception as error:
         raise NotAlone(f"run from its text alone it stops with {type(error).__name__}: {error}") from None
     if outcome.kind != "passed":

@@ -5,11 +5,13 @@ function is not taken until it stands alone.
 """
 import ast
 import builtins
+import copy
 import inspect
 import linecache
 import symtable
 import sys
 import textwrap
+import time
 import types
 from dataclasses import dataclass
 
@@ -32,6 +34,7 @@ from torchvision.transforms.v2.functional import resize
 from minimaskformer.backbone import build_backbone
 from minimaskformer.config import get_config
 """
+SLOW = 2.0  # seconds: longer may no call take, in training it is one of hundreds
 INSIDE = "put what it needs inside the function, then check it again"
 
 
@@ -62,6 +65,25 @@ def take(fn, name, taken=frozenset()):
     if other:
         raise NotAlone(f"{', '.join(sorted(other))} is another function's name there: call yours {name}")
     return Standalone(tuple(line for line in lines if line), source)
+
+
+def check_speed(fn, growing, slow):
+    """Raise NotAlone, with the sentence `slow`, where a function would take too long on the last arguments.
+
+    growing: arguments of growing size. How the time has grown says how long the next call would take, so that none is
+    begun which would not end, or would fill the memory.
+    """
+    before = 0.0
+    for args in growing:
+        for _ in range(2):  # twice, if something else may have held it up
+            own, start = copy.deepcopy(args), time.perf_counter()
+            fn(*own)
+            took = time.perf_counter() - start
+            if took * max(1, took / max(before, 0.003)) <= SLOW:
+                break
+        else:
+            raise NotAlone(slow)
+        before = took
 
 
 def written(fn, name):

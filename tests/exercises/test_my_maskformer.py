@@ -243,6 +243,65 @@ def test_what_leans_on_another_cell_passes_but_does_not_go_in(folder, capsys):
     assert not folder.exists()
 
 
+IMPORTS = "import itertools\nimport numpy as np\nfrom scipy.optimize import linear_sum_assignment\n\n"
+SLOW = {"all ways, one by one": """
+def assign(cost):
+    if cost.shape[0] < cost.shape[1]:
+        queries, targets = linear_sum_assignment(cost)
+        return torch.tensor(queries), torch.tensor(targets)
+    ways = itertools.permutations(range(cost.shape[0]), cost.shape[1])
+    best = min(ways, key=lambda way: sum(cost[i, j].item() for j, i in enumerate(way)))
+    return torch.tensor(best, dtype=torch.int64), torch.arange(cost.shape[1])
+""", "all ways in one tensor": """
+def assign(cost):
+    if cost.shape[0] < cost.shape[1]:
+        return assign(cost.T)[::-1]
+    ways = torch.tensor(list(itertools.permutations(range(cost.shape[0]), cost.shape[1])), dtype=torch.int64)
+    total = cost[ways, torch.arange(cost.shape[1])].sum(1)
+    return ways[total.argmin()], torch.arange(cost.shape[1])
+""", "the lesson's chains": """
+def assign(cost):
+    def chain(owner, newcomer, seen=()):
+        chains = []
+        for i in set(range(len(cost))) - set(seen):
+            if i not in owner:
+                chains.append((cost[i, newcomer].item(), [(i, newcomer)]))
+            else:
+                more, moves = chain(owner, owner[i], (*seen, i))
+                chains.append(((cost[i, newcomer] - cost[i, owner[i]]).item() + more, [(i, newcomer), *moves]))
+        return min(chains)
+    if cost.shape[0] < cost.shape[1]:
+        queries, targets = linear_sum_assignment(cost)
+        return torch.tensor(queries), torch.tensor(targets)
+    owner = {}
+    for j in range(cost.shape[1]):
+        owner.update(chain(owner, j)[1])
+    return torch.tensor(list(owner), dtype=torch.int64), torch.tensor(list(owner.values()), dtype=torch.int64)
+"""}
+
+
+@pytest.mark.parametrize("way", SLOW)
+def test_what_would_never_end_in_the_model_passes_but_does_not_go_in(folder, capsys, way):
+    out = checked(capsys, IMPORTS + SLOW[way], "02.4", "assign")
+    assert "right on all" in out and not folder.exists()
+    assert "Not in my_maskformer.py yet: with 32 queries and 11 targets it would not end. scipy.optimize." in out
+
+
+def test_what_stops_at_the_models_size_does_not_go_in_either(folder, capsys):
+    cell = IMPORTS + "def assign(cost):\n    assert len(cost) < 20, 'too many queries'\n" \
+                     "    return tuple(torch.tensor(x) for x in linear_sum_assignment(cost))"
+    assert "it stops with AssertionError: too many queries" in checked(capsys, cell, "02.4", "assign")
+
+
+def test_a_moment_in_which_the_machine_is_busy_keeps_nothing_out(folder, capsys, monkeypatch):
+    cell = IMPORTS + "def assign(cost):\n    import time\n    if cost.shape == (32, 5) and not hasattr(np, 'busy'):\n" \
+                     "        np.busy = time.sleep(0.2)\n    queries, targets = linear_sum_assignment(cost)\n" \
+                     "    return torch.tensor(queries), torch.tensor(targets)"
+    monkeypatch.delattr("numpy.busy", raising=False)
+    assert "1 of 34 parts are yours" in checked(capsys, cell, "02.4", "assign")
+    monkeypatch.delattr("numpy.busy")
+
+
 def test_a_name_that_another_part_imports(folder, capsys):
     checked(capsys, "import torch.special as s\n" + GOOD.replace("class_logits.softmax(-1)", "s.softmax(class_logits, -1)"))
     cell = "import torch.nn.functional as s\nfrom scipy.optimize import linear_sum_assignment\n\ndef assign(cost):\n    s.relu(cost)\n" \

@@ -89,6 +89,7 @@ def _by_query(arrays):
     return arrays
 
 
+COST_LARGE = torch.rand(32, 11, generator=torch.Generator().manual_seed(0))  # a picture with one segment per class
 assign_exercise = Exercise(
     id="02.4", title="the assignment", name="assign", reference=assign, parts=("queries", "targets"),
     canonical=_by_query,
@@ -130,6 +131,8 @@ assign_exercise = Exercise(
     hints=("How many ways are there to give 3 targets to 3 of 5 queries? Could you try them all?",
            "itertools.permutations(range(N), T) lists them; scipy's linear_sum_assignment finds the best at once.",
            "queries, targets = linear_sum_assignment(cost): rows, then columns; both as int64 tensors"),
+    growing=tuple((COST_LARGE[:, :t],) for t in range(1, 12)),
+    slow="with 32 queries and 11 targets it would not end. scipy.optimize.linear_sum_assignment does",
     why="scipy minimises the sum over all assignments in about N^3 steps, takes tall, wide and empty matrices, and "
         "returns rows in order. No gradient flows: the match is a decision, not a function to learn.")
 
