@@ -50,10 +50,12 @@ def draw_certificate(figure, my, figures, losses, name="", draw_answer=None):
                                              f"{len(PARTS)} parts, {my.LINES} lines, written by hand")
     axes = bottom.subplots(1, 3)
     axes[0].set_axis_off()
+    axes[0].set_title("with the shipped weights", fontsize=9)
     rows = [f"{label.upper().replace('MIOU', 'mIoU')} {100 * value:.1f}" for label, value in figures.items()]
     axes[0].text(0.5, 0.5, "\n".join(rows), ha="center", va="center", fontsize=20, linespacing=1.6, color=INK)
     if draw_answer is not None:
         draw_answer(axes[1])
     axes[2].plot(range(1, len(losses) + 1), losses, color=INK, linewidth=1)
-    axes[2].set(xlabel="step", title="loss")
+    axes[2].set_xlabel("step")
+    axes[2].set_title(f"loss of {len(losses)} steps from nothing", fontsize=9)
     return figure
