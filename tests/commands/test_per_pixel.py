@@ -14,6 +14,7 @@ from minimaskformer.model import PixelOutput
 from minimaskformer.predict import picture_scores, run
 from minimaskformer.studies.baselines import predict_pixels
 from minimaskformer.targets import panoptic_to_semantic, semantic_to_target
+from minimaskformer.training import per_pixel_loss as per_pixel_module
 from minimaskformer.training.per_pixel_loss import PixelCriterion, per_pixel_loss
 
 QUICK = ["--preset", "per_pixel_mini", "--data", "lakeland:64,0", "--batch-size", "2", "--size", "64", "--log-every", "1",
@@ -100,6 +101,13 @@ def test_evaluation_is_of_the_semantic_map(model):
             either[k] += (((found == k) | (truth == k)) & (truth != -1)).sum()
     assert results["miou"] == pytest.approx((hits[either > 0] / either[either > 0]).mean())
     assert results["ap"] is None and results["pq"] >= 0
+
+
+def test_two_processes_divide_by_half_of_what_both_know(monkeypatch):
+    """Their gradients are averaged, so each divides by the mean over processes; here the other one knows 10 pixels."""
+    monkeypatch.setattr(per_pixel_module, "sum_over_processes", lambda count: count + 10)
+    monkeypatch.setattr(per_pixel_module, "world_size", lambda: 2)
+    assert PixelCriterion(3).normalizers([semantic_to_target(torch.zeros(4, 5, dtype=torch.int64), 3)], 7, "cpu") == 15
 
 
 def test_the_criterion_sums_to_the_whole_batch():

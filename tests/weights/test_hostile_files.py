@@ -36,6 +36,19 @@ def test_a_file_of_which_not_all_is_what_was_written_is_refused(what, tmp_path):
         read_tensors(path)
 
 
+class Attack:
+    def __reduce__(self):
+        import os
+        return os.system, ("true",)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_what_a_pickle_asks_for_is_named(protocol, tmp_path):
+    (tmp_path / "attack.pkl").write_bytes(pickle.dumps({"w": Attack()}, protocol))
+    with pytest.raises(ValueError, match="asks for (posix|nt).system, which is not an array: refused, nothing was run"):
+        read_arrays(tmp_path / "attack.pkl")
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_arrays_of_every_kind_come_through(protocol, tmp_path):
     arrays = {"f": np.arange(6, dtype=np.float32).reshape(2, 3), "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
