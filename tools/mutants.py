@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -156,6 +157,8 @@ def run_tests(folder, tests, seconds):
     told = [line for line in text if line.startswith(("FAILED", "ERROR"))] or text[-1:] or ["no word"]
     code = os.waitstatus_to_exitcode(status)  # 1: a test failed, 2: a test file could not be imported, < 0: a signal
     verdict = "pass" if code == 0 else "fail" if code in (1, 2) or code < 0 and code != -signal.SIGKILL else "broken"
+    if verdict == "broken" and code > 0 and re.fullmatch(r"[.sxX]*[FE]+", told[0]):
+        verdict = "fail"  # a test failed, and what it left behind then ended pytest before its summary
     return verdict, told[0][:160]
 
 
