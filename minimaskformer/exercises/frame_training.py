@@ -2,6 +2,7 @@
 
 All below the line is copied into my_maskformer.py, after frame_model.py's.
 """
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torchvision.transforms.v2.functional import resize
@@ -43,9 +44,15 @@ WEIGHTS = {"class": 1.0, "focal": 20.0, "dice": 1.0}  # of the three costs, and 
 STRIDE = 2  # masks are compared on every second row and column, to save time
 
 
+def tensor_of(value, dtype):
+    """What a part returned as a tensor: it may be an array or a list, and a list without entries has no type."""
+    return torch.as_tensor(value if torch.is_tensor(value) else np.array(value)).to(dtype)
+
+
 def target_of(segment_map, segments_info):
     labels, masks, valid = panoptic_to_set(segment_map, [{"iscrowd": 0} | s for s in segments_info])
-    return {"labels": labels, "masks": masks, "valid": valid}
+    return {"labels": tensor_of(labels, torch.int64), "valid": tensor_of(valid, torch.bool),
+            "masks": tensor_of(masks, torch.bool).reshape(-1, *segment_map.shape)}
 
 
 @torch.no_grad()
@@ -55,9 +62,10 @@ def match_picture(class_logits, mask_logits, target, weights=WEIGHTS):
     *masks, valid = F.interpolate(maps[:, None], mask_logits.shape[-2:]).flatten(1)  # T+1 times [h*w]
     masks = torch.stack(masks) if masks else valid.new_zeros(0, len(valid))  # [T, h*w]
     x, valid = mask_logits.flatten(1), valid[None]
-    return assign(weights["class"] * class_cost(class_logits, target["labels"])
-                  + weights["focal"] * focal_cost(x, masks * valid, valid)
-                  + weights["dice"] * dice_cost(x, masks, valid))
+    costs = {"class": class_cost(class_logits, target["labels"]), "focal": focal_cost(x, masks * valid, valid),
+             "dice": dice_cost(x, masks, valid)}
+    match = assign(sum(weights[name] * tensor_of(cost, x.dtype) for name, cost in costs.items()))
+    return tuple(tensor_of(indices, torch.int64) for indices in match)
 
 
 def match_batch(class_logits, mask_logits, targets, weights=WEIGHTS):

@@ -16,6 +16,7 @@ from minimaskformer.commands import cli
 from minimaskformer.config import get_config
 from minimaskformer.evaluation import evaluate
 from minimaskformer.exercises import certificate, lesson_calls, my_lessons, my_maskformer
+from minimaskformer.exercises.core import judge
 from minimaskformer.exercises.parts import PARTS, SECTIONS, exercise_of
 from minimaskformer.predict import read_out, run
 from minimaskformer.training.optim import parameter_groups, set_learning_rate
@@ -108,6 +109,10 @@ SMALL = get_config("mini", dim=32, mask_dim=32, hidden_dim=64, num_heads=2, deco
                    num_queries=20)
 
 
+TINY = get_config("mini", dim=32, mask_dim=32, hidden_dim=32, num_heads=2, decoder_layers=1, encoder_layers=1, feedforward=16,
+                  num_queries=14)
+
+
 def losses_of_the_library(parameters, batch, steps):
     model, config = build_model(SMALL), TrainConfig(steps=steps, warmup=1)
     model.load_state_dict(parameters)
@@ -143,6 +148,63 @@ def test_targets_without_void_and_pictures_without_targets(solved):
         output = type("Output", (), {"class_logits": layers[0][0], "mask_logits": layers[0][1], "aux": ()})
         expected = SetCriterion(11, mask_stride=2)(output, targets)["loss"]
         torch.testing.assert_close(my.criterion(layers, targets), expected, rtol=1e-5, atol=1e-5)
+
+
+FORMS = {  # exercise: (how a learner may write it, what it must look like to test what it says)
+    "01.3 float labels of nothing": ("01.3", """
+def panoptic_to_set(segment_map, segments_info):
+    segments = [s for s in segments_info if not s["iscrowd"] and (segment_map == s["id"]).any()]
+    labels = torch.tensor([s["category_id"] for s in segments])
+    masks = segment_map == torch.tensor([s["id"] for s in segments])[:, None, None]
+    return labels, masks, masks.any(0)
+"""), "01.3 lists": ("01.3", """
+def panoptic_to_set(segment_map, segments_info):
+    labels, masks, valid = [], [], torch.zeros(segment_map.shape, dtype=torch.int64)
+    for s in segments_info:
+        mask = segment_map == s["id"]
+        if not s["iscrowd"] and mask.any():
+            labels.append(s["category_id"])
+            masks.append(mask)
+            valid[mask] = 1
+    return labels, masks, valid
+"""), "01.3 lists of numbers and arrays": ("01.3", """
+def panoptic_to_set(segment_map, segments_info):
+    found = [s for s in segments_info if not s["iscrowd"] and (segment_map == s["id"]).any()]
+    masks = [(segment_map == s["id"]).int().tolist() for s in found]
+    return [torch.tensor(s["category_id"]) for s in found], masks, np.isin(segment_map.numpy(), [s["id"] for s in found])
+"""), "02.1 a list of lists": ("02.1", """
+def class_cost(class_logits, labels):
+    return [[-float(row[c]) for c in labels] for row in class_logits.softmax(-1)]
+"""), "02.2 an array": ("02.2", """
+def dice_cost(mask_logits, masks, valid):
+    p, y = (mask_logits.sigmoid() * valid).double().numpy(), (masks * valid).double().numpy()
+    return 1 - (2 * p @ y.T + 1) / (p.sum(1)[:, None] + y.sum(1) + 1)
+"""), "02.4 arrays": ("02.4", """
+from scipy.optimize import linear_sum_assignment
+
+def assign(cost):
+    return linear_sum_assignment(cost)
+"""), "02.4 lists": ("02.4", """
+from scipy.optimize import linear_sum_assignment
+
+def assign(cost):
+    return [list(indices) for indices in linear_sum_assignment(cost)]
+""")}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_lists_and_arrays_train_the_model_as_tensors_do(folder, form):
+    exercise_id, cell = FORMS[form]
+    exercise = exercise_of(exercise_id)
+    fn = run_cells(cell)[exercise.name]
+    assert judge(exercise, fn).kind == "passed"
+    assert "1 of 34 parts" in my_maskformer.keep(exercise, fn)
+    void = torch.zeros(3, 64, 64, dtype=torch.uint8), {"segment_map": torch.zeros(64, 64, dtype=torch.int32), "segments_info": []}
+    losses = []
+    for my in (my_maskformer.mine(folder), my_maskformer.mine(folder / "nobody")):
+        assert list(my.OWN) == [exercise_id] * bool(my.OWN)
+        losses.append(my.fit(my.draw_parameters(TINY), [Lakeland("train", 64)[3], void], 2, TINY, batch_size=3))
+    assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_fit_learns_and_an_interrupt_keeps_what_was_learnt(solved):
