@@ -1,8 +1,13 @@
 """Reading what a learner's function returned, and saying where two values differ.
 
 A right answer may come as a tensor, a NumPy array, a list or a number, in float32 or float64. Everything is read into
-float64 arrays, one per part of the expected value, and compared there.
+float64 arrays, one per part of the expected value, and compared there. What right numbers do not show is here too:
+whether a gradient gets through the function, and whether it left its arguments as they were.
 """
+import copy
+import inspect
+import warnings
+
 import numpy as np
 import torch
 
@@ -124,3 +129,104 @@ def number(v):
 
 def numbers(array):
     return "[" + ", ".join(number(v) for v in array) + "]"
+
+
+# --- what right numbers do not show -----------------------------------------------------------------------------------
+
+SCISSORS = ".item(), .tolist(), .numpy(), float(), torch.tensor(...), detach() and no_grad()"
+NEAR = 0.02  # of the largest entry of a gradient: float32 and another formula are far nearer, a lost term is not
+
+
+def unfit(exercise, fn, used, inputs):
+    """What keeps a right function out of a model: (in short, in a sentence), both "" if nothing does.
+
+    used: the arguments after the function had them; inputs: those in float64, for the reference.
+    """
+    names = list(inspect.signature(exercise.reference).parameters)
+    spoilt = {name for args, fixture in zip(used, exercise.fixtures)
+              for name, after, before in zip(names, args, fixture.args) if changed(after, before)}
+    if spoilt:
+        short = f"it changes its argument {' and '.join(sorted(spoilt))}"
+        return short, f"Remark: {short}, which others need afterwards: work on a copy."
+    examples = [(fixture.args, doubled) for fixture, doubled in zip(exercise.fixtures, inputs)]
+    return gradient_gap(fn, exercise.reference, examples, exercise.learns) if exercise.learns else ("", "")
+
+
+def changed(after, before):
+    """Whether an argument, a nest of tensors and lists, is another than it was."""
+    if isinstance(before, torch.Tensor):
+        return not torch.equal(after.detach().nan_to_num(), before.detach().nan_to_num())
+    if isinstance(before, np.ndarray):
+        return not np.array_equal(after, before, equal_nan=before.dtype.kind == "f")
+    if isinstance(before, dict):
+        return after.keys() != before.keys() or any(changed(after[key], before[key]) for key in before)
+    if isinstance(before, (list, tuple)):
+        return len(after) != len(before) or any(changed(a, b) for a, b in zip(after, before))
+    return False
+
+
+def gradient_gap(fn, reference, examples, names):
+    """What is wrong with the gradients of a function whose numbers are right: as in `unfit`.
+
+    examples: pairs of arguments, for the function and for the reference; names: arguments that a gradient must reach.
+    """
+    places = [list(inspect.signature(reference).parameters).index(name) for name in names]
+    found = {name: set() for name in names}
+    for mine, theirs in examples:
+        try:
+            arrived = gradients(fn, mine, places)
+        except Exception as error:  # such as .numpy() of a tensor that has a gradient
+            short = f"no gradient gets through: {type(error).__name__}: {' '.join(str(error).split())[:120]}"
+            return short, f"The numbers are right, but {short}. In training it would stop there."
+        for name, got, expected in zip(names, arrived, gradients(reference, theirs, places)):
+            for g, e in zip(got, expected):
+                if e.abs().sum() > 0:
+                    near = g.isfinite().all() and (g - e).abs().max() <= NEAR * e.abs().max()
+                    found[name].add("whole" if near else "part" if g.isfinite().all() and g.any() else
+                                    "none" if not g.any() else "nan")
+    if lost := [name for name in names if found[name] == {"none"}]:
+        short = f"no gradient reaches {' and '.join(lost)}"
+        return short, f"The numbers are right, but {short}: {SCISSORS} cut it off. Nothing would be learnt."
+    if nan := [name for name in names if "nan" in found[name]]:
+        short = f"the gradient of {' and '.join(nan)} is not a number"
+        return short, f"The numbers are right, but {short}. One such step would spoil all parameters."
+    if part := [name for name in names if found[name] & {"part", "none"}]:
+        short = f"only part of the gradient reaches {' and '.join(part)}"
+        return short, f"The numbers are right, but {short}: {SCISSORS} cut it off. Something else would be learnt."
+    return "", ""
+
+
+def gradients(fn, args, places):
+    """For each of the places, the gradients at its float tensors of one number, made of all that fn(*args) returns.
+
+    A gradient that does not arrive is 0. The order of the entries in what is returned plays no part in the number.
+    """
+    args = copy.deepcopy(list(args))
+    with torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # float() of a tensor with a gradient warns; the learner gets a sentence
+        groups = [[t.requires_grad_() for t in float_tensors(args[place])] for place in places]
+        values = fn(*(as_result(a) if place in places else a for place, a in enumerate(args)))
+        total = sum((v + v * v / 2).double().sum() for v in float_tensors(values) if v.requires_grad)
+    watched = [t for group in groups for t in group]
+    if isinstance(total, torch.Tensor) and watched:
+        arrived = iter(torch.autograd.grad(total, watched, allow_unused=True, materialize_grads=True))
+    else:
+        arrived = (torch.zeros_like(t) for t in watched)
+    return [[next(arrived).double() for _ in group] for group in groups]
+
+
+def float_tensors(value):
+    """The float tensors in a nest of tuples, lists and dicts, in their order."""
+    if isinstance(value, torch.Tensor):
+        return [value] if value.is_floating_point() else []
+    nested = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return [tensor for each in nested for tensor in float_tensors(each)]
+
+
+def as_result(value):
+    """The same nest, its float tensors results of an operation, as in training: these may be changed in place."""
+    if isinstance(value, torch.Tensor):
+        return value * 1 if value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {key: as_result(each) for key, each in value.items()}
+    return type(value)(as_result(each) for each in value) if isinstance(value, (list, tuple)) else value

@@ -64,6 +64,7 @@ class Exercise:
     remarks: tuple[Remark, ...] = ()
     growing: tuple[tuple, ...] = ()  # arguments of growing size, the last as large as the model's: no part may be slow
     slow: str = ""  # what to say of one that is
+    learns: tuple[str, ...] = ()  # of a part of the model: the arguments that the gradient of training must reach
     rtol: float = 1e-4  # suits a float32 result; the mistakes are ten times further away (tested)
     atol: float = 1e-5
 
@@ -95,6 +96,7 @@ class Outcome:
     kind: str
     text: str
     mistake: Mistake | None = None
+    unfit: str = ""  # why a function that passed cannot be a part of the model
 
 
 def lessons():
@@ -137,14 +139,17 @@ def judge(exercise, fn) -> Outcome:
     if not callable(fn):
         return Outcome("form", f"✗ {head}\n  check takes the function itself, without brackets after its name: "
                                f"check(\"{exercise.id}\", {exercise.name})")
-    got = [call(fn, f.args) for f in exercise.fixtures]
+    copies = [copy.deepcopy(f.args) for f in exercise.fixtures]  # each by itself: fixtures may share tensors
+    got = [attempt(fn, args) for args in copies]
     if _is_stub(got[0], fn):
         return Outcome("not attempted", f"○ {head}: not attempted yet. Stuck? hint(\"{exercise.id}\")")
     inputs = [doubled(f.args) for f in exercise.fixtures]
     expected = [call(exercise.reference, args) for args in inputs]
     found = [_problem(exercise, g, e) for g, e in zip(got, expected)]
     if not any(found):
-        return Outcome("passed", "\n".join([f"✓ {head}: right on all {len(got)} examples.", *_remarks(exercise, fn)]))
+        unfit, sentence = values.unfit(exercise, fn, copies, inputs)
+        lines = [f"✓ {head}: right on all {len(got)} examples.", *_remarks(exercise, fn), f"  {sentence}" * bool(unfit)]
+        return Outcome("passed", "\n".join(filter(None, lines)), unfit=unfit)
 
     fits = [_fit(exercise, m, inputs, got, expected) for m in exercise.mistakes]
     suspects = [m for m, fit in zip(exercise.mistakes, fits) if fit and fit == max(fits)]
@@ -164,8 +169,13 @@ def judge(exercise, fn) -> Outcome:
 
 def call(fn, args):
     """The function's value on fresh copies of the arguments (it may change them in place), or Raised."""
+    return attempt(fn, copy.deepcopy(args))
+
+
+def attempt(fn, args):
+    """The function's value on these very arguments, or Raised."""
     try:
-        return fn(*copy.deepcopy(args))
+        return fn(*args)
     except (Exception, SystemExit) as error:  # whatever a learner writes, the notebook goes on
         return Raised(error)
 
@@ -202,7 +212,7 @@ def _problem(exercise, got, expected):
     """None if right, else (kind, text)."""
     if not isinstance(got, Raised):
         return values.problem(got, expected, exercise.canonical, exercise.atol, exercise.rtol, exercise.parts)
-    error, frame = got.error, got.error.__traceback__.tb_next  # the first frame is `call`'s own
+    error, frame = got.error, got.error.__traceback__.tb_next  # the first frame is `attempt`'s own
     text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if frame is None:  # the call itself failed: wrong number of arguments
         return "exception", f"{text}\nthe check calls {exercise.name}{inspect.signature(exercise.reference)}"

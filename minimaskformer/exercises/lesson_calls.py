@@ -12,17 +12,23 @@ from . import progress_file as record
 from .core import Outcome, find, judge_unless_stopped, lessons
 from .parts import PARTS
 
+ABSENT = object()  # no function was given; None is what a function without a return gave
 
-def check(exercise_id=None, fn=None):
+
+def check(exercise_id=None, fn=ABSENT):
     """Compare your function with the reference and print the outcome; the notebook goes on whatever it is."""
     try:
-        exercise = find(exercise_id)
+        exercise = find_called("check", exercise_id, fn)
     except LookupError as e:
         outcome = Outcome("unknown exercise", str(e))
     else:
         outcome = judge_unless_stopped(exercise, fn)
         if outcome.kind not in ("not attempted", "stopped", "syntax error"):
-            kept = my_maskformer.keep(exercise, fn) if outcome.kind == "passed" else ""
+            kept = ""
+            if outcome.unfit and exercise.id in PARTS:
+                kept = f"  Not in {my_maskformer.FILE}: {outcome.unfit}."
+            elif outcome.kind == "passed":
+                kept = my_maskformer.keep(exercise, fn)
             note = record.add(exercise.id, outcome.kind == "passed")
             outcome = Outcome(outcome.kind, "\n".join(filter(None, (outcome.text, kept, note))), outcome.mistake)
     if os.environ.get("MINIMASKFORMER_STRICT") == "1" and outcome.kind != "passed":
@@ -30,17 +36,37 @@ def check(exercise_id=None, fn=None):
     say(outcome.text)
 
 
-def use(exercise_id, fn, anyway=False):
+def find_called(caller, exercise_id, fn):
+    """The exercise of a call with a number and a function; LookupError, with the call as it should be, otherwise."""
+    if callable(exercise_id):
+        known = [e for module in lessons().values() for e in module.EXERCISES]
+        number = fn if isinstance(fn, (str, int, float)) else next(
+            (e.id for e in known if e.name == getattr(exercise_id, "__name__", "")), "02.1")
+        exercise = find(number)
+        raise LookupError(f"The number first: {caller}(\"{exercise.id}\", {exercise.name})")
+    exercise = find(exercise_id)
+    if fn is ABSENT:
+        raise LookupError(f"{caller} needs your function as well: {caller}(\"{exercise.id}\", {exercise.name})")
+    return exercise
+
+
+def use(exercise_id=None, fn=ABSENT, anyway=False):
     """Put a function into my_maskformer.py if it passes; anyway=True: even a wrong one, to see what it does."""
     try:
-        exercise = find(exercise_id)
+        exercise = find_called("use", exercise_id, fn)
     except LookupError as e:
         return say(str(e))
     if exercise.id not in PARTS:
         return say(f"{exercise.id} is not a part of the model. The parts are {', '.join(PARTS)}.")
     if not anyway:
         return check(exercise_id, fn)
-    say(my_maskformer.keep(exercise, fn, anyway=True) or "There is nowhere to put it.")
+    told = my_maskformer.keep(exercise, fn, anyway=True) or "There is nowhere to put it."
+    outcome = judge_unless_stopped(exercise, fn)
+    if outcome.kind != "passed":
+        told += " It does not pass its check; check a right one to replace it."
+    elif outcome.unfit:
+        told += f" But {outcome.unfit}; check another one to replace it."
+    say(told)
 
 
 def hint(exercise_id=None, n=1):

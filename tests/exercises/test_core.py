@@ -178,6 +178,20 @@ def test_unknown_ids_and_hints(capsys):
         assert exercises.example("02.5", n) is None and "examples 1 to" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("call", "words"), [
+    (lambda: exercises.check("03.3"), 'check needs your function as well: check("03.3", dice_loss)'),
+    (lambda: exercises.use("3.3"), 'use needs your function as well: use("03.3", dice_loss)'),
+    (lambda: exercises.check(BY_ID["01.3"].reference, "01.3"), 'The number first: check("01.3", panoptic_to_set)'),
+    (lambda: exercises.check(BY_ID["01.3"].reference), 'The number first: check("01.3", panoptic_to_set)'),
+    (lambda: exercises.check(len), 'The number first: check("02.1", class_cost)'),
+    (lambda: exercises.use(BY_ID["01.3"].reference, 1.3), 'The number first: use("01.3", panoptic_to_set)'),
+    (lambda: exercises.check("02.1", None), "without brackets after its name"),
+    (lambda: exercises.check(), "Which exercise? Give its number")])
+def test_a_call_that_is_not_whole_says_how_it_should_be(call, words, home, capsys):
+    call()
+    assert capsys.readouterr().out.startswith((words, "✗ 02.1 the class cost\n  check takes the function itself, " + words))
+
+
 def test_strict_mode_raises_unless_passed(monkeypatch, capsys):
     monkeypatch.setenv("MINIMASKFORMER_STRICT", "1")
     exercises.check("02.5", BY_ID["02.5"].reference)

@@ -48,6 +48,7 @@ _SURE = Remark((torch.full((1, 1, 2), 200.0), torch.tensor([[[1.0, 0.0]]]), 1.0)
 
 focal_exercise = Exercise(
     id="03.2", title="the focal loss", name="sigmoid_focal_loss", reference=sigmoid_focal_loss,
+    learns=("mask_logits",),
     fixtures=(*MASK_FIXTURES, Fixture("3 masks, alpha 0.6 and gamma 3", (*MASK_FIXTURES[1].args, 0.6, 3.0))),
     mistakes=FOCAL_MISTAKES,
     hints=("Which pixels should hardly count: those with a large or those with a small p_t?",
@@ -61,6 +62,7 @@ focal_exercise = Exercise(
 
 dice_exercise = Exercise(
     id="03.3", title="the dice loss", name="dice_loss", reference=dice_loss, fixtures=MASK_FIXTURES,
+    learns=("mask_logits",),
     mistakes=DICE_MISTAKES,
     hints=("Three sums over the pixels of one mask are enough. Which?",
            "Overlap, area of the prediction, area of the truth, for each mask by itself. Then the sum over masks.",

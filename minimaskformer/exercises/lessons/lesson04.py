@@ -33,6 +33,7 @@ _IMAGES = ("the mean over images of each image's own mean",
            "batch counts the same: one sum, one number of masks.")
 count_exercise = Exercise(
     id="04.3", title="the number of masks", name="batch_mask_loss", reference=batch_mask_loss,
+    learns=("per_mask",),
     fixtures=(
         Fixture("3 targets and 1", ([torch.tensor([0.7, 0.2, 1.5]), torch.tensor([0.4])], truth([2, 0, 3], [1]))),
         Fixture("three images, one without target", (

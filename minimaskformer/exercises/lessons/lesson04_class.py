@@ -103,6 +103,7 @@ _ORDER = ("the labels in the targets' order, not the match's",
           "queries[k] belongs to targets[k]: its class is labels[targets[k]].", TINNUNCULUS)
 class_exercise = Exercise(
     id="04.1", title="the class loss", name="classification_loss", reference=classification_loss,
+    learns=("class_logits",),
     fixtures=CLASS_FIXTURES,
     mistakes=(
         Mistake("divided by the number of queries", lambda *a: _terms(*a)[0].mean(),

@@ -90,6 +90,7 @@ _MATCH = ("one match for all layers",
 _IMAGES = "One number of masks and one weighted mean of the class loss for the whole batch."
 criterion_exercise = Exercise(
     id="04.4", title="the whole criterion", name="set_criterion", reference=set_criterion,
+    learns=("layers",),
     fixtures=(
         Fixture("three layers, two images", (_layers(3, 2, 4, 3, 1.5), _targets([2, 0, 1], [1]), REFERENCE, *GIVEN)),
         Fixture("two layers, other weights in another order", (

@@ -69,6 +69,7 @@ _UNSORTED = ("all masks of the target, in their own order",
              "The k-th prediction belongs to target targets[k]: index the masks with that vector.", TINNUNCULUS)
 picking_exercise = Exercise(
     id="04.2", title="the matched masks of a batch", name="matched_masks", reference=matched_masks,
+    learns=("mask_logits",),
     parts=("predictions", "masks"), canonical=_any_order,
     fixtures=(
         Fixture("two images of 3 targets", (numbers(2, 4, 2, 3, start=0.5), different_masks(3, 3), [
@@ -187,6 +188,7 @@ THREAD = issue("facebookresearch/MaskFormer", 57)
 AREAS = "An area of dice is a sum of probabilities: leave void pixels out of both areas, as out of the overlap."
 void_exercise = Exercise(
     id="04.5", title="mask losses with void", name="void_losses", reference=void_losses, parts=("focal", "dice"),
+    learns=("mask_logits",),
     fixtures=(
         Fixture("3 masks, void in other places for each", (LOGITS, MASKS, torch.tensor(
             [[1.0, 1, 1, 1, 0, 1], [1, 0, 1, 1, 0, 0], [0, 1, 1, 1, 1, 1]]))),

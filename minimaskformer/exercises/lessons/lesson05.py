@@ -143,6 +143,7 @@ def pixel_decoder(features, weights, encoder):
 
 decoder_exercise = Exercise(
     id="05.6", title="the whole pixel decoder", name="pixel_decoder", reference=pixel_decoder,
+    learns=("features", "weights"),
     fixtures=DECODER_FIXTURES, mistakes=DECODER_MISTAKES,
     hints=("Which map starts the path down, which of its weights does it use, and where does the loop end?",
            "p5 = smooth(res5). Then three times: lateral of the feature, plus the map so far, upsampled; smooth. p3 "

@@ -49,6 +49,7 @@ attention_exercise = Exercise(
 
 heads_exercise = Exercise(
     id="06.3", title="several heads", name="multi_head_attention", reference=multi_head_attention,
+    learns=("q", "k", "v", "weights"),
     fixtures=HEADS_FIXTURES, mistakes=HEADS_MISTAKES,
     hints=("Which channels belong to head 0? Which axis must the heads be so that one matrix product serves them all?",
            "Project, split the channels into heads, move the heads in front of the queries; attend as in 06.1, without "
@@ -108,6 +109,7 @@ def decoder_states(layers, norm, query_positions, memory, memory_positions):
 
 layer_exercise = Exercise(
     id="06.4", title="one decoder layer", name="decoder_layer", reference=decoder_layer, fixtures=LAYER_FIXTURES,
+    learns=("x", "query_positions", "memory"),
     mistakes=LAYER_MISTAKES,
     hints=("What is compared in each attention, and what is read?",
            "Three steps, each of the form x = norm(x + step). Positions go to queries and keys, never to values.",
@@ -118,6 +120,7 @@ layer_exercise = Exercise(
 
 decoder_exercise = Exercise(
     id="06.5", title="the decoder", name="decoder_states", reference=decoder_states, fixtures=DECODER_FIXTURES,
+    learns=("query_positions", "memory"),
     mistakes=DECODER_MISTAKES,
     hints=("Where does x start, and which x does the second layer get?",
            "A loop over the layers. The shared norm is applied to what is handed out, not to what is handed on.",

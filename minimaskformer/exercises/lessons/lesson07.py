@@ -23,6 +23,7 @@ def query_masks(states, layers, pixel_embeddings):
 
 masks_exercise = Exercise(
     id="07.1", title="from states to masks", name="query_masks", reference=query_masks,
+    learns=("states", "layers", "pixel_embeddings"),
     fixtures=MASK_FIXTURES, mistakes=MASK_MISTAKES,
     hints=("Three linear layers. After which of them may a number be negative?",
            "x @ weight.T + bias, with a ReLU between the layers and none at the end. Then, for each image, the product "
@@ -44,6 +45,7 @@ def layer_answers(states, norm, class_head, mask_head, pixel_embeddings):
 
 layers_exercise = Exercise(
     id="07.2", title="every layer's answer", name="layer_answers", reference=layer_answers,
+    learns=("states", "pixel_embeddings"),
     fixtures=LAYERS_FIXTURES, mistakes=LAYERS_MISTAKES, parts=("class_logits", "mask_logits", "aux_class", "aux_masks"),
     hints=("The heads were trained on normalised states. Which layers' states may skip the norm?",
            "None. Norm, then both heads, for each layer; the last one is the answer, those before it are auxiliary.",

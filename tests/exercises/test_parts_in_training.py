@@ -1,0 +1,166 @@
+"""Right numbers are not enough for a part: training's gradient must get through it, and others need its arguments."""
+import pytest
+import torch
+import torch.nn.functional as F
+
+from minimaskformer import losses
+from minimaskformer.exercises import core, lesson_calls, my_maskformer
+from minimaskformer.exercises.parts import PARTS, exercise_of
+
+from . import test_lesson03, test_lesson04
+from .notebook_cells import run_cells, typed_solution
+
+
+def cut(exercise_id, change):
+    """The solution with something done to each of its results."""
+    def solution(*args):
+        value = exercise_of(exercise_id).reference(*args)
+        return tuple(map(change, value)) if isinstance(value, tuple) else change(value)
+    return solution
+
+
+def factor_without_gradient(x, y, n, alpha=0.25, gamma=2.0):
+    with torch.no_grad():
+        p = x.sigmoid()
+        factor = (alpha * y + (1 - alpha) * (1 - y)) * (1 - p * y - (1 - p) * (1 - y)) ** gamma
+    return (factor * F.binary_cross_entropy_with_logits(x, y, reduction="none")).flatten(1).mean(1).sum() / n
+
+
+def dice_in_place(x, y, n):
+    p = x.sigmoid_().flatten(1)
+    return (1 - (2 * (p * y.flatten(1)).sum(1) + 1) / (p.sum(1) + y.flatten(1).sum(1) + 1)).sum() / n
+
+
+def criterion_of_one_loss(layers, targets, weights, match, class_loss, mask_losses):
+    def constant(*args):
+        return [loss.detach() for loss in mask_losses(*args)]
+    return exercise_of("04.4").reference(layers, targets, weights, match, class_loss, constant)
+
+
+NONE, PART = "no gradient reaches ", "only part of the gradient reaches "
+CUT = [
+    ("03.2", test_lesson03.focal_loops, NONE + "mask_logits"), ("03.2", factor_without_gradient, PART + "mask_logits"),
+    ("03.3", cut("03.3", lambda v: torch.tensor(float(v))), NONE + "mask_logits"),
+    ("03.3", dice_in_place, "it changes its argument mask_logits"),
+    ("03.3", lambda x, *rest: losses.dice_loss(torch.from_numpy(x.numpy()), *rest), "no gradient gets through: RuntimeError"),
+    ("04.1", cut("04.1", torch.Tensor.item), NONE + "class_logits"), ("04.2", cut("04.2", torch.Tensor.detach), NONE + "mask_logits"),
+    ("04.3", test_lesson04.mask_loss_loop, NONE + "per_mask"), ("04.4", cut("04.4", torch.Tensor.item), NONE + "layers"),
+    ("04.4", torch.no_grad()(exercise_of("04.4").reference), NONE + "layers"), ("04.4", criterion_of_one_loss, PART + "layers"),
+    ("04.5", torch.no_grad()(exercise_of("04.5").reference), NONE + "mask_logits"),
+    ("04.5", lambda *a: (exercise_of("04.5").reference(*a)[0].detach(), exercise_of("04.5").reference(*a)[1]), PART + "mask_logits"),
+    ("07.1", lambda s, *rest: exercise_of("07.1").reference(s.detach(), *rest), NONE + "states"),
+]
+
+
+@pytest.mark.parametrize(("number", "solution", "words"), CUT)
+def test_right_numbers_without_a_gradient(number, solution, words):
+    outcome = core.judge(core.find(number), solution)
+    assert outcome.kind == "passed" and outcome.unfit.startswith(words), outcome.text
+    assert "right on all" in outcome.text and outcome.unfit in outcome.text
+
+
+@pytest.mark.parametrize(("bank", "number", "fragile"), [
+    (test_lesson03, "03.2", {"focal_loops", "focal_in_place"}), (test_lesson03, "03.3", set()),
+    (test_lesson04, "04.1", {"class_loss_loops"}), (test_lesson04, "04.2", {"picked_by_loops", "picked_in_order_of_targets"}),
+    (test_lesson04, "04.3", {"mask_loss_loop"}), (test_lesson04, "04.4", {"criterion_by_parts"}), (test_lesson04, "04.5", set())])
+def test_nothing_is_said_of_right_solutions_that_learn(bank, number, fragile):
+    for solution in bank.RIGHT[number]:
+        if solution.__name__ != "<lambda>":
+            assert bool(core.judge(core.find(number), solution).unfit) == (solution.__name__ in fragile), solution
+
+
+def test_every_argument_that_learns_is_one_of_the_function():
+    learning = {i: exercise_of(i).learns for i in PARTS if exercise_of(i).learns}
+    assert set(learning) == {"03.2", "03.3", "04.1", "04.2", "04.3", "04.4", "04.5", "05.6", "06.3", "06.4", "06.5", "07.1", "07.2"}
+    for exercise_id in learning:
+        outcome = core.judge(exercise_of(exercise_id), cut(exercise_id, torch.Tensor.detach))
+        assert outcome.kind == "passed" and outcome.unfit == NONE + " and ".join(learning[exercise_id])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIMASKFORMER_MINE", str(tmp_path / "my_lessons"))
+    return tmp_path / "my_lessons"
+
+
+def test_such_a_part_is_not_kept(folder, capsys):
+    cell = "def batch_mask_loss(per_mask, targets):\n    count = max(1, sum(len(t['labels']) for t in targets))\n" \
+           "    return sum(float(v) for each in per_mask for v in each) / count"
+    lesson_calls.check("04.3", run_cells(cell)["batch_mask_loss"])
+    out = capsys.readouterr().out
+    assert "✓ 04.3" in out and "right, but no gradient reaches per_mask: .item()" in out and "Nothing would be learnt" in out
+    assert "Not in my_maskformer.py: no gradient reaches per_mask." in out and not folder.exists()
+    assert lesson_calls.record.load()["04.3"]["passed"]
+    lesson_calls.use("04.3", run_cells(cell)["batch_mask_loss"], anyway=True)
+    assert "is in my_lessons/my_maskformer.py" in (out := capsys.readouterr().out) and "But no gradient reaches per_mask" in out
+    lesson_calls.check("04.3", typed_solution("04.3"))
+    assert "It is in" in capsys.readouterr().out
+
+
+def test_what_changes_its_argument_is_told_in_every_exercise(capsys):
+    for exercise_id, place in (("00.4", 0), ("02.4", 0), ("03.6", 0)):
+        exercise = core.find(exercise_id)
+
+        def spoils(*args):
+            value = exercise.reference(*args)  # noqa: B023
+            args[place].clear() if isinstance(args[place], dict) else args[place].zero_()  # noqa: B023
+            return value
+        outcome = core.judge(exercise, spoils)
+        assert outcome.kind == "passed" and outcome.unfit.startswith("it changes its argument"), exercise_id
+        assert "which others need afterwards: work on a copy." in outcome.text
+
+
+def test_a_forced_part_that_fails_is_told_so(folder, capsys):
+    lesson_calls.use("04.3", run_cells("def batch_mask_loss(m, t):\n    return torch.cat(m).sum()")["batch_mask_loss"], anyway=True)
+    assert "It does not pass its check; check a right one to replace it." in capsys.readouterr().out
+    lesson_calls.use("04.3", typed_solution("04.3"), anyway=True)
+    assert "does not pass" not in capsys.readouterr().out
+
+
+# --- how the frame uses the learner's parts ---------------------------------------------------------------------------
+
+def criterion_losses(parts):
+    """[loss] of the frame's criterion, with these parts, on a batch of pictures with and without void; and a gradient."""
+    my = my_maskformer.mine(my_maskformer.Path("nowhere"))
+    vars(my).update(parts)
+    g = torch.Generator().manual_seed(0)
+    whole, empty = torch.ones(16, 16, dtype=torch.int32), torch.ones(16, 16, dtype=torch.int32)
+    whole[:, 7:] = 2
+    void = whole.clone()
+    void[3:9, 2:12] = 0
+    two = [{"id": 1, "category_id": 3}, {"id": 2, "category_id": 5}]
+    targets = [my.target_of(*t) for t in ((void, two), (empty, [two[0] | {"iscrowd": 1}]), (whole, two), (void.T, two))]
+    x = torch.randn(4, 5, 4, 4, generator=g).requires_grad_()
+    loss = my.criterion([(torch.randn(4, 5, 12, generator=g), x)], targets)
+    loss.backward()
+    return loss.detach(), x.grad
+
+
+def test_every_right_form_of_a_part_gives_the_same_loss():
+    def bool_masks(x, targets, matches):
+        return (torch.cat([x[b, q] for b, (q, _) in enumerate(matches)]),
+                torch.cat([t["masks"][c] for t, (_, c) in zip(targets, matches)]))
+
+    def image_by_image(per_mask, targets):
+        count, total = 0, 0
+        for values, target in zip(per_mask, targets):
+            total, count = total + values.sum(), count + len(target["labels"])
+        return total / max(count, 1)
+
+    def lists(x, targets, matches):
+        pairs = [(x[b, q], targets[b]["masks"][t]) for b, (queries, chosen) in enumerate(matches)
+                 for q, t in zip(queries.tolist(), chosen.tolist())]
+        return [p for p, _ in pairs], [y.numpy() for _, y in pairs]
+
+    expected = criterion_losses({})
+    for parts in ({"matched_masks": bool_masks}, {"matched_masks": lists}, {"void_losses": test_lesson04.void_by_the_library}, {"batch_mask_loss": image_by_image},
+                  {"matched_masks": test_lesson04.picked_flat}):
+        torch.testing.assert_close(criterion_losses(parts), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_masks_without_void_go_to_the_losses_of_lesson_03_even_beside_void():
+    expected, _ = criterion_losses({})
+    wrong, _ = criterion_losses({"dice_loss": lambda x, y, n: 2 * losses.dice_loss(x, y, n)})
+    assert wrong > expected + 0.01
+    wrong, _ = criterion_losses({"void_losses": lambda *a: [2 * v for v in exercise_of("04.5").reference(*a)]})
+    assert wrong > expected + 0.01
