@@ -46,7 +46,10 @@ STRIDE = 2  # masks are compared on every second row and column, to save time
 
 def tensor_of(value, dtype):
     """What a part returned as a tensor: it may be an array or a list, and a list without entries has no type."""
-    return torch.as_tensor(value if torch.is_tensor(value) else np.array(value)).to(dtype)
+    if not torch.is_tensor(value):
+        of_tensors = len(value) and torch.is_tensor(value[0])  # with a gradient, maybe
+        value = torch.stack(tuple(value)) if of_tensors else torch.as_tensor(np.array(value))
+    return value.to(dtype)
 
 
 def target_of(segment_map, segments_info):
@@ -79,16 +82,17 @@ def matched_losses(mask_logits, targets, matches):
     """
     here = slice(STRIDE // 2, None, STRIDE)
     small = [{"labels": t["labels"], "masks": t["masks"][:, here, here]} for t in targets]
-    x, y = matched_masks(mask_logits, small, matches)  # [M, h, w], [M, H, W]
+    x, y = (tensor_of(each, mask_logits.dtype).reshape(-1, *like.shape[-2:])  # [M, h, w], [M, H, W]
+            for each, like in zip(matched_masks(mask_logits, small, matches), (mask_logits, small[0]["masks"])))
     x = F.interpolate(x[:, None], y.shape[-2:], mode="bilinear", align_corners=False)[:, 0]  # [M, H, W]
     valid = torch.cat([t["valid"][here, here].expand(len(q), -1, -1) for t, (q, _) in zip(targets, matches)])
-    whole, y = valid.flatten(1).all(1), y.to(x)  # [M]: the picture has no void
+    whole = valid.flatten(1).all(1)  # [M]: the picture has no void
     num_masks = max(1, sum(len(t["labels"]) for t in targets))
     both = [loss(x[whole], y[whole], num_masks) for loss in (sigmoid_focal_loss, dice_loss)]
     if not whole.all():
         counts = [int((~each).sum()) for each in whole.split([len(q) for q, _ in matches])]  # of each picture
         others = void_losses(*(each[~whole].flatten(1) for each in (x, y, valid.to(x))))  # focal and dice, [M'] each
-        both = [a + batch_mask_loss(list(b.split(counts)), targets) for a, b in zip(both, others)]
+        both = [a + batch_mask_loss(list(tensor_of(b, x.dtype).split(counts)), targets) for a, b in zip(both, others)]
     return both
 
 
