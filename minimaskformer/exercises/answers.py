@@ -16,7 +16,7 @@ class Misfit(Exception):
     """The value does not have the expected form; the message completes "the value ..."."""
 
 
-NOTHING = "is None: did you forget `return`?"
+NOTHING = "is None: no `return` was reached. Is it missing, or inside the loop?"
 
 
 def to_array(value):

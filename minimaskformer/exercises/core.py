@@ -154,16 +154,18 @@ def judge(exercise, fn) -> Outcome:
     fits = [_fit(exercise, m, inputs, got, expected) for m in exercise.mistakes]
     suspects = [m for m, fit in zip(exercise.mistakes, fits) if fit and fit == max(fits)]
     mistake = suspects[0] if len(suspects) == 1 else None
-    # what to show: an error before a wrong shape before wrong numbers; but for a named mistake, its value
-    order = ("form", "gap", "exception") if mistake else ("exception", "form", "gap")
-    kind = min((p[0] for p in found if p), key=order.index)
-    worst = next(i for i, p in enumerate(found) if p and p[0] == kind)
+    # what to show: the first example that fails; but for a named mistake, the first where its value can be seen
+    shown = next(i for i, p in enumerate(found) if p)
+    if mistake:
+        seen = ("form", "gap", "exception")
+        shown = min((i for i, p in enumerate(found) if p), key=lambda i: seen.index(found[i][0]))
+    kind, text = found[shown]
     lines = [f"✗ {head}: right on {found.count(None)} of {len(got)} examples.",
-             f"example {worst + 1}, {exercise.fixtures[worst].name}:", *found[worst][1].split("\n")]
+             f"example {shown + 1}, {exercise.fixtures[shown].name}:", *text.split("\n")]
     if mistake:
         lines += [f"Looks like: {mistake.name}.", mistake.hint, *([f"See {mistake.link}"] if mistake.link else [])]
         kind = "mistake"
-    lines.append(f"Next: hint(\"{exercise.id}\")   The inputs: example(\"{exercise.id}\", {worst + 1})")
+    lines.append(f"Next: hint(\"{exercise.id}\")   The inputs: example(\"{exercise.id}\", {shown + 1})")
     return Outcome(kind, "\n  ".join(lines), mistake)
 
 

@@ -102,6 +102,14 @@ def solution_of(hunt_id):
     return f"{head}{lines}\nhunt(\"{wanted.id}\", {', '.join(parts)})"
 
 
+def hint_of(hunt_id):
+    """What `hint` prints of a hunt, which gives its hints itself."""
+    try:
+        return f"{find_hunt(hunt_id).id} is a hunt: run it; its list of what is still hidden are the hints."
+    except LookupError as error:
+        return str(error)
+
+
 def all_whole(low, high, *tensors):
     """Whether all values are whole numbers from low to high: what most examples may hold."""
     return all(((x >= low) & (x <= high) & (x % 1 == 0)).all() for x in tensors)

@@ -71,6 +71,9 @@ def use(exercise_id=None, fn=ABSENT, anyway=False):
 
 def hint(exercise_id=None, n=1):
     """Print hint 1 (a question), 2 (the place) or 3 (the formula) of an exercise."""
+    if str(exercise_id).strip().endswith(".h"):
+        from .hunts import hint_of
+        return say(hint_of(exercise_id))
     try:
         exercise = find(exercise_id)
     except LookupError as e:

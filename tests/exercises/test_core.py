@@ -133,6 +133,22 @@ def test_what_a_wrong_answer_reads_like(fn, words, capsys):
     assert words in out and out.startswith("✗ 02.1") and "has another form" not in out
 
 
+def test_the_first_example_that_fails_is_shown():
+    def inside_the_loop(segment_map, segments_info, category):
+        for s in segments_info:
+            return int(s["category_id"] == category)
+
+    def one_per_target(class_logits, labels):
+        return -class_logits.softmax(-1)[torch.arange(len(labels)), labels]  # stops where there are more targets
+
+    text = core.judge(BY_ID["00.1"], inside_the_loop).text
+    assert "example 1, three of the class" in text and "expected 2, got 1" in text or "expected 3, got 1" in text
+    text = core.judge(BY_ID["02.1"], one_per_target).text
+    assert "example 1, 4 queries" in text and "expected shape [4, 3], got [3]" in text and 'example("02.1", 1)' in text
+    text = core.judge(BY_ID["00.1"], lambda m, s, c: None).text
+    assert "the value is None: no `return` was reached. Is it missing, or inside the loop?" in text
+
+
 def test_gaps_name_the_place():
     def mine(class_logits, labels):
         cost = BY_ID["02.1"].reference(class_logits, labels)

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from minimaskformer.exercises import hunt, solution
+from minimaskformer.exercises import hint, hunt, solution
 from minimaskformer.exercises import progress_file as record
 from minimaskformer.exercises.hunts import all_hunts, hidden_mistakes, read_example
 
@@ -71,6 +71,14 @@ def test_what_the_rules_forbid(hunt_id, example, why, home, capsys):
     hunt(hunt_id, *example)
     out = " ".join(capsys.readouterr().out.split())
     assert out.startswith(f"✗ {hunt_id}: this example cannot be taken") and why in out
+
+
+def test_the_hints_of_a_hunt_are_its_list(capsys):
+    for hunt_id in ("01.h", "1.h"):
+        hint(hunt_id)
+        assert "is a hunt: run it; its list of what is still hidden" in capsys.readouterr().out
+    hint("99.h")
+    assert "There is no hunt '99.h'. There are: 01.h" in capsys.readouterr().out
 
 
 def test_unknown_hunts_are_named(capsys):

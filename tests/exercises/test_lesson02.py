@@ -120,7 +120,7 @@ WRONG = {
              lambda x, y, v: matching.dice_cost(x, y, v)[0]],
     "02.3": [lambda x, y, v, a, g: focal_cost_broadcast(x.sigmoid(), y, v, 1 - a, g),
              lambda x, y, v, a, g: focal_cost_broadcast(x, y, torch.ones_like(v), a, g).T,
-             lambda x, y, v, a, g: focal_cost_broadcast(x, y, v, a, g) * 20,
+             lambda x, y, v, a, g: focal_cost_broadcast(x, y, v, a, g) * 5,
              lambda x, y, v, a, g: focal_cost_broadcast(x, y, v, a, 3.0)],
     "02.4": [lambda c: linear_sum_assignment(c, maximize=True)[::-1], lambda c: assign_numpy(c.exp()), lambda c: (c.argmin(0), c.argmin(0)),
              lambda c: c, lambda c: 3, lambda c: ([0], [0]), lambda c: ([0.0], [0.0])],

@@ -83,7 +83,8 @@ focal_exercise = Exercise(
     hints=("A pixel costs one thing if the target covers it, another if not. Do these two depend on the target?",
            "Compute both for every query, [N, P] each. positive @ masks.T sums the first over each target's pixels.",
            "positive = alpha (1 - p)^gamma softplus(-x), negative = (1 - alpha) p^gamma softplus(x); "
-           "(positive @ y.T + negative @ (1 - y).T) / number of valid pixels, both times valid"),
+           "(positive @ y.T + negative @ (1 - y).T) / number of valid pixels, both times valid "
+           "(softplus(-x) = -log sigmoid(x))"),
     why="Each pixel's cost has one of only two values, so the sums over pixels are two matrix products, without an "
         "[N, T, P] array. softplus(-x) is -log sigmoid(x) and cannot overflow.",
     remarks=(Remark((torch.tensor([[120.0, -120.0]]), torch.tensor([[0.0, 1.0]]), torch.ones(1, 2), 0.25, 2.0),
@@ -148,6 +149,12 @@ classes_exercise = Exercise(
                 "targets[k] is the target of queries[k] already; no inverse is needed here."),
         Mistake("queries[targets] as the place", lambda c, q, t, n, k: _fill(n, k, q[t], c),
                 "queries[targets] pairs queries with the wrong targets; see exercise 02.5.", TINNUNCULUS),
+        Mistake("no-object at index K + 1", lambda c, q, t, n, k: _classes(c, q, t, n, k + 1),
+                "K classes have the indices 0 ... K-1, so no-object is K: num_classes itself, without + 1."),
+        Mistake("no-object at 11, whatever num_classes is", lambda c, q, t, n, k: _classes(c, q, t, n, 11),
+                "11 is right for Lakeland, which has 11 classes. Use num_classes."),
+        Mistake("the target's index as its class", lambda c, q, t, n, k: _fill(n, k, q, t),
+                "targets[k] says which target, not what it is. Its class is labels[targets[k]]."),
         Mistake("one-hot rows instead of class indices",
                 lambda c, q, t, n, k: F.one_hot(query_classes(c, q, t, n, k), k + 1),
                 "F.cross_entropy takes class indices, int64 [N].")),

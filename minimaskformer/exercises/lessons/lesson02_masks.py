@@ -15,19 +15,19 @@ MASKS = torch.tensor([[1.0, 1, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0]])
 KNOWN = torch.ones(1, 6)
 MASK_FIXTURES = (
     Fixture("3 queries, 2 targets, no void", (MASK_LOGITS, MASKS, KNOWN)),
-    Fixture("the last two pixels void", (MASK_LOGITS[:, [0, 1, 2, 3, 5, 4]], MASKS[:, [2, 3, 4, 1, 5, 5]],
-                                         torch.tensor([[1.0, 1, 1, 1, 0, 0]]))),
+    Fixture("the last two pixels void, one target reaches there",
+            (MASK_LOGITS[:, [0, 1, 2, 3, 5, 4]], MASKS[:, [2, 3, 4, 1, 5, 4]], torch.tensor([[1.0, 1, 1, 1, 0, 0]]))),
     Fixture("more targets than queries", (MASK_LOGITS[1:2] * 0.5, torch.stack([MASKS[1], 1 - MASKS[0]]), KNOWN)),
     Fixture("no target", (MASK_LOGITS, MASKS[:0], KNOWN)))
 FOCAL_FIXTURES = tuple(Fixture(f"{f.name}; alpha {alpha}, gamma {gamma:g}", (*f.args, alpha, gamma))
                        for f, alpha, gamma in zip(MASK_FIXTURES, (0.25, 0.25, 0.4, 0.25), (2.0, 2.0, 1.5, 2.0)))
 
 
-def _dice(x, y, v, sigmoid=torch.sigmoid, area=None, two=2, above=1, below=1):
+def _dice(x, y, v, sigmoid=torch.sigmoid, area=None, known=None, true_area=torch.mul, two=2, above=1, below=1):
     """The dice cost with knobs to get wrong."""
-    p, y = sigmoid(x) * v, y * v
-    q = p if area is None else area(x) * v
-    return 1 - (two * p @ y.T + above) / (q.sum(-1)[:, None] + y.sum(-1) + below)
+    p = sigmoid(x) * v
+    q = p if area is None else area(x) * (v if known is None else known)
+    return 1 - (two * p @ (y * v).T + above) / (q.sum(-1)[:, None] + true_area(y, v).sum(-1) + below)
 
 
 def _pooled_dice(x, y, v):
@@ -51,6 +51,8 @@ def _iou_cost(x, y, v):
     return 1 - (overlap + 1) / (p.sum(-1)[:, None] + y.sum(-1) - overlap + 1)
 
 
+_LOGITS = ("valid multiplied into the logits", "sigmoid(0) is 0.5, so void pixels still count, half of each. Multiply "
+                                               "the probabilities by valid, not the logits.")
 DICE_MISTAKES = (
     Mistake("no sigmoid", lambda x, y, v: _dice(x, y, v, sigmoid=lambda t: t),
             "The arguments are logits, and an area must be a sum of probabilities."),
@@ -83,6 +85,14 @@ DICE_MISTAKES = (
     Mistake("void pixels counted", lambda x, y, v: _dice(x, y, torch.ones_like(v)),
             "Where valid is 0 nobody knows the answer: those pixels may add to no area.",
             issue("facebookresearch/MaskFormer", 57)),
+    Mistake("void pixels of the true mask still counted in its area",
+            lambda x, y, v: _dice(x, y, v, true_area=lambda y, v: y),
+            "The true area is a sum over pixels too: masks * valid, as for the prediction."),
+    Mistake("void pixels of the prediction still counted in its area",
+            lambda x, y, v: _dice(x, y, v, area=torch.sigmoid, known=torch.ones_like(v)),
+            "The predicted area is a sum over pixels too: multiply the probabilities by valid before you sum them."),
+    *(Mistake(_LOGITS[0], fn, _LOGITS[1]) for fn in (
+        lambda x, y, v: _dice(x * v, y * v, torch.ones_like(v)), lambda x, y, v: _dice(x * v, y, torch.ones_like(v)))),
     Mistake(TRANSPOSED, lambda x, y, v: _dice(x, y, v).T,
             "The cost is [N, T]: a row per query.", issue("Visual-Behavior/detr-tensorflow", 14)),
 )
@@ -166,6 +176,19 @@ FOCAL_MISTAKES = (
     Mistake("void pixels counted", lambda x, y, v, a, g: _focal(x, y, torch.ones_like(v), a, g),
             "Where valid is 0 nobody knows the answer: those pixels cost nothing.",
             issue("facebookresearch/MaskFormer", 57)),
+    Mistake(_LOGITS[0], lambda x, y, v, a, g: _focal(x * v, y, torch.ones_like(v), a, g) / v.mean(),
+            "A logit of 0 costs: sigmoid(0) is 0.5. Multiply the cost of each pixel by valid, not the logits."),
+    Mistake(_LOGITS[0], lambda x, y, v, a, g: _focal(x * v, y * v, torch.ones_like(v), a, g) / v.mean(),
+            "A logit of 0 costs: sigmoid(0) is 0.5. Multiply the cost of each pixel by valid, not the logits."),
+    *(Mistake("void pixels counted, though the mean is over the valid ones", fn,
+              "Divide by the number of valid pixels, but let only these add to the sum: the cost of each pixel times "
+              "valid, inside the target and outside.") for fn in (
+        lambda x, y, v, a, g: _focal(x, y, torch.ones_like(v), a, g) / v.mean(),
+        lambda x, y, v, a, g: _focal(x, y * v, torch.ones_like(v), a, g) / v.mean())),
+    Mistake("the weight 20 in it", lambda *args: 20 * _focal(*args),
+            "The weights 1, 20 and 1 come when the three costs are added. Leave it out here."),
+    Mistake("the minus sign forgotten", lambda *args: -_focal(*args),
+            "log p_t is negative, and a cost must fall when p_t grows: -log p_t."),
     Mistake("only the pixels of the target", lambda *args: _focal(*args, alpha=lambda a: (a, 0)),
             "Pixels outside the target cost too, or a mask of the whole image would be free."),
     Mistake(TRANSPOSED, lambda *args: _focal(*args).T,
