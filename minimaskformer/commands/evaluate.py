@@ -34,9 +34,9 @@ def run_evaluate(options):
         return  # with several processes only the first has the figures
     print(table(results, dataset.classes))
     if options.out:
-        write_table(results, dataset.classes, options.out)
         draw_scenes(model, dataset, options.out / "scenes.png")
         draw_details(model, dataset, results, options.out)
+        write_table(results, dataset.classes, options.out)  # last: never new figures beside old pictures
         print(f"figures and pictures are in {options.out}; worst.html shows where the model fails")
 
 

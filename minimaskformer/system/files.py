@@ -41,6 +41,17 @@ def replacing(path):
             os.close(folder)
 
 
+def copy_file(source, target):
+    """shutil.copyfile, but where the disk is full the OSError names the file that could not be written, not the source.
+    """
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        if says_full(error):
+            raise OSError(error.errno, error.strerror, str(target)) from error
+        raise
+
+
 def disk_is_full(folder, error):
     """Whether an error while writing to a folder comes from a full disk (or quota), which torch does not say."""
     return says_full(error) or isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < 2**20

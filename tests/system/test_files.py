@@ -3,6 +3,7 @@ import errno
 
 import pytest
 
+from minimaskformer.system import files
 from minimaskformer.system.files import without_nan, write_text
 
 NAN = float("nan")
@@ -27,3 +28,12 @@ def test_a_disk_that_fills_up_leaves_the_earlier_file_and_no_half_one(tmp_path, 
         with pytest.raises(OSError, match=f"could not write {tmp_path / name}: the disk is full, .*{words}"):
             write_text(tmp_path / name, "later, and longer")
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.json"] and path.read_text() == "earlier"
+
+
+def test_a_copy_that_finds_no_room_names_the_file_it_could_not_write(tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(source))  # as shutil says it
+    monkeypatch.setattr(files.shutil, "copyfile", full)
+    with pytest.raises(OSError, match="new.png") as told:
+        files.copy_file(tmp_path / "old.png", tmp_path / "new.png")
+    assert told.value.errno == errno.ENOSPC and "old.png" not in str(told.value)

@@ -4,7 +4,6 @@ A pixel's segment id is R + 256 G + 65536 B, and 0 is void. The JSON lists `imag
 `annotations`: per image the PNG's name and its `segments_info` (id, category_id, iscrowd, area, bbox).
 """
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ...system.arguments import check_segments
-from ...system.files import write_text
+from ...system.files import copy_file, write_text
 from ...system.text import check_inside, check_links, printable
 from ...targets import panoptic_to_target
 from ..classes import ClassTable
@@ -211,7 +210,7 @@ def write_panoptic(folder, items, classes, split, names=None, image_format="png"
                              f"{tuple(target['segment_map'].shape)} differ in size")
         file_name = f"{name}{pictures[number].suffix if pictures else '.' + image_format}"
         if pictures:
-            shutil.copyfile(pictures[number], images_dir / file_name)
+            copy_file(pictures[number], images_dir / file_name)
         else:
             rgb = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())  # [H, W, 3]
             rgb.save(images_dir / file_name, **({"quality": 95} if image_format == "jpg" else {}))

@@ -1,11 +1,10 @@
 """An answer as a LabelMe JSON, to be corrected by hand: a polygon for each part, parts of one object in one group."""
 import json
-import shutil
 from pathlib import Path
 
 from PIL import Image
 
-from ...system.files import write_text
+from ...system.files import copy_file, write_text
 from ..images import is_turned
 from .polygons import mask_polygons
 
@@ -22,7 +21,7 @@ def write_labelme(folder, picture_file, name, image, objects):
             stored = not is_turned(picture)
     file_name = f"{name}{Path(picture_file).suffix if stored else '.png'}"
     if stored:
-        shutil.copyfile(picture_file, folder / file_name)
+        copy_file(picture_file, folder / file_name)
     else:
         image.save(folder / file_name)
     shapes = []

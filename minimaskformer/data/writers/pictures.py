@@ -1,7 +1,7 @@
 """Copy pictures of a data set into another folder: the file itself if there is one, so that not a pixel changes."""
-import shutil
-
 from PIL import Image
+
+from ...system.files import copy_file
 
 
 def copy_picture(folder, dataset, index, read):
@@ -9,7 +9,7 @@ def copy_picture(folder, dataset, index, read):
     image, target = dataset[index]  # [3, H, W]
     name = f"{dataset.name(index)}{picture_suffix(dataset, index)}"
     if hasattr(dataset, "files"):
-        shutil.copyfile(dataset.files(index)[0], folder / name)
+        copy_file(dataset.files(index)[0], folder / name)
     else:
         Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(folder / name)  # [H, W, 3]
     return name, tuple(image.shape[1:]), read(dataset, index, target)
