@@ -4,6 +4,8 @@ A small manifest beside the copies keeps, for every file, the hash of the versio
 those of its cells. So a copy without work in it is simply replaced when the lesson changes; otherwise the old version
 stays beside the new one, which has the learner's work in it.
 """
+import ast
+import functools
 import hashlib
 import json
 import time
@@ -12,7 +14,7 @@ from pathlib import Path
 from ..system.files import replacing, write_text
 from ..system.lock import taking_turns
 from ..system.text import parse_json, printable
-from .carry_over import carry_over, fingerprints, untouched
+from .carry_over import carry_over, exercise_cells, fingerprints, source_of, untouched
 
 SOURCE = Path(__file__).resolve().parents[2] / "lessons"  # in a checkout; a wheel has none
 FOLDER = SOURCE.with_name("my_lessons")  # beside it, so that paths such as ../data mean the same
@@ -145,3 +147,25 @@ def read_manifest(path):
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError):
         raise ValueError(f"{path}, which records the versions of your copies, is damaged. Rename the folder, and the "
                          f"lessons are copied anew; your work stays in the renamed one") from None
+
+
+@functools.cache
+def stub_docstrings(source=SOURCE):
+    """{exercise: its stub's docstring, which says the shapes}; without those of lessons that cannot be read."""
+    found = {}
+    for path in sorted(source.glob("*.ipynb")):
+        try:
+            notebook = parse_json(path.read_text(encoding="utf-8"), path)
+            for (number, kind), i in exercise_cells(notebook).items():
+                stub = ast.parse(source_of(notebook["cells"][i])).body[0]
+                if kind == "stub" and (text := ast.get_docstring(stub)):
+                    found[number] = text
+        except (OSError, ValueError, SyntaxError, LookupError, TypeError, AttributeError):
+            continue
+    return found
+
+
+def lesson_of(exercise_id, folder=SOURCE):
+    """The name of the notebook that an exercise stands in."""
+    files = sorted(Path(folder).glob(f"{exercise_id[:2]}_*.ipynb")) or sorted(SOURCE.glob(f"{exercise_id[:2]}_*.ipynb"))
+    return files[0].name if files else f"lesson {exercise_id[:2]}"

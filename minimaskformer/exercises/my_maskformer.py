@@ -17,13 +17,16 @@ from pathlib import Path
 from ..system.files import write_text
 from ..system.lock import taking_turns
 from .core import judge
-from .my_lessons import FOLDER, MANIFEST, put_beside
+from .my_lessons import FOLDER, MANIFEST, lesson_of, put_beside, stub_docstrings
 from .parts import PARTS, SECTIONS, exercise_of
 from .standalone import HEADER, NotAlone, Standalone, check_speed, names_defined, names_read, take
 
 FILE, KEPT = "my_maskformer.py", ".mine"
 TITLE = '''\
 """My MaskFormer: {own} of its {all} parts are mine, {lines} lines; the rest is borrowed from the library.
+
+In the order of the data, not of the lessons. {begin}
+The forward pass that calls them is `query_states` and `every_answer`; the training loop is `fit`.
 
 This file is made anew whenever an exercise passes. To change a part, change it in the notebook and check it again.
 """
@@ -143,7 +146,9 @@ def make_anew(folder):
         lines.append(f"Lesson {lesson}  {title}")
         lines += [f"  {'✓' if i in parts else '○'} {i}  {name:<24}{'yours' if i in parts else 'borrowed'}"
                   for i, name in ids.items()]
-    return lines
+    missing = next((i for i in sorted(PARTS) if i not in parts), None)
+    return [*lines, f"Next: {missing}, in {lesson_of(missing, folder)}" if missing else
+            f"All parts are yours; see them at work in {lesson_of('13', folder)}"]
 
 
 def kept_parts(folder):
@@ -195,13 +200,25 @@ def made_of(parts):
     blocks = [f"OWN = {{  # the parts that are mine\n{own}}}\nLINES = {lines}  # of them"]
     for lesson, (title, ids) in SECTIONS.items():
         head = f"# ===== Lesson {lesson}: {title} ".ljust(120, "=")
-        own = [f"# {i} {exercise_of(i).title}\n{parts[i].source}" for i in ids if i in parts]
+        own = [f"# {i} {exercise_of(i).title}\n{shapes_of(i, parts[i])}{parts[i].source}" for i in ids if i in parts]
         absent = [f"# {i} {name}: borrowed, see the top" for i, name in ids.items() if i not in parts]
         blocks += ["\n".join([head, *absent]), *own]
     body = "\n\n\n".join([*blocks, *(text.strip("\n") for text in frame_texts())]) + "\n"
     header = [line for line in HEADER.splitlines() if not line or re.search(rf"\b{line.split()[-1]}\b", body)]
     body = "\n".join([*header, *extra, *borrowed]) + "\n\n" + body
-    return TITLE.format(own=len(parts), all=len(PARTS), lines=lines) + body
+    begin = "None of the parts is mine yet."
+    if first := next((i for i in PARTS if i in parts), None):
+        above = body.partition(f"\n# {first} {exercise_of(first).title}\n")[0]
+        begin = f"My own parts begin in line {(TITLE + above).count(chr(10)) + 2}."
+    return TITLE.format(own=len(parts), all=len(PARTS), lines=lines, begin=begin) + body
+
+
+def shapes_of(exercise_id, part):
+    """The docstring of the stub as a comment, for a part that has none of its own."""
+    own = any(ast.get_docstring(node) for node in ast.parse(part.source).body
+              if isinstance(node, (ast.FunctionDef, ast.ClassDef)))
+    lines = [] if own else stub_docstrings().get(exercise_id, "").splitlines()
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines)
 
 
 @functools.cache

@@ -1,6 +1,8 @@
 """The learner's MaskFormer: with any of its parts put in it gives the library's answers, and no kill or error harms it."""
+import ast
 import json
 import os
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -15,7 +17,7 @@ from minimaskformer import Lakeland, SetCriterion, build_model, load_checkpoint
 from minimaskformer.commands import cli
 from minimaskformer.config import get_config
 from minimaskformer.evaluation import evaluate
-from minimaskformer.exercises import certificate, lesson_calls, my_lessons, my_maskformer
+from minimaskformer.exercises import certificate, lesson_calls, my_lessons, my_maskformer, standalone
 from minimaskformer.exercises.core import judge
 from minimaskformer.exercises.parts import PARTS, SECTIONS, exercise_of
 from minimaskformer.predict import read_out, run
@@ -254,11 +256,38 @@ def test_the_file_runs_without_the_librarys_method(solved, shipped, monkeypatch)
 def test_passing_puts_it_in_and_failing_changes_nothing(folder, capsys):
     assert "1 of 34 parts are yours" in checked(capsys, GOOD)
     text = (folder / "my_maskformer.py").read_text()
-    assert f"# 02.1 the class cost\n{GOOD}\n" in text and "import dice_cost  # 02.2: borrowed, not yet mine" in text
+    shapes = "# class_logits [N, K+1] (no-object last), labels int64 [T] -> cost [N, T]: minus p_i(c_j).\n"
+    assert f"# 02.1 the class cost\n{shapes}{GOOD}\n" in text and "import dice_cost  # 02.2: borrowed, not yet mine" in text
     assert "my_maskformer" not in checked(capsys, WRONG)
     assert (folder / "my_maskformer.py").read_text() == text
     assert "not a part" not in checked(capsys, "def says_no_object(x):\n    return x.argmax(-1) == x.shape[-1] - 1", "00.2", "says_no_object")
     assert (folder / "my_maskformer.py").read_text() == text
+
+
+def test_the_file_says_shapes_and_where_the_own_parts_begin(solved, tmp_path):
+    text = (solved / "my_maskformer.py").read_text()
+    lines, head = text.splitlines(), ast.get_docstring(ast.parse(text))
+    assert lines[int(re.search(r"My own parts begin in line (\d+)\.", head)[1]) - 1] == "# 01.3 from a panoptic map to a set"
+    assert "order of the data, not of the lessons" in head and "`query_states` and `every_answer`" in head
+    for i, name in PARTS.items():  # what the stub says, or the learner's own docstring, is right there
+        above, _, below = text.partition(f"\ndef {name}(")
+        own = below.partition("\n")[2].lstrip().startswith('"""')
+        assert own or "->" in above.rpartition("\n# " + i)[2], name
+    assert len(lines) < 1000 and "mine yet" in ast.get_docstring(ast.parse(my_maskformer.made_of({})))
+    cell = 'def class_cost(x, c):\n    """Mine."""\n    return -x.softmax(-1)[:, c]'
+    part = my_maskformer.take(run_cells(cell)["class_cost"], "class_cost")
+    assert f"# 02.1 the class cost\n{cell}\n" in my_maskformer.made_of({"02.1": part})
+
+
+def test_without_lessons_there_are_no_shapes_and_nothing_stops(tmp_path):
+    assert my_lessons.stub_docstrings(tmp_path) == {}
+    (tmp_path / "02_x.ipynb").write_text("{")
+    (tmp_path / "03_x.ipynb").write_text('{"cells": [{"cell_type": "code", "source": "def f(:"}, 3]}')
+    (tmp_path / "04_x.ipynb").write_bytes(b"\xff\xfe")
+    my_lessons.stub_docstrings.cache_clear()
+    assert my_lessons.stub_docstrings(tmp_path) == {}
+    assert my_lessons.lesson_of("02.1", tmp_path) == "02_x.ipynb"
+    assert my_lessons.lesson_of("01.3", tmp_path) == "01_mask_classification.ipynb"
 
 
 def test_the_earlier_version_is_kept(folder, capsys):
@@ -343,7 +372,8 @@ def assign(cost):
 
 
 @pytest.mark.parametrize("way", SLOW)
-def test_what_would_never_end_in_the_model_passes_but_does_not_go_in(folder, capsys, way):
+def test_what_would_never_end_in_the_model_passes_but_does_not_go_in(folder, capsys, monkeypatch, way):
+    monkeypatch.setattr(standalone, "SLOW", 0.5)
     out = checked(capsys, IMPORTS + SLOW[way], "02.4", "assign")
     assert "right on all" in out and not folder.exists()
     assert "Not in my_maskformer.py yet: with 32 queries and 11 targets it would not end. scipy.optimize." in out
@@ -405,6 +435,7 @@ def test_copies_are_found_from_within_and_by_the_command(tmp_path, monkeypatch, 
     (place / "my_maskformer.py").unlink()
     assert cli.main(["mine"]) == 0
     out = capsys.readouterr().out
+    assert out.endswith("\nNext: 01.3, in 01_mask_classification.ipynb\n")
     assert "1 of 34 parts are yours" in out and "✓ 02.1  class_cost" in out and (place / "my_maskformer.py").exists()
     (place / ".mine" / "class_cost.py").write_text("def (")
     assert cli.main(["mine"]) == 1 and "class_cost.py is no Python (line 1)" in capsys.readouterr().err
