@@ -146,8 +146,8 @@ def unfit(exercise, fn, used, inputs):
     spoilt = {name for args, fixture in zip(used, exercise.fixtures)
               for name, after, before in zip(names, args, fixture.args) if changed(after, before)}
     if spoilt:
-        short = f"it changes its argument {' and '.join(sorted(spoilt))}"
-        return short, f"Remark: {short}, which others need afterwards: work on a copy."
+        short = f"it changes its argument {', '.join(sorted(spoilt))}"
+        return short, f"Remark: {short}, which others may need afterwards: work on a copy."
     examples = [(fixture.args, doubled) for fixture, doubled in zip(exercise.fixtures, inputs)]
     return gradient_gap(fn, exercise.reference, examples, exercise.learns) if exercise.learns else ("", "")
 
@@ -175,9 +175,12 @@ def gradient_gap(fn, reference, examples, names):
     for mine, theirs in examples:
         try:
             arrived = gradients(fn, mine, places)
-        except Exception as error:  # such as .numpy() of a tensor that has a gradient
-            short = f"no gradient gets through: {type(error).__name__}: {' '.join(str(error).split())[:120]}"
-            return short, f"The numbers are right, but {short}. In training it would stop there."
+        except Exception as error:
+            if "numpy()" in str(error):  # of a tensor that has a gradient
+                arrived = [[torch.zeros(())] * len(float_tensors(theirs[place])) for place in places]
+            else:
+                short = f"no gradient gets through: {type(error).__name__}: {' '.join(str(error).split())[:120]}"
+                return short, f"The numbers are right, but {short}. In training it would stop there."
         for name, got, expected in zip(names, arrived, gradients(reference, theirs, places)):
             for g, e in zip(got, expected):
                 if e.abs().sum() > 0:
@@ -185,13 +188,13 @@ def gradient_gap(fn, reference, examples, names):
                     found[name].add("whole" if near else "part" if g.isfinite().all() and g.any() else
                                     "none" if not g.any() else "nan")
     if lost := [name for name in names if found[name] == {"none"}]:
-        short = f"no gradient reaches {' and '.join(lost)}"
+        short = f"no gradient reaches {', '.join(lost)}"
         return short, f"The numbers are right, but {short}: {SCISSORS} cut it off. Nothing would be learnt."
     if nan := [name for name in names if "nan" in found[name]]:
-        short = f"the gradient of {' and '.join(nan)} is not a number"
+        short = f"the gradient of {', '.join(nan)} is not a number"
         return short, f"The numbers are right, but {short}. One such step would spoil all parameters."
     if part := [name for name in names if found[name] & {"part", "none"}]:
-        short = f"only part of the gradient reaches {' and '.join(part)}"
+        short = f"only part of the gradient reaches {', '.join(part)}"
         return short, f"The numbers are right, but {short}: {SCISSORS} cut it off. Something else would be learnt."
     return "", ""
 

@@ -1,4 +1,5 @@
 """Hunts: the solution finds everything within the rules, a careless example does not, and nothing ends in a traceback."""
+import numpy as np
 import pytest
 import torch
 
@@ -44,6 +45,21 @@ def test_solution_prints_an_example_that_can_be_run(wanted, home, capsys):
     code = capsys.readouterr().out.partition("\n\n")[2]
     exec(code, {"hunt": hunt, "torch": torch})
     assert "✓" in capsys.readouterr().out
+
+
+@each
+def test_examples_may_be_tensors_and_arrays(wanted, home, capsys, recwarn):
+    for kind in (torch.tensor, np.array):
+        hunt(wanted.id, *(kind(part) if isinstance(part, list) and is_table(part) else part for part in wanted.solution))
+        assert capsys.readouterr().out.startswith("✓")
+    assert not [w for w in recwarn if "copy construct" in str(w.message) or "requires_grad" in str(w.message)]
+
+
+def is_table(part):
+    try:
+        return np.array(part).dtype.kind in "bif"
+    except ValueError:  # rows of different lengths
+        return False
 
 
 def test_a_first_try_leaves_some_hidden_and_the_best_is_kept(home, capsys):

@@ -212,6 +212,15 @@ def test_remarks_on_right_but_fragile_solutions():
         assert "Remark" not in core.judge(exercise, exercise.reference).text
 
 
+@pytest.mark.parametrize(("number", "solution", "name"), [
+    ("03.1", lambda x, y: F.cross_entropy(x, y), "F.cross_entropy"),
+    ("03.1", lambda x, y: F.cross_entropy(x, y, reduction="none"), "F.cross_entropy"),
+    ("03.1", lambda x, y: torch.log1p(torch.exp(x)) - x * y, "the right formula, but it breaks down at very sure pixels"),
+    ("03.3", lambda x, y, n: dice_loops(x.softmax(0).logit(), y, n), "a softmax over the masks")])
+def test_mistakes_as_a_learner_writes_them(number, solution, name):
+    assert core.judge(BY_ID[number], solution).mistake.name == name
+
+
 def test_a_log_of_a_sigmoid_is_named_however_it_is_hidden():
     for naive in (lambda x, y: -(y * x.sigmoid().log() + (1 - y) * (1 - x.sigmoid()).log()),
                   lambda x, y: torch.where(y == 1, -x.sigmoid().log(), -(1 - x.sigmoid()).log()),

@@ -90,6 +90,27 @@ def picked_in_order_of_targets(mask_logits, targets, matches):
     return torch.cat(x).numpy(), torch.cat(y).numpy()
 
 
+def picked_as_they_come(mask_logits, targets, matches):
+    pairs = [(mask_logits[b, q], targets[b]["masks"][t]) for b, match in enumerate(matches)
+             for q, t in sorted(zip(*(v.tolist() for v in match)))]
+    empty = mask_logits[:, :0].flatten(0, 1)
+    return tuple(torch.stack(side) for side in zip(*pairs)) or (empty, empty)
+
+
+def picked_by_yes_and_no(mask_logits, targets, matches):
+    """Wrong: a boolean mask over the queries gives them in ascending order."""
+    chosen = torch.zeros(mask_logits.shape[:2], dtype=torch.bool)
+    for b, (q, _) in enumerate(matches):
+        chosen[b, q] = True
+    return mask_logits[chosen], torch.cat([t["masks"][j] for t, (_, j) in zip(targets, matches)])
+
+
+def picked_backwards(mask_logits, targets, matches):
+    """Wrong: the last image first."""
+    pairs = [(mask_logits[b, q], targets[b]["masks"][t]) for b, (q, t) in enumerate(matches)][::-1]
+    return torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
+
+
 def picked_flat(mask_logits, targets, matches):
     n = mask_logits.shape[1]
     first = np.cumsum([0] + [len(t["masks"]) for t in targets])
@@ -183,7 +204,8 @@ RIGHT = {
     "04.1": [class_loss_loops, class_loss_by_index_vectors, class_loss_one_hot, class_loss_matched_and_rest,
              lambda x, *a: classification_loss(x.double(), *a), lambda *a: torch.tensor([class_loss_loops(*a)])[0],
              lambda x, *a: class_loss_loops(x.requires_grad_(), *a), lambda *a: np.float32(class_loss_loops(*a))],
-    "04.2": [picked_by_index_vectors, picked_by_loops, picked_in_order_of_targets, picked_flat, picked_by_the_library],
+    "04.2": [picked_by_index_vectors, picked_by_loops, picked_in_order_of_targets, picked_flat, picked_by_the_library,
+             picked_as_they_come],
     "04.3": [mask_loss_loop, lambda m, t: torch.cat(m).sum() / max(len(torch.cat([a["labels"] for a in t])), 1),
              lambda m, t: sum(a.sum() for a in m) / SetCriterion.num_masks(t, "cpu"),
              lambda m, t: np.concatenate([a.numpy() for a in m]).sum() / (sum(len(a["labels"]) for a in t) or 1)],
@@ -211,6 +233,15 @@ WRONG = {
              lambda x, y, v: torch.stack(void_loops(x, y, v)).sum(), lambda x, y, v: (x, y),
              lambda x, y, v: tuple(a * v.mean() for a in void_loops(x, y, v))],
 }
+
+
+@pytest.mark.parametrize(("number", "solution", "name"), [
+    ("04.2", picked_by_yes_and_no, "the queries in ascending order, the targets not"),
+    ("04.2", picked_backwards, "the images in the reverse order"),
+    ("04.5", lambda x, y, v: void_loops(x * v, y, torch.ones_like(v)), "valid applied to the logits"),
+    ("04.5", lambda x, y, v: (void_loops(x, y, v)[0], void_loops(x * v, y, torch.ones_like(v))[1]), "logits times valid")])
+def test_mistakes_as_a_learner_writes_them(number, solution, name):
+    assert core.judge(BY_ID[number], solution).mistake.name.startswith(name)
 
 
 # --- the references agree with the library ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ HEIGHT, WIDTH, SEGMENTS, LARGEST = 2, 4, 5, 9
 
 def read(segment_map, segments):
     """Rows of ids, and rows [id, class, thing, crowd], as the arguments of panoptic_to_set."""
-    table, rows = (torch.tensor(given, dtype=torch.float64) for given in (segment_map, segments))
+    table, rows = (torch.as_tensor(given, dtype=torch.float64) for given in (segment_map, segments))
     if table.ndim != 2 or not 1 <= table.shape[0] <= HEIGHT or not 1 <= table.shape[1] <= WIDTH:
         raise ValueError(f"the map is a list of at most {HEIGHT} rows of at most {WIDTH} segment ids.")
     if rows.ndim != 2 or rows.shape[1] != 4 or not 1 <= len(rows) <= SEGMENTS:

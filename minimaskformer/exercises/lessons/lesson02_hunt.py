@@ -11,7 +11,7 @@ SIDE, LARGEST = 3, 9
 
 def read(cost):
     """A list of rows as the argument of assign; ValueError if two assignments are equally good."""
-    table = torch.tensor(cost, dtype=torch.float64)
+    table = torch.as_tensor(cost, dtype=torch.float64)
     if table.ndim != 2 or not 1 <= table.shape[0] <= SIDE or not 1 <= table.shape[1] <= SIDE:
         raise ValueError(f"a table is a list of rows, one for each query, with a number for each target: at most "
                          f"{SIDE} rows of {SIDE} numbers, at least one of one.")

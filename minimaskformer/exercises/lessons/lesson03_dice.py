@@ -46,6 +46,9 @@ DICE_MISTAKES = (
             "A second sigmoid squeezes every pixel between 0.5 and 0.73.", TINNUNCULUS),
     Mistake("the sigmoid missing in the area of the prediction", dice_with(area=lambda t: t),
             "Overlap and areas must speak of the same probabilities.", issue("samvanstroud/hepattn", 44)),
+    Mistake("a softmax over the masks", dice_with(sigmoid=lambda t: t.softmax(0)),
+            "Then the masks compete for each pixel, and with one mask all is 1. Each mask is a yes or no of its own: a "
+            "sigmoid."),
     Mistake("masks cut at 0.5", dice_with(sigmoid=lambda t: (t > 0).to(t.dtype)),
             "A threshold has no gradient: nothing could be learnt. Use the probabilities themselves."),
     Mistake("no +1 in numerator and denominator", dice_with(above=0, below=0),

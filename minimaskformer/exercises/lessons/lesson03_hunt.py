@@ -9,7 +9,7 @@ MASKS, PIXELS, LARGEST = 2, 4, 9
 
 def read(mask_logits, masks, num_masks, alpha, gamma):
     """Masks as lists of rows, and three numbers, as the arguments of sigmoid_focal_loss."""
-    logits, truth = (torch.tensor(given, dtype=torch.float64) for given in (mask_logits, masks))
+    logits, truth = (torch.as_tensor(given, dtype=torch.float64) for given in (mask_logits, masks))
     if logits.ndim != 3 or logits.shape != truth.shape or not len(logits):
         raise ValueError("mask_logits and masks are lists of masks, each a list of rows, and of the same shape.")
     if len(logits) > MASKS or not 1 <= logits[0].numel() <= PIXELS:

@@ -57,6 +57,7 @@ ENTROPY_MISTAKES = (
     Mistake(_ROUNDED[0], lambda x, y: -_inside_out(x, y, _log_p, _log_1_p), *_ROUNDED[1:]),  # 0 * inf
     Mistake(_ROUNDED[0], lambda x, y: -_p_t(x, y).log(), *_ROUNDED[1:]),  # inf
     Mistake(_ROUNDED[0], lambda x, y: F.binary_cross_entropy(x.sigmoid(), y, reduction="none"), *_ROUNDED[1:]),  # 100
+    Mistake(_ROUNDED[0], lambda x, y: x.exp().log1p() - x * y, *_ROUNDED[1:]),  # inf where x is 1000
     *(Mistake(_ROUNDED[0], lambda x, y, e=e: -(_p_t(x, y) + e).log(), *_ROUNDED[1:])
       for e in (1e-6, 1e-7, 1e-8, 1e-10, 1e-12)),
     *(Mistake(_ROUNDED[0], lambda x, y, e=e: _clamped(x, y, e), *_ROUNDED[1:]) for e in (1e-4, 1e-7)),
@@ -74,6 +75,9 @@ ENTROPY_MISTAKES = (
             "That is never above 1. The log makes a confident mistake expensive."),
     Mistake("the mean instead of one value per pixel", F.binary_cross_entropy_with_logits,
             "The next exercise weighs each pixel by itself, so it needs them all: reduction=\"none\"."),
+    *(Mistake("F.cross_entropy", lambda x, y, r=r: F.cross_entropy(x, y, reduction=r),
+              "F.cross_entropy is a softmax over classes, and here it takes the rows for classes. A mask pixel is one "
+              "yes or no: a sigmoid, and the loss of each pixel by itself.") for r in ("mean", "none", "sum")),
     Mistake("a logarithm to base 2", lambda x, y: _inside_out(x, y, lambda x: F.softplus(-x), F.softplus) * 1.442695041,
             "The natural logarithm, torch.log."),
 )

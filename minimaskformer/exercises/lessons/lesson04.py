@@ -1,10 +1,11 @@
-"""Exercises of lesson 04, the set criterion: the number of masks; the rest in lesson04_class, _layers and _masks."""
+"""Exercises of lesson 04, the set criterion: the number of masks; the rest in lesson04_class, _layers, _masks, _void."""
 import torch
 
 from ..core import Exercise, Fixture, Mistake, issue
 from .lesson04_class import class_exercise, truth
 from .lesson04_layers import criterion_exercise
-from .lesson04_masks import picking_exercise, void_exercise
+from .lesson04_masks import picking_exercise
+from .lesson04_void import void_exercise
 
 TITLE = "The set criterion"
 

@@ -1,4 +1,4 @@
-"""The hunt of lesson 04: the matches of one batch that show what is wrong with eighteen ways to pick the pairs."""
+"""The hunt of lesson 04: the matches of one batch that show what is wrong with twenty ways to pick the pairs."""
 import torch
 
 from ..hunts import Hunt, all_whole
@@ -18,7 +18,7 @@ def read(image_0, image_1, image_2):
 
 def read_match(match):
     """[queries, targets] as two index vectors; every target of the image has a query."""
-    queries, chosen = (torch.tensor(row, dtype=torch.float64) for row in match)
+    queries, chosen = (torch.as_tensor(row, dtype=torch.float64) for row in match)
     if queries.ndim != 1 or queries.shape != chosen.shape:
         raise ValueError("a match is two lists of the same length: [queries, targets].")
     if not all_whole(0, QUERIES - 1, queries) or len(queries.unique()) < len(queries):
@@ -43,6 +43,8 @@ picking_hunt = Hunt(
         "all masks of the target, in their own order": "targets in the order 0, 1, 2 hide it.",
         "the masks by the inverse permutation": "two targets that trade places are their own inverse. What is not?",
         "the queries brought into the targets' order, and the masks too": "two targets, or none in disorder, hide it.",
+        "the queries in ascending order, the targets not": "queries in the order 0, 1, 2, 3 hide it.",
+        "the images in the reverse order": "with the pairs of one image only, there is no order of the images.",
         "queries[targets] as the query": "targets in the order 0, 1, 2 hide it.",
         "queries and targets swapped": BOTH,
         "the predictions picked with the targets' indices": BOTH,
@@ -57,6 +59,6 @@ picking_hunt = Hunt(
         "sigmoid applied already": "there must be a pair.",
         "all predictions, matched or not": "there must be a pair.",
     },
-    solution=([[0, 1, 3], [1, 2, 0]], [[], []], [[2], [0]]))
+    solution=([[3, 0, 1], [1, 2, 0]], [[], []], [[2], [0]]))
 
 HUNTS = (picking_hunt,)

@@ -7,7 +7,7 @@ from .lesson05 import top_down_exercise
 
 def read_step(coarse, feature, weight):
     """Nested lists as the arguments of top_down, for one image."""
-    coarse, feature, weight = (torch.tensor(rows, dtype=torch.float32) for rows in (coarse, feature, weight))
+    coarse, feature, weight = (torch.as_tensor(rows, dtype=torch.float32) for rows in (coarse, feature, weight))
     if coarse.ndim != 3 or feature.ndim != 3 or weight.ndim != 2:
         raise ValueError("coarse and feature are lists of channels, a channel is a list of rows; weight is a list of "
                          "rows.")

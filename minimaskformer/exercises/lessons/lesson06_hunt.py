@@ -7,7 +7,7 @@ from .lesson06 import attention_exercise
 
 def read_attending(q, k, v, padding):
     """Nested lists as the arguments of attention, for one picture."""
-    q, k, v, padding = (torch.tensor(rows, dtype=torch.float32) for rows in (q, k, v, padding))
+    q, k, v, padding = (torch.as_tensor(rows, dtype=torch.float32) for rows in (q, k, v, padding))
     if not q.ndim == k.ndim == v.ndim == 2 or padding.ndim != 1:
         raise ValueError("q, k and v are lists of rows, padding is a list with a number for each cell.")
     (N, D), P, E = q.shape, len(k), v.shape[1]

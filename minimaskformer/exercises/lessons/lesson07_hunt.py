@@ -7,7 +7,7 @@ from .lesson07_pictures import picture_exercise
 
 def read_way_back(mask_logits, size, picture_size):
     """Nested lists as the arguments of to_picture, for one mask; the padded size is four times the mask's."""
-    mask_logits = torch.tensor(mask_logits, dtype=torch.float32)
+    mask_logits = torch.as_tensor(mask_logits, dtype=torch.float32)
     if mask_logits.ndim != 2:
         raise ValueError("mask_logits is a list of rows.")
     if not all(1 <= side <= 3 for side in mask_logits.shape) or not (mask_logits.abs() <= 9).all():

@@ -7,7 +7,7 @@ from .lesson08 import surviving_exercise
 
 def read_contest(scores, masks, overlap_threshold):
     """Lists as the arguments of surviving: the masks lie on one row of pixels."""
-    scores, masks = torch.tensor(scores, dtype=torch.float32), torch.tensor(masks, dtype=torch.float32)
+    scores, masks = torch.as_tensor(scores, dtype=torch.float32), torch.as_tensor(masks, dtype=torch.float32)
     if scores.ndim != 1 or masks.ndim != 2:
         raise ValueError("scores is a list of numbers, masks a list of rows, one for each query.")
     if not 1 <= len(scores) <= 4 or not 1 <= masks.shape[1] <= 6 or len(masks) != len(scores):

@@ -4,12 +4,14 @@ from .lesson09_quality import quality_exercise
 
 
 def read_counts(ious, fp, fn):
-    """Lists as the arguments of mean_quality."""
+    """Lists as the arguments of mean_quality; arrays and tensors are read as lists."""
+    ious, fp, fn = (given.tolist() if hasattr(given, "tolist") else given for given in (ious, fp, fn))
     for name, given in (("ious", ious), ("fp", fp), ("fn", fn)):
         if not isinstance(given, (list, tuple)) or not 1 <= len(given) <= 4:
             raise ValueError(f"{name} is a list with an entry for each class, of 1 to 4 classes.")
     if not len(ious) == len(fp) == len(fn):
         raise ValueError(f"ious, fp and fn have an entry for each class; yours have {len(ious)}, {len(fp)}, {len(fn)}.")
+    ious = [own.tolist() if hasattr(own, "tolist") else own for own in ious]
     if not all(isinstance(own, (list, tuple)) and len(own) <= 2 for own in ious):
         raise ValueError("ious has a list for each class, with at most 2 matches.")
     if not all(isinstance(iou, (int, float)) and 0.5 < iou <= 1 for own in ious for iou in own):
