@@ -1,4 +1,4 @@
-"""Exercises of lesson 04, the set criterion: the number of masks; the rest in lesson04_class, _layers, _masks, _void."""
+"""Exercises of lesson 04, the set criterion: the number of masks; others in lesson04_class, _layers, _masks, _void."""
 import torch
 
 from ..core import Exercise, Fixture, Mistake, issue
