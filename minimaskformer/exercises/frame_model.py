@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -41,6 +42,14 @@ def read_parameters(path):
             tensor = torch.frombuffer(bytearray(data[first:end]), dtype=TYPES[entry["dtype"]]).reshape(entry["shape"])
             parameters[name] = tensor.float() if tensor.is_floating_point() else tensor
     return parameters
+
+
+def tensor_of(value, dtype):
+    """What a part returned as a tensor: it may be an array or a list, and a list without entries has no type."""
+    if not torch.is_tensor(value):
+        of_tensors = len(value) and torch.is_tensor(value[0])  # with a gradient, maybe
+        value = torch.stack(tuple(value)) if of_tensors else torch.as_tensor(np.array(value))
+    return value.to(dtype)
 
 
 def draw_parameters(config=MINI, seed=0):
@@ -170,4 +179,5 @@ def last_answer(parameters, images, config=MINI):
     """For a prediction: class logits [B, N, K+1] and mask logits [B, N, H/4, W/4] of the last layer alone."""
     states, pixels = query_states(parameters, images, config)
     head = [(parameters[f"mask_head.{i}.weight"], parameters[f"mask_head.{i}.bias"]) for i in (0, 2, 4)]
-    return apply_linear(states[-1], parameters, "class_head"), query_masks(states[-1], head, pixels)
+    masks = tensor_of(query_masks(states[-1], head, pixels), torch.float32)
+    return apply_linear(states[-1], parameters, "class_head"), masks

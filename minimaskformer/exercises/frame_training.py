@@ -2,7 +2,6 @@
 
 All below the line is copied into my_maskformer.py, after frame_model.py's.
 """
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torchvision.transforms.v2.functional import resize
@@ -36,20 +35,12 @@ from .borrowed import (
     unmatched,
     void_losses,
 )
-from .frame_model import MINI, every_answer, last_answer
+from .frame_model import MINI, every_answer, last_answer, tensor_of
 
 # ===== The frame, by the course: training =============================================================================
 
 WEIGHTS = {"class": 1.0, "focal": 20.0, "dice": 1.0}  # of the three costs, and of the three losses
 STRIDE = 2  # masks are compared on every second row and column, to save time
-
-
-def tensor_of(value, dtype):
-    """What a part returned as a tensor: it may be an array or a list, and a list without entries has no type."""
-    if not torch.is_tensor(value):
-        of_tensors = len(value) and torch.is_tensor(value[0])  # with a gradient, maybe
-        value = torch.stack(tuple(value)) if of_tensors else torch.as_tensor(np.array(value))
-    return value.to(dtype)
 
 
 def target_of(segment_map, segments_info):
@@ -115,13 +106,13 @@ def make_optimizer(parameters, weight_decay=0.05):
 def one_step(parameters, optimizer, batch, rate, config=MINI, clip=1.0):
     """One step on a batch of (uint8 image [3, H, W], dict with segment_map and segments_info); returns the loss."""
     images, _ = to_batch([image for image, _ in batch], *pixel_statistics(config), config.size_divisibility)
-    loss = criterion(every_answer(parameters, images, config),
+    loss = criterion(every_answer(parameters, tensor_of(images, torch.float32), config),
                      [target_of(t["segment_map"], t["segments_info"]) for _, t in batch])
     optimizer.zero_grad()
     loss.backward()
     learners = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     for parameter, gradient in zip(learners, clip_gradients(tuple(p.grad for p in learners), clip)):
-        parameter.grad = gradient
+        parameter.grad = tensor_of(gradient, parameter.dtype)
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
@@ -164,18 +155,21 @@ def answer(parameters, picture, config=MINI):
     small = [max(1, round(side * scale)) for side in size]
     resized = picture if small == size else resize(picture, small, antialias=True)
     images, _ = to_batch([resized], *pixel_statistics(config), config.size_divisibility)
+    images = tensor_of(images, torch.float32)
     class_logits, mask_logits = last_answer(parameters, images, config)
-    return class_logits[0], to_picture(mask_logits[0], tuple(images.shape[-2:]), tuple(small), tuple(size))
+    mask_logits = to_picture(mask_logits[0], tuple(images.shape[-2:]), tuple(small), tuple(size))
+    return class_logits[0], tensor_of(mask_logits, torch.float32)
 
 
 def panoptic(class_logits, mask_logits, config=MINI):
     """(segment map [H, W], segments_info). The class of a segment is that of its query, which 08.1 knows."""
     things, threshold = config.things, config.score_threshold
     segment_map = panoptic_map(class_logits, mask_logits, things, threshold, config.overlap_threshold)
+    segment_map = tensor_of(segment_map, torch.int64)
     scores, _ = class_logits.softmax(-1).max(-1)
     sure = class_logits.clone()
     sure[scores <= threshold, -1] = 1e4  # whoever is not sure says "no object" and wins no pixel
-    _, class_map = general_inference(sure, mask_logits)
+    class_map = tensor_of(general_inference(sure, mask_logits)[1], torch.int64)
     return segment_map, [{"id": i, "category_id": int(class_map[segment_map == i][0])}
                          for i in segment_map.unique().tolist() if i]
 
@@ -193,9 +187,10 @@ def compare_segments(found, truth, num_classes):
     same = true_class[:, None] == found_class
     own_crowd = (overlap * (same & crowd[:, None])).sum(0)  # [P]
     ious = match_segments(overlap, true_masks[:-1].sum(1), found_area, void, same & ~crowd[:, None])
+    ious = tensor_of(ious, torch.float64).reshape(same.shape)
     missed, false = unmatched(ious, crowd, found_area, void, own_crowd)
     missed, false = torch.as_tensor(missed), torch.as_tensor(false)
-    of_class = [torch.as_tensor(ious)[true_class == k] for k in range(num_classes)]
+    of_class = [ious[true_class == k] for k in range(num_classes)]
     return ([iou[iou > 0].tolist() for iou in of_class],
             [int((found_class[false] == k).sum()) for k in range(num_classes)],
             [int((true_class[missed] == k).sum()) for k in range(num_classes)])
@@ -230,10 +225,13 @@ def score_model(parameters, dataset, count, config=MINI):
         for total, each in zip((ious, fp, fn), compare_segments(panoptic(class_logits, mask_logits, config), truth, K)):
             total[:] = [a + b for a, b in zip(total, each)]
         own = target_of(*truth)
-        classes = semantic_scores_at(class_logits, mask_logits, tuple(mask_logits.shape[-2:])).argmax(0)
+        size = tuple(mask_logits.shape[-2:])
+        classes = tensor_of(semantic_scores_at(class_logits, mask_logits, size), torch.float32).argmax(0)
         true_classes = set_to_maps(own["labels"], own["masks"])[1]  # [H, W]
         confusions.append(torch.as_tensor(confusion_matrix(classes, true_classes, K, 255)))
-        found = instances(class_logits, mask_logits, config.things, 100)
+        masks, labels, scores = instances(class_logits, mask_logits, config.things, 100)
+        found = (tensor_of(masks, torch.bool).reshape(-1, *size), tensor_of(labels, torch.int64),
+                 tensor_of(scores, torch.float32))
         for k, lists in claims.items():
             for total, each in zip(lists, claim_instances(*found, own | target, k)):
                 total += each if isinstance(each, list) else [each]

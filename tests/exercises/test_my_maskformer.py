@@ -209,6 +209,31 @@ def test_lists_and_arrays_train_the_model_as_tensors_do(folder, form):
     assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+PLAIN = ("01.3 01.4 02.1 02.2 02.3 02.4 06.2 07.1 07.5 07.6 08.1 08.2 08.5 08.6 09.1 09.2 09.3 09.4 09.5 09.6 10.1 "
+         "12.1").split()  # their values need no gradient
+
+
+def without_tensors(value, how):
+    if isinstance(value, tuple):
+        return tuple(without_tensors(v, how) for v in value)
+    return how(value) if isinstance(value, torch.Tensor) and not value.requires_grad else value
+
+
+@pytest.mark.parametrize(("how", "ids"), [(torch.Tensor.tolist, PLAIN[:-1]),  # millions of gradients take a while
+                                          (torch.Tensor.numpy, PLAIN)], ids=["lists", "arrays"])
+def test_every_part_that_passes_no_gradient_on_may_give_lists_and_arrays(how, ids):
+    results = []
+    for wrapped in (False, True):
+        my = my_maskformer.mine(Path("nowhere"))
+        for exercise_id in ids if wrapped else ():
+            part = getattr(my, PARTS[exercise_id])
+            setattr(my, PARTS[exercise_id], lambda *args, part=part: without_tensors(part(*args), how))
+        scenes, parameters = Lakeland("train", 64, length=1), my.read_parameters(MINI)
+        results.append([*my.fit(my.draw_parameters(TINY), scenes, 2, TINY, batch_size=1),
+                        *my.score_model(parameters, scenes, 1).values()])
+    assert results[1] == pytest.approx(results[0], rel=1e-4) and len(results[0]) == 5
+
+
 def test_fit_learns_and_an_interrupt_keeps_what_was_learnt(solved):
     my, scenes = my_maskformer.mine(solved), Lakeland("train", 64, length=2)
     parameters, seen = my.draw_parameters(SMALL), []
