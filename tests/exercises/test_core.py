@@ -142,7 +142,7 @@ def test_the_first_example_that_fails_is_shown():
         return -class_logits.softmax(-1)[torch.arange(len(labels)), labels]  # stops where there are more targets
 
     text = core.judge(BY_ID["00.1"], inside_the_loop).text
-    assert "example 1, three of the class" in text and "expected 2, got 1" in text or "expected 3, got 1" in text
+    assert "example 1, three of the class" in text and "expected 3, got 1" in text
     text = core.judge(BY_ID["02.1"], one_per_target).text
     assert "example 1, 4 queries" in text and "expected shape [4, 3], got [3]" in text and 'example("02.1", 1)' in text
     text = core.judge(BY_ID["00.1"], lambda m, s, c: None).text
