@@ -25,9 +25,10 @@ def check(exercise_id=None, fn=ABSENT):
         outcome = judge_unless_stopped(exercise, fn)
         if outcome.kind not in ("not attempted", "stopped", "syntax error"):
             kept = ""
-            if outcome.unfit and exercise.id in PARTS:
-                kept = f"  Not in {my_maskformer.FILE}: {outcome.unfit}."
-            elif outcome.kind == "passed":
+            if outcome.unfit and exercise.id in PARTS and (folder := my_maskformer.mine_folder()):
+                stays = " (The version before it stays.)" * my_maskformer.is_kept(folder, exercise.id)
+                kept = f"  Not in {my_maskformer.FILE}: {outcome.unfit}.{stays}"
+            elif outcome.kind == "passed" and not outcome.unfit:
                 kept = my_maskformer.keep(exercise, fn)
             note = record.add(exercise.id, outcome.kind == "passed")
             outcome = Outcome(outcome.kind, "\n".join(filter(None, (outcome.text, kept, note))), outcome.mistake)

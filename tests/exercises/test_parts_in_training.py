@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from minimaskformer import losses
 from minimaskformer.exercises import core, lesson_calls, my_maskformer
 from minimaskformer.exercises.parts import PARTS, exercise_of
+from minimaskformer.model import Output
 
 from . import test_lesson03, test_lesson04
 from .notebook_cells import run_cells, typed_solution
@@ -76,6 +77,14 @@ def test_nothing_is_said_of_right_solutions_that_learn(bank, number, fragile):
             assert bool(core.judge(core.find(number), solution).unfit) == (solution.__name__ in fragile), solution
 
 
+def test_in_place_without_a_change_and_a_notebook_without_gradients():
+    focal = exercise_of("03.2")
+    assert not core.judge(focal, lambda x, *rest: focal.reference(x.mul_(1), *rest)).unfit
+    with torch.no_grad():
+        assert not core.judge(focal, focal.reference).unfit
+        assert core.judge(focal, cut("03.2", torch.Tensor.detach)).unfit
+
+
 def test_every_argument_that_learns_is_one_of_the_function():
     learning = {i: exercise_of(i).learns for i in PARTS if exercise_of(i).learns}
     assert set(learning) == {"03.2", "03.3", "04.1", "04.2", "04.3", "04.4", "04.5", "05.6", "06.3", "06.4", "06.5", "07.1", "07.2"}
@@ -102,19 +111,30 @@ def test_such_a_part_is_not_kept(folder, capsys):
     assert "is in my_lessons/my_maskformer.py" in (out := capsys.readouterr().out) and "But no gradient reaches per_mask" in out
     lesson_calls.check("04.3", typed_solution("04.3"))
     assert "It is in" in capsys.readouterr().out
+    lesson_calls.check("04.3", run_cells(cell)["batch_mask_loss"])
+    assert "reaches per_mask. (The version before it stays.)" in capsys.readouterr().out
+    assert "float(v)" not in (folder / "my_maskformer.py").read_text()
 
 
-def test_what_changes_its_argument_is_told_in_every_exercise(capsys):
-    for exercise_id, place in (("00.4", 0), ("02.4", 0), ("03.6", 0)):
+def test_what_changes_its_argument_is_told_in_every_exercise(folder, tmp_path, monkeypatch, capsys):
+    for exercise_id, place in (("00.4", 0), ("02.4", 0), ("03.6", 0), ("04.3", 0), ("09.5", 1)):
         exercise = core.find(exercise_id)
 
         def spoils(*args):
             value = exercise.reference(*args)  # noqa: B023
-            args[place].clear() if isinstance(args[place], dict) else args[place].zero_()  # noqa: B023
+            args[place].zero_() if torch.is_tensor(args[place]) else args[place].clear()  # noqa: B023
             return value
         outcome = core.judge(exercise, spoils)
         assert outcome.kind == "passed" and outcome.unfit.startswith("it changes its argument"), exercise_id
         assert "which others may need afterwards: work on a copy." in outcome.text
+        lesson_calls.check(exercise_id, spoils)
+        assert ("Not in my_maskformer.py: it changes" in capsys.readouterr().out) == (exercise_id in PARTS)
+        with monkeypatch.context() as patch:  # no copies of the lessons: nothing would go anywhere
+            patch.delenv("MINIMASKFORMER_MINE")
+            patch.chdir(tmp_path)
+            my_maskformer.hint_at_copies.cache_clear()
+            lesson_calls.check(exercise_id, spoils)
+            assert "my_maskformer" not in capsys.readouterr().out
 
 
 def test_a_forced_part_that_fails_is_told_so(folder, capsys):
@@ -127,7 +147,7 @@ def test_a_forced_part_that_fails_is_told_so(folder, capsys):
 # --- how the frame uses the learner's parts ---------------------------------------------------------------------------
 
 def criterion_losses(parts):
-    """[loss] of the frame's criterion, with these parts, on a batch of pictures with and without void; and a gradient."""
+    """The frame's criterion, with these parts, on pictures with and without void: the loss, its gradient, the library's."""
     my = my_maskformer.mine(my_maskformer.Path("nowhere"))
     vars(my).update(parts)
     g = torch.Generator().manual_seed(0)
@@ -138,9 +158,10 @@ def criterion_losses(parts):
     two = [{"id": 1, "category_id": 3}, {"id": 2, "category_id": 5}]
     targets = [my.target_of(*t) for t in ((void, two), (empty, [two[0] | {"iscrowd": 1}]), (whole, two), (void.T, two))]
     x = torch.randn(4, 5, 4, 4, generator=g).requires_grad_()
-    loss = my.criterion([(torch.randn(4, 5, 12, generator=g), x)], targets)
+    class_logits = torch.randn(4, 5, 12, generator=g)
+    loss = my.criterion([(class_logits, x)], targets)
     loss.backward()
-    return loss.detach(), x.grad
+    return loss.detach(), x.grad, losses.SetCriterion(11, mask_stride=2)(Output(class_logits, x.detach()), targets)["loss"]
 
 
 def test_every_right_form_of_a_part_gives_the_same_loss():
@@ -160,14 +181,15 @@ def test_every_right_form_of_a_part_gives_the_same_loss():
         return [p for p, _ in pairs], [y.numpy() for _, y in pairs]
 
     expected = criterion_losses({})
+    torch.testing.assert_close(expected[0], expected[2], rtol=1e-5, atol=1e-6)
     for parts in ({"matched_masks": bool_masks}, {"matched_masks": lists}, {"void_losses": test_lesson04.void_by_the_library}, {"batch_mask_loss": image_by_image},
                   {"matched_masks": test_lesson04.picked_flat}):
         torch.testing.assert_close(criterion_losses(parts), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_masks_without_void_go_to_the_losses_of_lesson_03_even_beside_void():
-    expected, _ = criterion_losses({})
-    wrong, _ = criterion_losses({"dice_loss": lambda x, y, n: 2 * losses.dice_loss(x, y, n)})
+    expected, *_ = criterion_losses({})
+    wrong, *_ = criterion_losses({"dice_loss": lambda x, y, n: 2 * losses.dice_loss(x, y, n)})
     assert wrong > expected + 0.01
-    wrong, _ = criterion_losses({"void_losses": lambda *a: [2 * v for v in exercise_of("04.5").reference(*a)]})
+    wrong, *_ = criterion_losses({"void_losses": lambda *a: [2 * v for v in exercise_of("04.5").reference(*a)]})
     assert wrong > expected + 0.01
