@@ -179,7 +179,8 @@ def gradient_gap(fn, reference, examples, names):
             if "numpy()" in str(error):  # of a tensor that has a gradient
                 arrived = [[torch.zeros(())] * len(float_tensors(theirs[place])) for place in places]
             else:
-                short = f"no gradient gets through: {type(error).__name__}: {' '.join(str(error).split())[:120]}"
+                told = " ".join(str(error).partition(":")[0].split())[:150]
+                short = f"no gradient gets through: {type(error).__name__}: {told}"
                 return short, f"The numbers are right, but {short}. In training it would stop there."
         for name, got, expected in zip(names, arrived, gradients(reference, theirs, places)):
             for g, e in zip(got, expected):
