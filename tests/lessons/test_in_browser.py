@@ -3,7 +3,9 @@
 Needs Chromium (Debian: apt install chromium) and the extra `browser`; skipped where one of them is lacking. With
 SCREENSHOTS=FOLDER it leaves pictures there, light and dark.
 """
+import base64
 import importlib.util
+import io
 import os
 import re
 import shutil
@@ -13,7 +15,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from minimaskformer.exercises.lessons.lesson03_hunt import focal_hunt
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -26,6 +32,9 @@ RIGHT = "return class_logits.argmax(-1) == class_logits.shape[-1] - 1"
 MISSED = "return class_logits.argmax(-1) == 0"
 BROKEN = "return class_logits.argmax(-1"
 ENDLESS = "print('started')\n    while True:\n        pass"
+DICE = """def dice_loss(mask_logits, masks, num_masks):
+    prob, masks = mask_logits.sigmoid().flatten(1), masks.flatten(1)
+    return (1 - (2 * (prob * masks).sum(1) + 1) / (prob.sum(1) + masks.sum(1) + 1)).sum() / num_masks"""
 BOOK = "jupyterapp.shell.currentWidget"
 
 
@@ -163,6 +172,49 @@ def test_other_lessons_run_whole_without_an_error(lab, new_page, name):
     runs_whole(page, name)
 
 
+def test_a_guess_a_hunt_and_a_part_arrive_in_the_last_lesson(lab, new_page):
+    course, page = lab[0], new_page()
+    open_lesson(page, lab[1], "03_mask_losses", workspace="three")
+    guess = place_of(page, 'guess("03.a"')
+    show(page, guess)
+    command(page, "notebook:run-all-above")
+    command(page, "notebook:run-cell")
+    page.locator(".jp-Cell.jp-mod-active .widget-toggle-button").nth(1).click()
+    page.locator(".jp-Cell.jp-mod-active", has_text="you guess focal").wait_for()
+    shoot(page, "guessed")
+    assert "as you guessed" in typed(page, place_of(page, 'reveal("03.a"'), None, "03.a: ")
+    hunt = place_of(page, 'hunt("03.h"')
+    assert "Still hidden" in typed(page, hunt, None, "tells")
+    assert "None is left" in typed(page, hunt, f"hunt('03.h', *{focal_hunt.solution!r})", "None is left")
+    shoot(page, "hunted")
+    typed(page, place_of(page, "def dice_loss"), DICE, None)
+    assert "my_maskformer.py" in typed(page, place_of(page, 'check("03.3"'), None, "✓")
+    assert DICE in (course / "my_lessons" / "my_maskformer.py").read_text(encoding="utf-8")
+    open_lesson(page, lab[1], "13_your_maskformer", workspace="thirteen")
+    runs_whole(page, "13_your_maskformer")
+    parts = next(output for cell in cells(page) for output in cell.get("outputs", ()) if "parts are yours" in str(output.get("metadata")))
+    assert "1 of 34 parts are yours" in str(parts["metadata"])
+    kind = next(kind for kind in parts["data"] if kind.startswith("image/"))
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(parts["data"][kind]))).convert("RGB")).astype(int)
+    assert (np.abs(pixels - (159, 216, 164)).max(-1) < 12).sum() > 2000  # one green box
+    shoot(page, "certificate")
+
+
+def typed(page, number, code, words):
+    """Run a cell, with other code if there is any, and wait for words below it; returns what stands there."""
+    show(page, number)
+    if code is not None:
+        page.locator(".jp-Cell.jp-mod-active .cm-content").click()
+        page.keyboard.press("Control+a")
+        page.keyboard.insert_text(code)
+        page.keyboard.press("Escape")
+    command(page, "notebook:run-cell")
+    if words is not None:
+        page.wait_for_function(f"([number, words]) => JSON.stringify({BOOK}.content.model.toJSON().cells[number].outputs)"
+                               ".includes(words)", arg=[number, words])
+    return text_of(cells(page)[number])
+
+
 def runs_whole(page, name):
     """Run all cells; then no cell has an error or wrote to stderr, formulas are set, and a slider moves its picture."""
     command(page, "notebook:clear-all-cell-outputs")
@@ -178,7 +230,7 @@ def runs_whole(page, name):
             assert cell["execution_count"], cell["source"]
             assert not [o for o in cell["outputs"] if o["output_type"] == "error" or o.get("name") == "stderr"], cell
     mathematics_is_rendered(page, name)
-    if name != "08_inference":  # its two sliders are one `interact`, whose picture this test has not yet seen change
+    if any("Slider(" in text_of(cell) for cell in cells(page) if cell["cell_type"] == "code"):
         a_slider_changes_its_picture(page, name)
 
 
