@@ -1,11 +1,13 @@
 """Make a finished run the shipped mini model: data/mini.safetensors (float16), data/mini.json and data/mini_log.jsonl.
 
-    python tools/ship_mini.py runs/mini [IMAGES]
+    python tools/ship_mini.py runs/mini                                       one run
+    python tools/ship_mini.py data/mini_log.jsonl runs/more@7000 runs/last    one that went on from another
 
-The figures in mini.json are those of the shipped file itself, on IMAGES (500) Lakeland validation scenes.
+Each of several began with the weights of the one before it, as they were after that step (@, or its last); their logs
+are joined, with the steps counted on. The figures in mini.json are those of the shipped file itself, on 500 Lakeland
+validation scenes.
 """
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -14,16 +16,33 @@ import torch
 from minimaskformer import Lakeland, evaluate, load_checkpoint, save_checkpoint
 from minimaskformer.evaluation import summary, table
 
-run, images = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 500
-data = Path(__file__).parent.parent / "data"
-save_checkpoint(load_checkpoint(run / "model.safetensors"), data / "mini.safetensors", torch.float16)
-shutil.copy(run / "log.jsonl", data / "mini_log.jsonl")
+DATA, IMAGES = Path(__file__).parent.parent / "data", 500
 
-model, scenes = load_checkpoint("mini"), Lakeland("val", 128, 0.5, images)
+
+def joined_logs(stages):
+    """The rows of all stages ("folder or log, perhaps with @STEP"), steps counted on from stage to stage."""
+    rows, before = [], 0
+    for stage in stages:
+        path, _, last = stage.partition("@")
+        path = Path(path) / "log.jsonl" if Path(path).is_dir() else Path(path)
+        found = [json.loads(line) for line in path.read_text().splitlines()]
+        last = int(last) if last else found[-1]["step"]
+        rows += [row | {"step": before + row["step"]} for row in found if row["step"] <= last]
+        before += last
+    return rows
+
+
+stages = sys.argv[1:]
+rows, run = joined_logs(stages), Path(stages[-1].partition("@")[0])
+save_checkpoint(load_checkpoint(run / "model.safetensors"), DATA / "mini.safetensors", torch.float16)
+(DATA / "mini_log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+model, scenes = load_checkpoint("mini"), Lakeland("val", 128, 0.5, IMAGES)
 results = evaluate(model, scenes)
-recipe = json.loads((run / "config.json").read_text())["train"]
-facts = {"parameters": sum(p.numel() for p in model.parameters()), "steps": recipe["steps"],
-         "images": recipe["steps"] * recipe["batch_size"], "validation_images": images}
+steps = rows[-1]["step"]
+batch_size = json.loads((run / "config.json").read_text())["train"]["batch_size"]
+facts = {"parameters": sum(p.numel() for p in model.parameters()), "steps": steps, "images": steps * batch_size,
+         "validation_images": IMAGES}
 facts |= {name: round(value, 4) for name, value in summary(results).items()}
-(data / "mini.json").write_text(json.dumps(facts, indent=1) + "\n")
+(DATA / "mini.json").write_text(json.dumps(facts, indent=1) + "\n")
 print(table(results, scenes.classes), facts)
