@@ -17,7 +17,7 @@ from PIL import Image
 from .canvas import find_letters
 
 SHARPNESS = 2  # pixels of the file for one of the page, as today's screens have
-QUALITY = 36  # of JPEGs: at twice the pixels as good as 65
+QUALITY = 30  # of JPEGs: at twice the pixels as good as 60
 PAGE = 880  # pixels: a cell of JupyterLab beside its list of files, in a window of 1280
 
 
