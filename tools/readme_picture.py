@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from minimaskformer import Lakeland, draw, load_checkpoint
 
-scene = int(sys.argv[1]) if len(sys.argv) > 1 else 46  # one of its better ones
+scene = int(sys.argv[1]) if len(sys.argv) > 1 else 37  # one of its better ones
 model, data = load_checkpoint("mini"), Lakeland("val", 128, 0.5, 1000)
 image = data[scene][0]
 semantic, instances, panoptic = (model.predict(image, task) for task in ("semantic", "instance", "panoptic"))
