@@ -7,7 +7,9 @@ left out, and a cell keeps its id. A cell that fails and is not tagged `raises-e
 notebook stays as it was.
 """
 import argparse
+import base64
 import hashlib
+import io
 import json
 import os
 import sys
@@ -18,9 +20,12 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from PIL import Image
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # holds a random model id; the text beside it stays
+BUDGET = 395_000  # bytes of a lesson's file
+FITS = ((0.9, 30), (0.8, 30), (0.7, 32), (0.6, 36), (0.55, 38), (0.5, 40), (0.45, 40))  # sides, and quality of JPEGs
 
 
 def main(arguments=None):
@@ -94,6 +99,26 @@ def normalise(notebook):
                 output.metadata = {kind: about for kind, about in output.metadata.items() if kind in output.data}
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("data", True)]
+    fit_pictures(notebook)
+
+
+def fit_pictures(notebook):
+    """Keep the pictures of a lesson with as many pixels as its file has room for; when it is run they are sharp again.
+
+    They keep their size on the page.
+    """
+    pictures = [(output.data, kind) for cell in notebook.cells for output in cell.get("outputs", [])
+                for kind in output.get("data", {}) if kind in ("image/png", "image/jpeg")]
+    whole = [Image.open(io.BytesIO(base64.b64decode(data[kind]))).convert("RGB") for data, kind in pictures]
+    for scale, quality in FITS:
+        if len(nbformat.writes(notebook).encode()) < BUDGET:
+            return
+        for (data, kind), picture in zip(pictures, whole):
+            small = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.LANCZOS)
+            if kind == "image/png":
+                small = small.quantize(256, dither=Image.Dither.NONE)
+            small.save(file := io.BytesIO(), kind[6:], quality=quality, optimize=True)
+            data[kind] = min(data[kind], base64.b64encode(file.getvalue()).decode(), key=len)
 
 
 if __name__ == "__main__":

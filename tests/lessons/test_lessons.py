@@ -49,7 +49,7 @@ def test_header(path):
 @each
 def test_budgets(path):
     notebook = read(path)
-    assert path.stat().st_size <= 900_000  # with pictures of twice the pixels
+    assert path.stat().st_size <= 400_000
     assert len(text(notebook).split()) <= 2500
     for cell in code_cells(notebook):
         lines = cell.source.splitlines()
