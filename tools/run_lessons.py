@@ -25,7 +25,7 @@ from PIL import Image
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # holds a random model id; the text beside it stays
 BUDGET = 395_000  # bytes of a lesson's file
-FITS = ((0.9, 30), (0.8, 30), (0.7, 32), (0.6, 36), (0.55, 38), (0.5, 40), (0.45, 40))  # sides, and quality of JPEGs
+FITS = ((0.9, 30), (0.8, 30), (0.7, 32), (0.6, 36), (0.55, 38), (0.5, 40), (0.5, 32), (0.5, 26), (0.45, 26), (0.4, 26))  # sides, and quality of JPEGs
 
 
 def main(arguments=None):
@@ -116,7 +116,7 @@ def fit_pictures(notebook):
         for (data, kind), picture in zip(pictures, whole):
             small = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.LANCZOS)
             if kind == "image/png":
-                small = small.quantize(256, dither=Image.Dither.NONE)
+                small = small.quantize(128, dither=Image.Dither.NONE)
             small.save(file := io.BytesIO(), kind[6:], quality=quality, optimize=True)
             data[kind] = min(data[kind], base64.b64encode(file.getvalue()).decode(), key=len)
 
