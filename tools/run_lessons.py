@@ -25,7 +25,8 @@ from PIL import Image
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # holds a random model id; the text beside it stays
 BUDGET = 395_000  # bytes of a lesson's file
-FITS = ((0.9, 30), (0.8, 30), (0.7, 32), (0.6, 36), (0.55, 38), (0.5, 40), (0.5, 32), (0.5, 26), (0.45, 26), (0.4, 26))  # sides, and quality of JPEGs
+FITS = ((0.9, 30), (0.8, 30), (0.7, 32), (0.6, 36),
+        (0.55, 38), (0.5, 40), (0.5, 32), (0.5, 26), (0.45, 26), (0.4, 26))  # sides, and quality of JPEGs
 
 
 def main(arguments=None):
