@@ -1,6 +1,8 @@
 """The set-up cannot drift: pyproject.toml, constraints.txt, environment.yml and the imports agree."""
 import ast
+import base64
 import importlib.util
+import io
 import json
 import os
 import re
@@ -10,10 +12,12 @@ import tomllib
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -142,10 +146,15 @@ def test_lessons_import_what_the_lessons_extra_installs():
                 assert imported("\n".join(plain)) <= lessons, f"{path.name}, cell {number}"
 
 
+def tool(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_executed_lessons_keep_only_what_does_not_change_by_itself():
-    spec = importlib.util.spec_from_file_location("run_lessons", ROOT / "tools" / "run_lessons.py")
-    run_lessons = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(run_lessons)
+    run_lessons = tool("run_lessons")
     view = {"output_type": "display_data", "metadata": {}, "data": {"text/plain": "IntSlider(value=3)",
             "application/vnd.jupyter.widget-view+json": {"model_id": "random"}}}
     error = {"output_type": "error", "ename": "E", "evalue": "why", "traceback": ["File /anywhere/x.py", "E: why"]}
@@ -167,6 +176,24 @@ def test_executed_lessons_keep_only_what_does_not_change_by_itself():
     assert once.cells[0].outputs[1].traceback == ["E: why"]
     assert once.cells[0].outputs[2].metadata == {"image/png": {"width": 3, "alt": "a duck"}}  # its size on the page
     assert set(once.metadata) == {"kernelspec", "language_info"} and once.metadata.language_info == {"name": "python"}
+
+
+def test_a_lesson_keeps_its_pictures_and_as_many_of_their_pixels_as_it_has_room_for(monkeypatch):
+    run_lessons = tool("run_lessons")
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 120, 3), dtype=np.uint8))
+    noise.save(file := io.BytesIO(), "png")
+    whole = base64.b64encode(file.getvalue()).decode()
+    page = {"image/png": {"width": 60, "alt": "noise"}}
+    output = {"output_type": "display_data", "data": {"image/png": whole, "text/plain": "noise"}, "metadata": page}
+    cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.from_dict(output)])
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    for budget, width in ((100_000, 120), (20_000, 108), (8_000, 84)):  # 39 kB of noise; 10 kB and 7 at 128 colours
+        monkeypatch.setattr(run_lessons, "BUDGET", budget)
+        cell.outputs[0].data["image/png"] = whole
+        run_lessons.normalise(notebook)
+        kept = Image.open(io.BytesIO(base64.b64decode(cell.outputs[0].data["image/png"])))
+        assert kept.width == width and run_lessons.size_of(notebook) < budget
+        assert cell.outputs[0].metadata == page and cell.outputs[0].data["text/plain"] == "noise"
 
 
 def test_importing_the_package_is_light():

@@ -110,16 +110,22 @@ def fit_pictures(notebook):
     """
     pictures = [(output.data, kind) for cell in notebook.cells for output in cell.get("outputs", [])
                 for kind in output.get("data", {}) if kind in ("image/png", "image/jpeg")]
+    if size_of(notebook) < BUDGET:
+        return
     whole = [Image.open(io.BytesIO(base64.b64decode(data[kind]))).convert("RGB") for data, kind in pictures]
     for scale, quality in FITS:
-        if len(nbformat.writes(notebook).encode()) < BUDGET:
-            return
         for (data, kind), picture in zip(pictures, whole):
             small = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.LANCZOS)
             if kind == "image/png":
                 small = small.quantize(128, dither=Image.Dither.NONE)
             small.save(file := io.BytesIO(), kind[6:], quality=quality, optimize=True)
             data[kind] = min(data[kind], base64.b64encode(file.getvalue()).decode(), key=len)
+        if size_of(notebook) < BUDGET:
+            return
+
+
+def size_of(notebook):
+    return len(nbformat.writes(notebook).encode())
 
 
 if __name__ == "__main__":
