@@ -133,7 +133,8 @@ def numbers(array):
 
 # --- what right numbers do not show -----------------------------------------------------------------------------------
 
-SCISSORS = ".item(), .tolist(), .numpy(), float(), torch.tensor(...), detach() and no_grad()"
+SCISSORS = (".item(), .tolist(), .numpy(), float(), torch.tensor(...), nn.Parameter(...), load_state_dict(...), .data, "
+            "detach() and no_grad()")
 NEAR = 0.02  # of the largest entry of a gradient: float32 and another formula are far nearer, a lost term is not
 
 
@@ -149,6 +150,13 @@ def unfit(exercise, fn, used, inputs):
         short = f"it changes its argument {', '.join(sorted(spoilt))}"
         return short, f"Remark: {short}, which others may need afterwards: work on a copy."
     examples = [(fixture.args, doubled) for fixture, doubled in zip(exercise.fixtures, inputs)]
+    if exercise.in_model:
+        try:
+            fn(*copy.deepcopy(exercise.in_model.args))
+        except Exception as error:
+            short = f"in the model it would stop with {type(error).__name__}: {' '.join(str(error).split())[:150]}"
+            return short, f"The numbers are right, but {short}. {exercise.in_model.text}"
+        examples.append((exercise.in_model.args, exercise.in_model.args))
     return gradient_gap(fn, exercise.reference, examples, exercise.learns) if exercise.learns else ("", "")
 
 

@@ -43,7 +43,7 @@ def issue(repository, number):
 
 @dataclass(frozen=True)
 class Remark:
-    """Something to say about a *right* solution: arguments on which a fragile one is not finite, and a sentence."""
+    """Something to say about a *right* solution: arguments on which a fragile one fails, and a sentence."""
     args: tuple
     text: str
 
@@ -64,6 +64,7 @@ class Exercise:
     remarks: tuple[Remark, ...] = ()
     growing: tuple[tuple, ...] = ()  # arguments of growing size, the last as large as the model's: no part may be slow
     slow: str = ""  # what to say of one that is
+    in_model: Remark | None = None  # of a part: arguments as the model gives them, if of another kind; what kind
     learns: tuple[str, ...] = ()  # of a part of the model: the arguments that the gradient of training must reach
     rtol: float = 1e-4  # suits a float32 result; the mistakes are ten times further away (tested)
     atol: float = 1e-5

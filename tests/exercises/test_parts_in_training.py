@@ -57,6 +57,12 @@ CUT = [
     ("04.4", torch.no_grad()(exercise_of("04.4").reference), NONE + "layers"), ("04.4", criterion_of_one_loss, PART + "layers"),
     ("04.5", torch.no_grad()(exercise_of("04.5").reference), NONE + "mask_logits"),
     ("04.5", lambda *a: (exercise_of("04.5").reference(*a)[0].detach(), exercise_of("04.5").reference(*a)[1]), PART + "mask_logits"),
+    ("06.4", lambda layer, *rest: layer.eval()(*rest)[0], "in the model it would stop with AttributeError: 'types.SimpleNamespace'"),
+    ("06.4", lambda layer, *rest: exercise_of("06.4").reference(layer.requires_grad_(False), *rest), "in the model it would stop with"),
+    ("06.5", lambda layers, norm, *rest: exercise_of("06.5").reference(
+        layers, lambda x: F.layer_norm(x, x.shape[-1:], norm.weight.data, norm.bias.data), *rest), "in the model it would stop with"),
+    ("06.5", lambda layers, *rest: exercise_of("06.5").reference(layers.children(), *rest), "in the model it would stop with"),
+    ("07.1", lambda s, layers, p: exercise_of("07.1").reference(s, [(torch.nn.Parameter(w), b) for w, b in layers], p), PART + "layers"),
     ("07.1", lambda s, *rest: exercise_of("07.1").reference(s.detach(), *rest), NONE + "states"),
 ]
 
@@ -92,6 +98,40 @@ def test_every_argument_that_learns_is_one_of_the_function():
     for exercise_id in learning:
         outcome = core.judge(exercise_of(exercise_id), cut(exercise_id, torch.Tensor.detach))
         assert outcome.kind == "passed" and outcome.unfit == NONE + ", ".join(learning[exercise_id])
+
+
+def layer_by_keywords(layer, x, query_positions, memory, memory_positions):
+    q = x + query_positions
+    x = layer.norm1(x + layer.self_attn(query=q, key=q, value=x, need_weights=False)[0])
+    read, _ = layer.cross_attn(query=x + query_positions, key=memory + memory_positions, value=memory, average_attn_weights=False)
+    x = layer.norm2(x + read)
+    return layer.norm3(x + layer.mlp(x))
+
+
+def states_by_keywords(layers, norm, query_positions, memory, memory_positions):
+    x, states = torch.zeros(len(memory), *query_positions.shape), []
+    for layer in layers:
+        x, *_ = layer(x, query_positions=query_positions, memory=memory, memory_positions=memory_positions, padding=None)
+        states.append(norm(x))
+    return states
+
+
+def test_what_calls_the_layers_in_another_way_is_right_in_the_model_too():
+    my = my_maskformer.mine(my_maskformer.Path("nowhere"))
+    parameters, images = my.draw_parameters(), torch.randn(2, 3, 32, 64, generator=torch.Generator().manual_seed(0))
+    expected = my.last_answer(parameters, images)
+    for number, solution in (("06.4", layer_by_keywords), ("06.5", states_by_keywords)):
+        outcome = core.judge(core.find(number), solution)
+        assert outcome.kind == "passed" and not outcome.unfit, outcome.text
+    vars(my).update(decoder_layer=layer_by_keywords, decoder_states=states_by_keywords)
+    torch.testing.assert_close(my.last_answer(parameters, images), expected)
+
+
+def test_the_layers_of_the_examples_are_those_of_the_model():
+    my = my_maskformer.mine(my_maskformer.Path("nowhere"))
+    theirs = exercise_of("06.4").in_model.args[0]
+    assert vars(my.layer_functions({}, 2)).keys() == vars(theirs).keys()
+    assert "There the parts of a layer are functions" in core.judge(core.find("06.4"), lambda layer, *rest: layer(*rest)[0]).text
 
 
 @pytest.fixture

@@ -4,7 +4,14 @@ import torch.nn.functional as F
 
 from ..core import Exercise, Remark
 from .lesson06_attention import ATTENTION_FIXTURES, ATTENTION_MISTAKES, HEADS_FIXTURES, HEADS_MISTAKES
-from .lesson06_layer import DECODER_FIXTURES, DECODER_MISTAKES, LAYER_FIXTURES, LAYER_MISTAKES
+from .lesson06_layer import (
+    DECODER_FIXTURES,
+    DECODER_IN_MODEL,
+    DECODER_MISTAKES,
+    LAYER_FIXTURES,
+    LAYER_IN_MODEL,
+    LAYER_MISTAKES,
+)
 from .lesson06_positions import (
     HISTOGRAM_FIXTURES,
     HISTOGRAM_MISTAKES,
@@ -109,7 +116,7 @@ def decoder_states(layers, norm, query_positions, memory, memory_positions):
 
 layer_exercise = Exercise(
     id="06.4", title="one decoder layer", name="decoder_layer", reference=decoder_layer, fixtures=LAYER_FIXTURES,
-    learns=("x", "query_positions", "memory"),
+    in_model=LAYER_IN_MODEL, learns=("x", "query_positions", "memory"),
     mistakes=LAYER_MISTAKES,
     hints=("What is compared in each attention, and what is read?",
            "Three steps, each of the form x = norm(x + step). Positions go to queries and keys, never to values.",
@@ -120,7 +127,7 @@ layer_exercise = Exercise(
 
 decoder_exercise = Exercise(
     id="06.5", title="the decoder", name="decoder_states", reference=decoder_states, fixtures=DECODER_FIXTURES,
-    learns=("query_positions", "memory"),
+    in_model=DECODER_IN_MODEL, learns=("query_positions", "memory"),
     mistakes=DECODER_MISTAKES,
     hints=("Where does x start, and which x does the second layer get?",
            "A loop over the layers. The shared norm is applied to what is handed out, not to what is handed on.",

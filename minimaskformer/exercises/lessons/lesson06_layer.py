@@ -1,9 +1,11 @@
 """Lesson 06: the fixtures of a decoder layer and of the decoder, and the ways people get their wiring wrong."""
+from types import SimpleNamespace
+
 import torch
 from torch import nn
 
 from ...transformer import DecoderLayer
-from ..core import Fixture, Mistake, issue
+from ..core import Fixture, Mistake, Remark, issue
 
 
 def _random(*shape, seed):
@@ -32,6 +34,17 @@ def _inputs(B, N, P, C, seed):
 LAYER_FIXTURES = (
     Fixture("2 pictures, 3 queries, 5 cells", (random_layer(8, 2, 1), *_inputs(2, 3, 5, 8, 100))),
     Fixture("another layer, 4 queries, 6 cells", (random_layer(12, 3, 2), *_inputs(2, 4, 6, 12, 200))))
+
+
+def _functions(layer):
+    """A layer as the learner's model has it: its parts as functions of the same arguments, and nothing else."""
+    def function(part):
+        return lambda *args, **kwargs: part(*args, **kwargs)
+    return SimpleNamespace(**{name: function(part) for name, part in layer.named_children() if name != "dropout"})
+
+
+LAYER_IN_MODEL = Remark((_functions(LAYER_FIXTURES[0].args[0]), *LAYER_FIXTURES[0].args[1:]),
+                        "There the parts of a layer are functions: call them, and use nothing else of it.")
 SELF = dict(q=True, k=True, v=False)  # what the positions are added to
 CROSS = dict(q=True, k=True, v=False)
 
@@ -174,6 +187,10 @@ def _decoder_args(L, B, N, P, C, heads, seed):
 DECODER_FIXTURES = (
     Fixture("3 layers, 2 pictures, 4 queries, 5 cells", _decoder_args(3, 2, 4, 5, 8, 2, 300)),
     Fixture("2 layers, 3 pictures, 2 queries, 6 cells", _decoder_args(2, 3, 2, 6, 6, 3, 400)))
+_LAYERS, _NORM, *_REST = DECODER_FIXTURES[0].args
+DECODER_IN_MODEL = Remark(
+    ([lambda *args, layer=layer, **kwargs: layer(*args, **kwargs) for layer in _LAYERS], lambda x: _NORM(x), *_REST),
+    "There the layers, in a list, and the norm are functions: call them, and use nothing else of them.")
 
 
 def _decode(layers, norm, query_positions, memory, memory_positions, start=lambda p: 0 * p, carry=lambda x, norm: x,
