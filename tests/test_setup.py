@@ -169,12 +169,14 @@ def test_executed_lessons_keep_only_what_does_not_change_by_itself():
     ids = [c.id for c in once.cells]
     assert ids == [c.id for c in again.cells] and len(set(ids)) == 3 and ids[1] == "mine"
     assert all(c.outputs == [] and c.execution_count is None for c in once.cells)
-    once.cells[0].outputs = [nbformat.from_dict(output) for output in (view, error, picture)]
+    counting = {"output_type": "stream", "name": "stdout", "text": "ready\n\rstep 1\rstep 2\rstep 3\nover\r\n"}
+    once.cells[0].outputs = [nbformat.from_dict(output) for output in (view, error, picture, counting)]
     run_lessons.normalise(once)
     assert once.cells[0].metadata == {"tags": ["exercise"]}
     assert once.cells[0].outputs[0].data == {"text/plain": "IntSlider(value=3)"}
     assert once.cells[0].outputs[1].traceback == ["E: why"]
     assert once.cells[0].outputs[2].metadata == {"image/png": {"width": 3, "alt": "a duck"}}  # its size on the page
+    assert once.cells[0].outputs[3].text == "ready\nstep 3\nover\r\n"
     assert set(once.metadata) == {"kernelspec", "language_info"} and once.metadata.language_info == {"name": "python"}
 
 

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -34,7 +35,7 @@ def main(arguments=None):
     lessons = Path(__file__).resolve().parent.parent / "lessons"
     parser = argparse.ArgumentParser(description="Execute lessons in place, normalised.")
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all of lessons/")
-    parser.add_argument("--timeout", type=int, default=300, help="seconds a cell may take")
+    parser.add_argument("--timeout", type=int, default=900, help="seconds a cell may take")
     args = parser.parse_args(arguments)
     os.environ["MINIMASKFORMER_HOME"] = tempfile.mkdtemp()  # lesson 00 prints a progress: nobody's, not yours
     for path in args.notebooks or sorted(lessons.glob("*.ipynb")):
@@ -48,7 +49,7 @@ def main(arguments=None):
     return 0
 
 
-def run(path, timeout=300):
+def run(path, timeout=900):
     """Execute one notebook and write it back if it changed; returns whether it did."""
     before = path.read_text(encoding="utf-8")
     for more in (True, True, False):
@@ -95,6 +96,8 @@ def normalise(notebook):
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 output.traceback = [f"{output.ename}: {output.evalue}"]
+            elif output.output_type == "stream":  # what a page shows: "\r" writes over its line
+                output.text = re.sub(r"[^\n]*\r(?=[^\n])", "", output.text)
             elif "data" in output:
                 output.data.pop(WIDGET_VIEW, None)
                 output.metadata = {kind: about for kind, about in output.metadata.items() if kind in output.data}

@@ -50,7 +50,8 @@ def lab(tmp_path_factory):
         copy(ROOT / "data" / name, course / "data" / name)
     (home / "jupyter_lab_config.json").write_text('{"LabApp": {"expose_app_in_browser": true}}')  # so that we can ask it
     env = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "MINIMASKFORMER", "PYTEST"))}
-    env |= {"HOME": str(home), "MINIMASKFORMER_HOME": str(home / "record"), "PYTHONPATH": str(course), "JUPYTER_CONFIG_PATH": str(home)}
+    env |= {"HOME": str(home), "MINIMASKFORMER_HOME": str(home / "record"), "PYTHONPATH": str(course), "JUPYTER_CONFIG_PATH": str(home),
+            "MINIMASKFORMER_QUICK": "1"}
     server = subprocess.Popen([sys.executable, "-m", "minimaskformer", "lessons", "--no-browser"], cwd=course, env=env,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines = []
