@@ -46,10 +46,9 @@ def read_parameters(path):
 
 def tensor_of(value, dtype):
     """What a part returned as a tensor: it may be an array or a list, and a list without entries has no type."""
-    if not torch.is_tensor(value):
-        of_tensors = len(value) and torch.is_tensor(value[0])  # with a gradient, maybe
-        value = torch.stack(tuple(value)) if of_tensors else torch.as_tensor(np.array(value))
-    return value.to(dtype)
+    if isinstance(value, (list, tuple)) and len(value) and isinstance(value[0], (list, tuple, torch.Tensor)):
+        return torch.stack([tensor_of(each, dtype) for each in value])  # with a gradient, maybe
+    return (value if torch.is_tensor(value) else torch.as_tensor(np.array(value))).to(dtype)
 
 
 def draw_parameters(config=MINI, seed=0):
@@ -105,7 +104,7 @@ def backbone_skeleton(config, training):
 
 @cache
 def map_positions(height, width, dim):
-    return torch.as_tensor(sine_positions(height, width, dim)).float()  # [dim, H, W]
+    return tensor_of(sine_positions(height, width, dim), torch.float32)  # [dim, H, W]
 
 
 def apply_linear(x, weights, name):
@@ -120,7 +119,8 @@ def layer_functions(weights, num_heads):
     """The parameters of one transformer layer as functions, under the names of the library's modules."""
     def attention_of(name):
         own = under(weights, name)
-        return lambda query, key, value, **_: (multi_head_attention(query, key, value, own, num_heads), None)
+        return lambda query, key, value, **_: (
+            tensor_of(multi_head_attention(query, key, value, own, num_heads), query.dtype), None)
 
     return SimpleNamespace(self_attn=attention_of("self_attn"), cross_attn=attention_of("cross_attn"),
                            norm1=lambda x: apply_norm(x, weights, "norm1"),
@@ -150,7 +150,8 @@ def query_states(parameters, images, config=MINI, training=False):
         encoded.append(encode_map(p3, positions, under(parameters, "pixel_decoder.encoder"), config))
         return encoded[0]
 
-    pixels = pixel_decoder(features, under(parameters, "pixel_decoder"), encoder)  # [B, C, H/4, W/4]
+    weights = {name: w for name, w in under(parameters, "pixel_decoder").items() if not name.startswith("encoder.")}
+    pixels = tensor_of(pixel_decoder(features, weights, encoder), images.dtype)  # [B, C, H/4, W/4]
     pixels = pixels + map_positions(*pixels.shape[-2:], pixels.shape[1]).to(pixels)
     memory = F.conv2d(encoded[0], parameters["input_proj.weight"], parameters["input_proj.bias"])  # [B, D, H/8, W/8]
     where = map_positions(*memory.shape[-2:], memory.shape[1]).to(memory)
@@ -158,20 +159,22 @@ def query_states(parameters, images, config=MINI, training=False):
     decoder = under(parameters, "decoder")
     layers = [layer_functions(under(decoder, f"layers.{i}"), config.num_heads) for i in range(config.decoder_layers)]
     steps = [lambda x, query_positions, memory, memory_positions, layer=layer, **_: (
-        decoder_layer(layer, x, query_positions, memory, memory_positions), None) for layer in layers]
+        tensor_of(decoder_layer(layer, x, query_positions, memory, memory_positions), x.dtype), None)
+        for layer in layers]
     states = decoder_states(steps, lambda x: apply_norm(x, decoder, "norm"), decoder["query_positions.weight"],
                             cells, where)
-    return states, pixels
+    return tensor_of(states, images.dtype), pixels
 
 
 def every_answer(parameters, images, config=MINI):
     """For training: L pairs (class logits [B, N, K+1], mask logits [B, N, H/4, W/4]), in the order of the layers."""
     states, pixels = query_states(parameters, images, config, training=True)
     head = under(parameters, "mask_head")
-    last_class, last_masks, aux_class, aux_masks = layer_answers(
+    answers = layer_answers(
         states, lambda x: x,  # the decoder has normed them
         lambda x: apply_linear(x, parameters, "class_head"),
         lambda x: apply_linear(apply_linear(apply_linear(x, head, "0").relu(), head, "2").relu(), head, "4"), pixels)
+    last_class, last_masks, aux_class, aux_masks = (tensor_of(each, pixels.dtype) for each in answers)
     return [*zip(aux_class, aux_masks), (last_class, last_masks)]
 
 

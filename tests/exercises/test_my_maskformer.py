@@ -5,6 +5,7 @@ import os
 import re
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -232,6 +233,23 @@ def test_every_part_that_passes_no_gradient_on_may_give_lists_and_arrays(how, id
         results.append([*my.fit(my.draw_parameters(TINY), scenes, 2, TINY, batch_size=1),
                         *my.score_model(parameters, scenes, 1).values()])
     assert results[1] == pytest.approx(results[0], rel=1e-4) and len(results[0]) == 5
+
+
+@pytest.mark.parametrize("how", [torch.Tensor.double, list, lambda value: [tuple(row) for row in value]],
+                         ids=["float64", "a list of tensors", "a list of tuples of tensors"])
+@pytest.mark.parametrize("number", "05.6 06.2 06.3 06.4 06.5 07.1 07.2".split())
+def test_parts_of_the_forward_pass_may_give_float64_and_lists_of_tensors(number, how):
+    def changed(*args):
+        value = exercise_of(number).reference(*args)
+        return tuple(map(how, value)) if isinstance(value, tuple) else how(value)
+    assert (outcome := judge(exercise_of(number), changed)).kind == "passed" and not outcome.unfit
+    config, answers = replace(TINY, decoder_layers=2), []
+    for part in (exercise_of(number).reference, changed):
+        my = my_maskformer.mine(Path("nowhere"))
+        setattr(my, PARTS[number], part)
+        parameters, images = my.draw_parameters(config), torch.randn(2, 3, 32, 64, generator=torch.Generator().manual_seed(0))
+        answers.append([*my.last_answer(parameters, images, config), *my.every_answer(parameters, images, config)[0]])
+    torch.testing.assert_close(answers[1], answers[0])
 
 
 def test_fit_learns_and_an_interrupt_keeps_what_was_learnt(solved):
