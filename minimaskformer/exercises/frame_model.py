@@ -46,7 +46,7 @@ def read_parameters(path):
 
 def tensor_of(value, dtype):
     """What a part returned as a tensor: it may be an array or a list, and a list without entries has no type."""
-    if isinstance(value, (list, tuple)) and len(value) and isinstance(value[0], (list, tuple, torch.Tensor)):
+    if isinstance(value, (list, tuple)) and any(isinstance(each, (list, tuple, torch.Tensor)) for each in value):
         return torch.stack([tensor_of(each, dtype) for each in value])  # with a gradient, maybe
     return (value if torch.is_tensor(value) else torch.as_tensor(np.array(value))).to(dtype)
 

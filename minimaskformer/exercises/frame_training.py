@@ -189,7 +189,7 @@ def compare_segments(found, truth, num_classes):
     ious = match_segments(overlap, true_masks[:-1].sum(1), found_area, void, same & ~crowd[:, None])
     ious = tensor_of(ious, torch.float64).reshape(same.shape)
     missed, false = unmatched(ious, crowd, found_area, void, own_crowd)
-    missed, false = torch.as_tensor(missed), torch.as_tensor(false)
+    missed, false = tensor_of(missed, torch.bool), tensor_of(false, torch.bool)
     of_class = [ious[true_class == k] for k in range(num_classes)]
     return ([iou[iou > 0].tolist() for iou in of_class],
             [int((found_class[false] == k).sum()) for k in range(num_classes)],
@@ -228,7 +228,7 @@ def score_model(parameters, dataset, count, config=MINI):
         size = tuple(mask_logits.shape[-2:])
         classes = tensor_of(semantic_scores_at(class_logits, mask_logits, size), torch.float32).argmax(0)
         true_classes = set_to_maps(own["labels"], own["masks"])[1]  # [H, W]
-        confusions.append(torch.as_tensor(confusion_matrix(classes, true_classes, K, 255)))
+        confusions.append(tensor_of(confusion_matrix(classes, true_classes, K, 255), torch.int64))
         masks, labels, scores = instances(class_logits, mask_logits, config.things, 100)
         found = (tensor_of(masks, torch.bool).reshape(-1, *size), tensor_of(labels, torch.int64),
                  tensor_of(scores, torch.float32))

@@ -234,3 +234,20 @@ def test_masks_without_void_go_to_the_losses_of_lesson_03_even_beside_void():
     assert wrong > expected + 0.01
     wrong, *_ = criterion_losses({"void_losses": lambda *a: [2 * v for v in exercise_of("04.5").reference(*a)]})
     assert wrong > expected + 0.01
+
+
+def test_every_right_form_of_the_missed_and_the_false_gives_the_same_counts():
+    my, unmatched = my_maskformer.mine(my_maskformer.Path("nowhere")), exercise_of("09.4").reference
+    truth = torch.tensor([[1, 1, 2, 2], [1, 1, 3, 3]]), [{"id": 1, "category_id": 0}, {"id": 2, "category_id": 2}, {"id": 3, "category_id": 2}]
+    found = torch.tensor([[1, 1, 2, 2], [1, 1, 4, 2]]), [{"id": 1, "category_id": 0}, {"id": 2, "category_id": 2}, {"id": 4, "category_id": 1}]
+    nothing = torch.zeros(2, 4, dtype=torch.int64), []
+
+    def both():
+        return my.compare_segments(found, truth, 3), my.compare_segments(nothing, truth, 3)
+
+    expected = both()
+    assert expected[0][1:] == ([0, 1, 0], [0, 0, 1]) and expected[1][1:] == ([0, 0, 0], [1, 0, 2])
+    for form in (torch.Tensor.int, torch.Tensor.numpy, torch.Tensor.tolist, lambda v: v.int().tolist(), list,
+                 lambda v: [each if i % 2 else bool(each) for i, each in enumerate(v)]):
+        my.unmatched = lambda *args, form=form: tuple(map(form, unmatched(*args)))
+        assert both() == expected, form
