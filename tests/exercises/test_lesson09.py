@@ -288,6 +288,14 @@ def match_dice_any_class(overlap, truth_area, pred_area, void, may_match):
     return match_with(below=lambda o, t, p: (t + p) / 2)(overlap, truth_area, pred_area - void, void, may_match | True)
 
 
+def match_best_of_row(overlap, truth_area, pred_area, void, may_match):
+    """Right, but it stops where there are no predictions, as in a model that has learnt nothing yet."""
+    iou = overlap / (truth_area[:, None] + pred_area - overlap - void) * may_match
+    rows, best, out = torch.arange(len(iou)), iou.argmax(1), torch.zeros_like(iou)
+    out[rows, best] = iou[rows, best]
+    return torch.where(out > 0.5, out, 0)
+
+
 def quality_half_in_pq_only(*args):
     """SQ and PQ right, the denominator of RQ without its halves."""
     return *quality_with()(*args)[:2], quality_with(below=lambda tp, f, n: tp + f + n)(*args)[2]
@@ -318,7 +326,7 @@ WRONG = {
              match_with(passes=lambda iou: iou > 0.3), lambda *a: match_with()(*a) * 2,
              lambda o, t, p, v, m: match_with()(o, t, p, v, ~m), match_dice_any_class,
              lambda o, t, p, v, m: torch.full(o.shape, 0.25), lambda o, t, p, v, m: m.float(),
-             match_with(forgive=0, passes=lambda iou: iou >= 0)],
+             match_with(forgive=0, passes=lambda iou: iou >= 0), match_best_of_row],
     "09.4": [errors_with(lambda area, void, crowd: 2 * crowd > area, missed=lambda ious, crowd: (ious == 0).all(1)),
              errors_with(missed=lambda ious, crowd: _missed(ious, crowd) | crowd[0]),
              errors_with(lambda area, void, crowd: 2 * void >= area),

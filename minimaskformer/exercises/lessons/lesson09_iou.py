@@ -68,6 +68,14 @@ def _void_is(label):
     return lambda p, t, K, ignore: _count(p, torch.where(t == ignore, label if label >= 0 else K - 1, t), K, None)
 
 
+def _no_answer_first(pred, truth, K, ignore):
+    return _count(pred, truth, K, ignore).roll(1, 1)
+
+
+def _below(pred, truth, K, ignore):
+    return _count(pred, torch.where(truth < ignore, truth, ignore), K, ignore)
+
+
 def _stride(pred, truth, K, ignore):
     valid = truth != ignore
     pairs = truth[valid] * K + torch.where(pred == -1, K, pred)[valid]
@@ -113,6 +121,8 @@ confusion_exercise = Exercise(
                 "No answer is not a class: it has a column of its own, K, after the last class."),
         Mistake("pixels without an answer given to class 0", _no_answer_is(0),
                 "No answer is not a class: it has a column of its own, K."),
+        Mistake("the column for no answer put first", _no_answer_first,
+                "Class c is column c, as it is row c; no answer comes after the last class, in column K."),
         Mistake("rows of K numbers where there are K + 1", _stride,
                 "One number per pixel, truth * (K + 1) + column: a row has K + 1 columns. With truth * K, pixels "
                 "without an answer fall into the next class's row."),
@@ -128,6 +138,8 @@ confusion_exercise = Exercise(
         Mistake("void counted as the last class", _void_is(-1), "Leave out every pixel whose truth is `ignore`."),
         Mistake("void fixed at 255", _fixed_255, _ARGUMENT),
         Mistake("void fixed at 255", _fixed_255_bincount, _ARGUMENT),
+        Mistake("only classes below `ignore` kept", _below,
+                "Here `ignore` is also -1, and no class is below that. Leave out truth == ignore, and nothing else."),
         Mistake(_EMPTY_BACKGROUND[0], lambda *a: _count(*a, keep=lambda p, t: t != 0), *_EMPTY_BACKGROUND[1:]),
         Mistake(_EMPTY_BACKGROUND[0], lambda *a: _count(*a, keep=lambda p, t: t != 0 and p != 0),
                 *_EMPTY_BACKGROUND[1:]),
@@ -209,7 +221,7 @@ def _no_answer_class(confusions):
 _IMAGES = ("the mean of each image's own IoU", "Sum the counts of all images first, then divide: a class that fills "
            "three pixels of one image must not weigh as much as the same class over half of another.")
 _ABSENT = ("a class that occurs nowhere counted as 0", "It is in neither truth nor prediction: 0 / 0 is undefined. "
-           " Give nan, and leave it out of the mean.")
+           "Give nan, and leave it out of the mean.")
 _ONLY = ("a class that is only predicted left out", "Its union is not empty: every predicted pixel is wrong, IoU 0, "
          "and that belongs in the mean, or inventing classes would cost nothing.")
 _BIKES = torch.tensor([[[40, 6, 0, 0, 0, 3], [5, 21, 2, 0, 0, 1], [3, 2, 0, 0, 0, 0], [0] * 6, [0] * 6],
@@ -232,6 +244,8 @@ iou_exercise = Exercise(
                 "Divide by the true *or* predicted pixels. Precision forgives every miss."),
         Mistake(_ABSENT[0], lambda c: _iou(c, _filled(0)), _ABSENT[1]),
         Mistake(_ABSENT[0], lambda c: (_iou(c)[0], _iou(c, _filled(0))[1]), _ABSENT[1]),
+        Mistake("0 instead of nan for a class that occurs nowhere", lambda c: (_iou(c, _filled(0))[0], _iou(c)[1]),
+                "The mean is right, but 0 would say that the class was there and never hit: give nan."),
         Mistake("a class that occurs nowhere counted as 1", lambda c: _iou(c, _filled(1)),
                 "Rare classes would improve the mean by not occurring. Give nan, and leave it out of the mean."),
         Mistake("nan in the mean", lambda c: _iou(c, average=torch.mean),
@@ -250,6 +264,8 @@ iou_exercise = Exercise(
         Mistake(_IMAGES[0], lambda c: (_iou(c)[0], _per_image(c).nanmean(1).nanmean()), _IMAGES[1]),
         Mistake("in percent", lambda c: tuple(100 * v for v in _iou(c)), "Fractions in 0 ... 1, please."),
         Mistake("the first image only", lambda c: _iou(c[:1]), "Sum over all images of the stack."),
+        Mistake("the last image only", lambda c: _iou(c[-1:]),
+                "Sum over all images of the stack. (In a loop: += and not =.)"),
         Mistake("classes weighted by their pixels", _weighted, "A plain mean: the duck counts as much as the sky."),
         Mistake("all classes pooled", _pooled, "Divide class by class, then take the mean over classes."),
         Mistake("pixel accuracy instead of the mean IoU", _accuracy,

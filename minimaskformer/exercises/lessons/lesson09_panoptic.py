@@ -44,6 +44,10 @@ def _best_of_column(overlap, truth_area, pred_area, void, may_match):
     return iou * (iou == iou.max(0, keepdim=True).values)
 
 
+def _not_in_void(overlap, truth_area, pred_area, void, may_match):
+    return _match(overlap, truth_area, pred_area, void, may_match & (2 * void <= pred_area))
+
+
 def _any_class(overlap, truth_area, pred_area, void, may_match):
     return _match(overlap, truth_area, pred_area, void, torch.ones_like(may_match))
 
@@ -60,14 +64,18 @@ _FARM = (torch.tensor([[34, 0, 0, 3], [1, 4, 0, 2], [0, 0, 6, 0], [2, 0, 3, 9], 
 _PARK = (torch.tensor([[11, 8, 0], [9, 0, 1], [0, 0, 7], [0, 1, 0]]), torch.tensor([20, 18, 12, 4]),
          torch.tensor([20, 14, 10]), torch.tensor([0, 3, 2]),
          torch.tensor([[1, 1, 1], [1, 1, 1], [1, 1, 1], [0, 0, 0]]).bool())
-# Pair (1, 1) has IoU 1/3, so dice and the shares of both areas are exactly 0.5; pair (2, 2) has IoU 0.75.
-_POND = (torch.tensor([[15, 0, 1], [0, 5, 0], [0, 2, 12]]), torch.tensor([20, 10, 14]), torch.tensor([20, 10, 14]),
-         torch.tensor([2, 0, 0]), torch.eye(3, dtype=torch.bool))
+# Pair (1, 1) has IoU 1/3, so dice and the shares of both areas are exactly 0.5; pair (2, 2) has IoU 0.75; pair (3, 3)
+# is a match whose prediction lies mostly in void.
+_POND = (torch.tensor([[15, 0, 1, 0], [0, 5, 0, 1], [0, 2, 12, 0], [0, 0, 0, 4]]), torch.tensor([20, 10, 14, 5]),
+         torch.tensor([20, 10, 14, 12]), torch.tensor([2, 0, 0, 7]), torch.eye(4, dtype=torch.bool))
+_NONE = torch.zeros(0, dtype=torch.int64)
+_SILENT = torch.zeros(3, 0, dtype=torch.int64), torch.tensor([20, 10, 14]), _NONE, _NONE, torch.zeros(3, 0).bool()
 match_exercise = Exercise(
     id="09.3", title="which segments match", name="match_segments", reference=metrics.match_segments,
     fixtures=(Fixture("5 true segments, 4 predictions, one IoU of 0.5 exactly, void", _FARM),
               Fixture("4 true segments (the last a crowd), 3 predictions, much void", _PARK),
-              Fixture("three pairs, good, bad and better", _POND)),
+              Fixture("four pairs: good, bad, better, and one whose prediction lies mostly in void", _POND),
+              Fixture("an image without predictions", _SILENT)),
     mistakes=(
         Mistake("void counted in the union", match_with(forgive=0),
                 "Nobody knows what is right on void: take the prediction's void pixels out of the union."),
@@ -85,6 +93,8 @@ match_exercise = Exercise(
                 "That is less than the union where neither holds the other. Divide by the union."),
         Mistake("divided by the larger area", match_with(below=lambda o, t, p: torch.maximum(t + 0 * p, p + 0 * t)),
                 "That is less than the union where neither holds the other. Divide by the union."),
+        Mistake("no match for predictions that lie mostly in void", _not_in_void,
+                "Void excuses a prediction that has no match (09.4). A match is one however much of it lies in void."),
         Mistake("classes not compared", _any_class, "A sheep never matches grass: may_match says which pairs may."),
         Mistake("nothing passes 0.5, as when the union is just the sum of both areas",
                 match_with(below=lambda o, t, p: t + p),

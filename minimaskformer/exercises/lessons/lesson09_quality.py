@@ -1,6 +1,7 @@
 """Lesson 09: from matches to PQ, SQ and RQ (09.5), average precision (09.6), and the ways people get them wrong."""
 import math
 
+import numpy as np
 import torch
 
 from ... import mask_ap
@@ -61,6 +62,17 @@ def _pq_of_mean_counts(ious, fp, fn):
     return (_quality(ious, fp, fn)[0], *_pooled(ious, fp, fn)[1:])
 
 
+def _precision_and_recall(ious, fp, fn):
+    """The mean of precision and recall in the place of F1."""
+    rows = []
+    for iou, f, n in zip(ious, fp, fn):
+        tp = len(iou)
+        if tp + f + n:
+            rq = (tp / max(tp + f, 1) + tp / max(tp + n, 1)) / 2
+            rows.append((sum(iou) / max(tp, 1) * rq, sum(iou) / max(tp, 1), rq))
+    return tuple(_mean(column) for column in zip(*rows))
+
+
 _HALVES = "A false positive and a miss are one half each: a bad match that fell below 0.5 makes one of both."
 _WHOLE = tuple([0.75, 0.9, 0.85, 0.6]), (0.95,), (), (), (0.8, 0.7)
 quality_exercise = Exercise(
@@ -108,6 +120,12 @@ quality_exercise = Exercise(
                 "RQ is F1: TP / (TP + FP / 2 + FN / 2)."),
         Mistake("recall in place of RQ", quality_with(below=lambda tp, f, n: tp + n),
                 "RQ is F1: TP / (TP + FP / 2 + FN / 2)."),
+        Mistake("twice the matches below, but not above", quality_with(below=lambda tp, f, n: 2 * tp + f + n),
+                "Double both or neither: 2 TP / (2 TP + FP + FN), and twice the sum of the IoUs above."),
+        Mistake("the mean of precision and recall in place of RQ", _precision_and_recall,
+                "RQ is F1, the harmonic mean of the two: TP / (TP + FP / 2 + FN / 2)."),
+        Mistake("class 0 left out", lambda *a: _quality(*(v[1:] for v in a)) if len(a[0]) > 1 else _quality(*a),
+                "There is no background here: class 0 counts like any other."),
         Mistake("SQ divided by matches, false positives and misses",
                 quality_with(sq=lambda total, tp, f, n: total / (tp + f + n)),
                 "SQ asks how well the *matches* fit: divide by TP alone."),
@@ -162,6 +180,18 @@ def _best_before(precision, recall, right, total):
     return sum(precision[recall <= r + 1e-12].max().item() if (recall <= r + 1e-12).any() else 0.0 for r in grid) / 101
 
 
+def _straight_lines(precision, recall, right, total):
+    if not len(precision):
+        return 0.0
+    return np.interp(np.linspace(0, 1, 101), recall.numpy(), precision.numpy(), right=0).mean()
+
+
+def _begun_at_one(precision, recall, right, total):
+    """A point with recall 0 and precision 1 before the curve: it is read at recall 0 alone."""
+    first = precision[:1].sum().item()  # 0 without predictions
+    return _ap(torch.arange(len(right), 0, -1), right, total) + (1 - first) / 101
+
+
 def _without_predictions(value):
     return lambda s, r, n: _ap(s, r, n) if len(s) else value
 
@@ -184,7 +214,7 @@ ap_exercise = Exercise(
     id="09.6", title="average precision", name="average_precision", reference=mask_ap.average_precision,
     fixtures=(Fixture("8 predictions, 19 true instances", _MARSH), Fixture("5 predictions, 7 true instances", _FIELD),
               Fixture("3 predictions, 2 true instances, all found",
-                      (torch.tensor([0.6, 0.8, 0.7]), torch.tensor([True, False, True]), 2)),
+                      (torch.tensor([0.6, 0.8, 0.7]), torch.tensor([True, True, False]), 2)),  # a drop at recall 0.5
               Fixture("no predictions", (torch.zeros(0), torch.zeros(0, dtype=torch.bool), 3))),
     mistakes=(
         Mistake("not sorted by score", ap_with(descending=None), _SORT),
@@ -192,6 +222,15 @@ ap_exercise = Exercise(
         Mistake("the precision not raised to the best that follows", ap_with(best=_plain), _CURVE),
         Mistake("the precision raised to the best so far", ap_with(best=lambda p: p.cummax(0).values),
                 "Look ahead, not back: " + _CURVE),
+        Mistake("straight lines between the points", ap_with(best=_plain, curve=_straight_lines),
+                "No np.interp: at recall r the best precision at *any* recall >= r counts, and that is a step."),
+        Mistake("at a recall that is just reached, the precision after the drop", ap_with(curve=_straight_lines),
+                "Where a wrong prediction follows, one recall has two precisions, and np.interp takes the later. The "
+                "best one counts."),
+        Mistake("a precision of 1 put before the list", ap_with(curve=_begun_at_one),
+                "Recall 0 is read like every other: the best precision at any recall >= 0."),
+        Mistake("the sum divided by 100", ap_with(curve=lambda p, recall, right, n: 1.01 * _ap(
+            torch.arange(len(right), 0, -1), right, n)), "0, 0.01, ... 1 are 101 recalls."),
         Mistake("11 recalls", ap_with(recalls=11), "That is Pascal VOC's rule of 2007. " + _AT),
         Mistake("100 recalls", ap_with(recalls=100), _AT + " linspace(0, 1, 101) has both ends."),
         Mistake("100 recalls", ap_with(recalls=100, last=0.99), _AT + " arange(0, 1, 0.01) ends before 1."),
@@ -212,6 +251,8 @@ ap_exercise = Exercise(
             best=_plain, curve=lambda p, recall, r, n: (p * r).sum() / r.sum() if len(p) else 0.0),
             "What was never found must cost something: the mean goes over recalls up to 1, not over the hits."),
         Mistake("the area by trapezoids, precision not raised", ap_with(curve=_trapezoid, best=_plain), _AT),
+        Mistake("recall relative to the number of predictions", lambda s, r, n: _ap(s, r, len(r)),
+                "Recall asks how many of all *true* instances were found: divide by total."),
         Mistake("recall relative to the instances found",
                 lambda s, r, n: _ap(s, r, max(1, int(r.sum()))),
                 "Recall asks how many of all *true* instances were found: divide by total, or misses cost nothing."),
