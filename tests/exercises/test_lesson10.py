@@ -22,7 +22,8 @@ from minimaskformer.exercises.lessons.lesson10_clinic import (
     logits_of,
     scenes,
 )
-from minimaskformer.exercises.lessons.lesson10_signs import best_shift, objects_per_image
+from minimaskformer.exercises.lessons.lesson10_shift import best_shift
+from minimaskformer.exercises.lessons.lesson10_signs import objects_per_image
 from minimaskformer.exercises.lessons.lesson10_ward import WARD, repair
 from minimaskformer.training.optim import set_learning_rate
 from minimaskformer.training.recipes import TrainConfig
@@ -138,8 +139,8 @@ WRONG = {
              lambda run: {"a": 4, "b": 3, "c": 6, "d": 1, "e": 7, "f": 5, "g": 2}[run]],
     "10.3": [lambda x: x.argmax(-1).sum(-1), lambda x: (x.argmax(-1) == 1).sum(-1), lambda x: objects_per_image(x) + 1,
              lambda x: (x > 0).sum((-1, -2)), lambda x: objects_per_image(x)[None],
-             lambda x: [x.shape[1]] * len(x), lambda x: (x.argmax(1) != x.shape[-1] - 1).sum(-1), lambda x: [0] * len(x)],
-    "10.4": [lambda x, c: 0, lambda x, c: len(x) - 1, lambda x, c: twins_loop(x, torch.zeros(len(x))) + 20,
+             lambda x: (x.argmax(1) != x.shape[-1] - 1).sum(-1), lambda x: [0] * len(x)],
+    "10.4": [lambda x, c: len(x) - 1, lambda x, c: twins_loop(x, torch.zeros(len(x))) + 20,
              lambda x, c: twins_loop(-x, c), lambda x, c: None, equal_masks, components, overlaps_and_classes],
     "10.5": [lambda c: 2, lambda c: c.argmax(), lambda c: c.diagonal(), lambda c: None, lambda c: best_shift(c) * 2,
              lambda c: by_score(c, lambda iou: iou.max()), lambda c: -by_score(c, lambda iou: iou.mean()),

@@ -1,8 +1,9 @@
-"""Exercises of lesson 10, training: learning rate and gallery here; the others in lesson10_signs and lesson10_ward."""
+"""Exercises of lesson 10, training: learning rate and gallery; the others in lesson10_signs, _shift and _ward."""
 import math
 
 from ..core import Exercise, Fixture, Mistake, issue
-from .lesson10_signs import objects_exercise, shift_exercise, twins_exercise
+from .lesson10_shift import shift_exercise
+from .lesson10_signs import objects_exercise, twins_exercise
 from .lesson10_ward import clinic_exercise
 
 TITLE = "Training"
@@ -28,7 +29,7 @@ rate_exercise = Exercise(
     fixtures=(Fixture("the first of 100 steps", (1, 100, 2.0, 20)),
               Fixture("the end of the warm-up", (20, 100, 2.0, 20)),
               Fixture("in the middle", (60, 100, 2.0, 20)), Fixture("the last step", (100, 100, 2.0, 20)),
-              Fixture("no warm-up", (5, 40, 0.5, 0)), Fixture("inside a long warm-up", (7, 30, 3.0, 20))),
+              Fixture("no warm-up", (5, 40, 0.5, 0)), Fixture("late in a long warm-up", (17, 30, 3.0, 20))),
     mistakes=(
         Mistake("steps counted from 0 in the decay", lambda t, T, p, w: p * _warm(t, w) * (1 - t / T) ** 0.9,
                 "The first step has lost nothing yet: (step - 1) / steps. With step / steps the last step is wasted."),
@@ -54,6 +55,18 @@ rate_exercise = Exercise(
         Mistake("a decay that waits for the warm-up",
                 lambda t, T, p, w: p * (_warm(t, w) if t <= w else (1 - (t - 1 - w) / (T - w)) ** 0.9),
                 "Both factors act from the first step on."),
+        *(Mistake("a decay that waits for the warm-up", fn, "Both factors act from the first step on.") for fn in (
+            lambda t, T, p, w: p * (_warm(t, w) if t <= w else (1 - (t - w) / (T - w)) ** 0.9),
+            lambda t, T, p, w: p * _warm(t, w) * (1 - max(0, t - 1 - w) / T) ** 0.9)),
+        Mistake("the smaller of the two factors", lambda t, T, p, w: p * min(_warm(t, w), _left(t, T) ** 0.9),
+                "Multiply the two: look at step 25 of the table."),
+        Mistake("the warm-up factor at least 1", lambda t, T, p, w: p * max(1, t / max(1, w)) * _left(t, T) ** 0.9,
+                "min(1, step / warmup): the warm-up makes the first steps smaller, and none larger."),
+        Mistake("a warm-up that begins at 0",
+                lambda t, T, p, w: p * (min(1, (t - 1) / (w - 1)) if w > 1 else 1) * _left(t, T) ** 0.9,
+                "Steps count from 1: the first is at 1 / warmup, not at 0."),
+        Mistake("a decay that ends at 0", lambda t, T, p, w: p * _warm(t, w) * (1 - (t - 1) / (T - 1)) ** 0.9,
+                "(step - 1) / steps: the last step has 1 / steps of the run left, and still learns a little."),
         Mistake("no decay during the warm-up",
                 lambda t, T, p, w: p * (t / w if t < w else _left(t, T) ** 0.9),
                 "Both factors act from the first step on."),

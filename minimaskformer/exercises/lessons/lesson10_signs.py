@@ -36,6 +36,8 @@ objects_exercise = Exercise(
                 issue("facebookresearch/MaskFormer", 13)),
         Mistake("the queries that see nothing", lambda x: (x.argmax(-1) == x.shape[-1] - 1).sum(-1),
                 "Those whose most likely class is an object, not those that say no object."),
+        Mistake("every query counted", lambda x: torch.full((len(x),), x.shape[1]),
+                "No object is index K, the number of columns less one, and argmax must see its column too."),
         Mistake("a score above 0.5 asked for", lambda x: (x.softmax(-1)[..., :-1].amax(-1) > 0.5).sum(-1),
                 "A query sees something when no object is not its most likely answer; the score may be below 0.5."),
         Mistake("a score above 0.8 asked for", lambda x: (x.softmax(-1)[..., :-1].amax(-1) > 0.8).sum(-1),
@@ -106,6 +108,16 @@ _THIRD = _twin_example(
     2, (4, 6), (3, range(10)), (1, range(8)), (0, range(5)), (3, range(3, 13)), (1, range(5)), (5, range(8, 18)),
     (0, range(3, 8)), (1, range(3, 8)), (3, range(6, 16)), (4, range(4)), (5, range(11, 21)), (2, range(10, 18)),
     (0, range(8)), (2, range(10, 15)), (5, range(14, 24)), (2, range(13, 18)), (4, range(12)))
+# so many that two mistakes do not count alike by chance
+_FOURTH = _twin_example(3, (4, 6), *((i * i // 3 % 3, range(a, a + 3 + 7 * i % 6)) for i in range(40)
+                                     for a in [(5 * i * i + 3 * i) % 16]))
+
+
+def _at_one_half():
+    """The first example with larger logits, but one of exactly 0 in a mask whose IoU with another is 0.5."""
+    x = 8 * _FIRST[0]
+    x[4].view(-1)[18] = 0
+    return x, _FIRST[1]
 
 
 def _near(x, c):
@@ -122,11 +134,22 @@ def _originals_only(x, c):
     return len(x) - len(kept)
 
 
+def _one_each(x, c):
+    """Every earlier query may have one twin only."""
+    near, used, count = _near(x, c), set(), 0
+    for i in range(len(x)):
+        free = [j for j in range(i) if near[i, j] and j not in used]
+        used |= set(free[:1])
+        count += bool(free)
+    return count
+
+
 twins_exercise = Exercise(
     id="10.4", title="queries that draw the same mask", name="twins", reference=twins,
     fixtures=(Fixture("10 queries, 4 classes", _FIRST), Fixture("12 queries, 3 classes", _SECOND),
               Fixture("17 queries, like a neighbour and unlike its neighbour", _THIRD),
-              Fixture("the first ten, surer of every pixel", (8 * _FIRST[0], _FIRST[1]))),
+              Fixture("40 queries, 3 classes", _FOURTH),
+              Fixture("the first ten, surer of every pixel but one, which is at exactly 0.5", _at_one_half())),
     mistakes=(
         Mistake("classes not compared", lambda x, c: _twins(_iou(x), torch.ones(len(x), len(x), dtype=torch.bool)),
                 "Two queries may draw one region for two classes; a twin is of the same class."),
@@ -146,15 +169,29 @@ twins_exercise = Exercise(
                 "A part is not a twin: divide by the union."),
         Mistake("logits compared with 0.5", lambda x, c: _twins(_iou(x - 0.5), c[:, None] == c),
                 "Inside a mask means probability above 0.5, which is logit above 0."),
-        Mistake("divided by the later mask", lambda x, c: _twins(_parts(x, c)[0] / _parts(x, c)[1][:, None],
-                                                                 c[:, None] == c),
-                "IoU divides by the union of both, not by the area of one."),
+        *(Mistake(f"divided by the {name} mask", lambda x, c, at=at: _twins(_parts(x, c)[0] / _parts(x, c)[1][at],
+                                                                            c[:, None] == c),
+                  "IoU divides by the union of both, not by the area of one.")
+          for name, at in (("later", (slice(None), None)), ("earlier", slice(None)))),
         Mistake("soft masks", lambda x, c: _twins(_soft_iou(x), c[:, None] == c),
                 "Hard masks: cut the probabilities at 0.5 first. Sums of probabilities count pixels that no mask has."),
         Mistake("any overlap", lambda x, c: _twins(_iou(x), c[:, None] == c, limit=0.0),
                 "An IoU above 0.5, not above 0."),
         Mistake("twins of twins left out", _originals_only,
                 "Any earlier query counts as a partner, even one that is a twin itself."),
+        Mistake("one twin for each earlier query", _one_each,
+                "Ask each query whether *any* earlier one draws alike. Nothing is used up: of three copies both later "
+                "ones may be like the first."),
+        Mistake("only the query just before compared", lambda x, c: _near(x, c).diagonal(-1).sum(),
+                "Any earlier query may be the partner, not the one before alone."),
+        Mistake("a pixel at exactly one half counted as inside",
+                lambda x, c: _twins(_iou(x + (x == 0)), c[:, None] == c),
+                "Above 0.5, strictly: a logit of 0 is not in the mask."),
+        Mistake("divided by the larger mask", lambda x, c: _twins(
+            _parts(x, c)[0] / torch.maximum(_parts(x, c)[1][:, None], _parts(x, c)[1]), c[:, None] == c),
+                "IoU divides by the union of both, not by the area of one."),
+        Mistake("no pair above 0.5, as when the union is just the sum of both areas", lambda x, c: 0,
+                "Both areas hold the intersection: subtract it once. Without that even equal masks have 0.5."),
         Mistake("a later partner asked for", lambda x, c: _near(x, c).triu(1).any(1).sum(),
                 "A twin has an *earlier* partner: tril(-1) keeps the pairs whose column comes first."),
         Mistake("the share instead of the number", lambda x, c: twins(x, c) / len(x), "Return how many.")),
@@ -164,95 +201,3 @@ twins_exercise = Exercise(
            "inside); ((iou > 0.5) & same_class).tril(-1).any(1).sum()"),
     why="One matrix product gives every intersection. tril(-1) keeps pairs (i, j) with j before i, any(1) asks whether "
         "there is one.")
-
-
-# --- 10.5 are the labels shifted? -------------------------------------------------------------------------------------
-
-def best_shift(confusion):
-    def miou(c):
-        inside, union = c.diagonal(), c.sum(0) + c.sum(1) - c.diagonal()
-        return (inside / union)[union > 0].mean()
-
-    scores = {shift: miou(confusion.roll(shift, dims=1)) for shift in (-1, 0, 1)}
-    return max(scores, key=scores.get)
-
-
-def _choose(confusion, score):
-    scores = {shift: float(score(confusion.roll(shift, dims=1))) for shift in (-1, 0, 1)}
-    return max(scores, key=scores.get)
-
-
-def _cut(confusion, shift):
-    """Moved without wrapping around: what leaves the table is lost."""
-    out = torch.zeros_like(confusion)
-    if shift == 0:
-        return confusion
-    if shift > 0:
-        out[:, shift:] = confusion[:, :-shift]
-    else:
-        out[:, :shift] = confusion[:, -shift:]
-    return out
-
-
-def _ious(c, dice=False):
-    """IoU of each class (or dice), 0 where neither truth nor prediction has it."""
-    inside, both = c.diagonal(), c.sum(0) + c.sum(1)
-    return 2 * inside / both.clamp(min=1) if dice else inside / (both - inside).clamp(min=1)
-
-
-def _miou(c, absent=None, dice=False):
-    values = _ious(c, dice)
-    return values.mean() if absent == "zero" else values[c.sum(0) + c.sum(1) > 0].mean()
-
-
-def _cut_shift(c):
-    return max((-1, 0, 1), key=lambda shift: float(_miou(_cut(c, shift))))
-
-
-def _tables():
-    """Confusion matrices on which mIoU, other scores and ways to move the columns disagree; some lack a class."""
-    rows = (
-        ((3, 11, 0, 5, 4), (4, 34, 7, 4, 0), (0, 0, 62, 45, 0), (5, 0, 0, 48, 52), (42, 6, 0, 2, 4)),
-        ((0, 0, 0, 0, 0), (0, 4, 0, 3, 5), (0, 25, 60, 0, 0), (0, 4, 9, 5, 3), (0, 6, 0, 15, 0)),
-        ((0, 0, 0, 0), (0, 1, 46, 0), (0, 6, 0, 0), (0, 0, 2, 0)),
-        ((47, 0, 0, 0, 0), (49, 43, 0, 0, 0), (0, 20, 4, 0, 0), (0, 1, 33, 4, 0), (0, 0, 0, 0, 0)),
-        ((0, 59, 2, 0, 32), (0, 3, 25, 0, 2), (0, 28, 4, 0, 0), (0, 0, 15, 6, 41), (0, 1, 2, 11, 1)),
-        ((11, 30, 5, 0), (0, 5, 16, 6), (1, 0, 64, 26), (34, 0, 4, 28)),
-        ((63, 55, 0, 0), (4, 34, 8, 0), (5, 0, 0, 0), (0, 0, 0, 0)),
-        ((0, 0, 0, 0), (8, 38, 56, 0), (35, 0, 0, 0), (0, 4, 0, 0)),
-        ((0, 0, 0, 0, 0), (0, 29, 2, 2, 6), (0, 10, 12, 6, 1), (0, 3, 51, 50, 2), (0, 40, 10, 340, 100)))
-    return [torch.tensor(table, dtype=torch.float32) for table in rows]
-
-
-shift_exercise = Exercise(
-    id="10.5", title="are the labels shifted?", name="best_shift", reference=best_shift,
-    fixtures=tuple(Fixture(f"table {i}", (table,)) for i, table in enumerate(_tables(), start=1)),
-    mistakes=(
-        Mistake("the other way round", lambda c: -best_shift(c),
-                "The answer is what must be *added to the predicted* classes; the columns are the prediction."),
-        Mistake("pixel accuracy instead of mIoU", lambda c: _choose(c, lambda t: t.diagonal().sum() / t.sum()),
-                "One large class decides the accuracy; every class counts alike in mIoU."),
-        Mistake("the right pixels of each true class instead of IoU",
-                lambda c: _choose(c, lambda t: (t.diagonal() / t.sum(1).clamp(min=1)).mean()),
-                "IoU divides by the union: what is predicted as the class by mistake counts too."),
-        Mistake("the right pixels of each predicted class instead of IoU",
-                lambda c: _choose(c, lambda t: (t.diagonal() / t.sum(0).clamp(min=1))[t.sum(0) > 0].mean()),
-                "IoU divides by the union: the pixels of the class that were missed count too."),
-        Mistake("IoU weighted by the size of the class",
-                lambda c: _choose(c, lambda t: (_ious(t) * t.sum(1)).sum()), "Every class counts alike in mIoU."),
-        Mistake("the intersection left in the union", lambda c: _choose(c, lambda t: _miou(t, dice=True)),
-                "Union: row sum + column sum - intersection. Without the last it is dice."),
-        Mistake("absent classes counted as 0", lambda c: _choose(c, lambda t: _miou(t, absent="zero")),
-                "A class with an empty union is left out of the mean, which differs from shift to shift."),
-        Mistake("the classes moved out of the table", _cut_shift,
-                "Class K - 1 plus 1 is class 0: the shift goes round, as roll does."),
-        Mistake("never shifted", lambda c: 0, "Try -1, 0 and 1 and compare."),
-        Mistake("always shifted up", lambda c: 1, "Try -1, 0 and 1 and compare."),
-        Mistake("always shifted down", lambda c: -1, "Try -1, 0 and 1 and compare."),
-        Mistake("the size of the shift only", lambda c: abs(best_shift(c)), "-1 and +1 are two answers."),
-        Mistake("the place in the list instead of the shift", lambda c: best_shift(c) + 1, "Return -1, 0 or 1."),
-        Mistake("the worst instead of the best", lambda c: _choose(c, lambda t: -_miou(t)), "The largest mIoU wins.")),
-    hints=("If the model says c + 1 for everything, what must you add to its answers?",
-           "Move the *columns* of the table by -1, 0, 1 (going round) and compare the mIoU, absent classes left out.",
-           "max((-1, 0, 1), key=lambda s: miou(confusion.roll(s, dims=1)))"),
-    why="`evidence.measure` does the same with maps. It finds a shift that no training curve shows.")
