@@ -36,9 +36,9 @@ def undone(patient):
 def by_earlier_lessons(patient):
     return figures(replace(patient, **{PART[patient.letter]: {
         "p": np.array, "q": lambda h, w, c: np.asarray(sine_positions(h, w, c)),
-        "r": lambda states, norm: tuple(map(norm, states)),
+        "r": lambda states, norm: [list(norm(state)) for state in states],
         "s": lambda logits: (logits.double() - logits.double().logsumexp(-1, keepdim=True)).exp(),
-        "t": lambda image, masks: (image[:, :, range(127, -1, -1)], masks[..., range(127, -1, -1)]),
+        "t": lambda image, masks: (np.flip(image.numpy(), 2), [mask.numpy()[:, ::-1] for mask in masks]),
         "u": lambda logits: 1 / (1 + np.exp(-logits.double().numpy()))}[patient.letter]}))
 
 

@@ -31,6 +31,7 @@ from ..frame_model import (
     layer_functions,
     pixel_decoder,
     read_parameters,
+    tensor_of,
     under,
 )
 
@@ -111,14 +112,14 @@ def figures(patient):
     """The `Figures` of a Patient. Whatever one of its parts raises is raised."""
     quality, rows = PanopticQuality(Lakeland.classes), []
     for image, segment_map, info, masks in scenes():
-        labels = torch.as_tensor(patient.target_labels([s["category_id"] for s in info]), dtype=torch.int64)
+        labels = tensor_of(patient.target_labels([s["category_id"] for s in info]), torch.int64)
         output = answer_of(patient, image)
         quality.update(readout(output), (segment_map, info))
         silent = (output.class_logits[0].argmax(-1) == MINI.num_classes).float().mean()
         mask_logits, right = logits_of(patient, image)[1], logits_of(HEALTHY, image)[1]  # [3, N, h, w] both
-        lowest = torch.as_tensor(patient.mask_probabilities(mask_logits[-1])).min()
+        lowest = tensor_of(patient.mask_probabilities(mask_logits[-1]), torch.float32).min()
         moved = (mask_logits - right).abs().mean((1, 2, 3)) / right.abs().mean((1, 2, 3))
-        mirrored, mirrored_masks = patient.flip(image, masks)
+        mirrored, mirrored_masks = map(tensor_of, patient.flip(image, masks), (torch.uint8, torch.bool))
         rows.append([silent, lowest, *moved, *losses_of(output, labels, masks),
                      *losses_of(answer_of(patient, mirrored), labels, mirrored_masks)])
     exchanged = sum(part is not other for part, other in zip(parts_of(patient), patient.admitted))
@@ -135,8 +136,8 @@ def answer_of(patient, image):
     """A patient's probabilities for one image, as an `Output` of logits that stand for just these probabilities."""
     class_logits, mask_logits = (logits[-1] for logits in logits_of(patient, image))
     classes, masks = patient.class_probabilities(class_logits), patient.mask_probabilities(mask_logits)
-    return Output(torch.as_tensor(classes).float().clamp(min=1e-12).log()[None],  # [1, N, K+1]
-                  torch.as_tensor(masks).float().logit(1e-7)[None])  # [1, N, h, w]
+    return Output(tensor_of(classes, torch.float32).clamp(min=1e-12).log()[None],  # [1, N, K+1]
+                  tensor_of(masks, torch.float32).logit(1e-7)[None])  # [1, N, h, w]
 
 
 def readout(output):
@@ -150,7 +151,7 @@ def logits_of(patient, image):
     states, pixels = read_queries(patient.positions, image.contiguous().numpy().tobytes())
     parameters, head = shipped(), under(shipped(), "mask_head")
     states = patient.norm_states(list(states[:, 0]), lambda x: apply_norm(x, under(parameters, "decoder"), "norm"))
-    states = torch.stack([torch.as_tensor(state) for state in states])  # [3, N, D]
+    states = torch.stack([tensor_of(state, torch.float32) for state in states])  # [3, N, D]
     embeddings = apply_linear(apply_linear(apply_linear(states, head, "0").relu(), head, "2").relu(), head, "4")
     return apply_linear(states, parameters, "class_head"), torch.einsum("lnc,chw->lnhw", embeddings, pixels[0])
 
@@ -165,7 +166,7 @@ def read_queries(positions, data):
     parameters = shipped()
 
     def where(x):
-        return torch.as_tensor(positions(*x.shape[-2:], x.shape[1])).float()  # [C, h, w]
+        return tensor_of(positions(*x.shape[-2:], x.shape[1]), torch.float32)  # [C, h, w]
 
     def encoder(p3):
         encoded.append(encode_map(p3, where(p3), under(parameters, "pixel_decoder.encoder"), MINI))

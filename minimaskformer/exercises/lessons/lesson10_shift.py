@@ -69,7 +69,8 @@ shift_exercise = Exercise(
     mistakes=(
         Mistake("the other way round", lambda c: -best_shift(c),
                 "The answer is what must be *added to the predicted* classes; the columns are the prediction."),
-        Mistake("pixel accuracy instead of mIoU", lambda c: _choose(c, lambda t: t.diagonal().sum() / t.sum()),
+        Mistake("pixel accuracy (or all classes pooled) instead of mIoU",
+                lambda c: _choose(c, lambda t: t.diagonal().sum() / t.sum()),
                 "One large class decides the accuracy; every class counts alike in mIoU."),
         Mistake("the right pixels of each true class instead of IoU",
                 lambda c: _choose(c, lambda t: (t.diagonal() / t.sum(1).clamp(min=1)).mean()),

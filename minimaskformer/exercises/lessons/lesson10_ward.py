@@ -51,8 +51,8 @@ def _but(letter, **parts):
     return wrong
 
 
-def _wrong_part(letter):
-    """Exchange a whole part of the patient of this letter, and leave the broken one in."""
+def _still_ill(letter):
+    """Exchange a part of the patient of this letter, whole or not, and leave the fault in."""
     name = "flip" if letter != "t" else "target_labels"
     return _but(letter, **{name: _NEW[name]})
 
@@ -86,7 +86,8 @@ clinic_exercise = Exercise(
                 "replace(patient, flip=my_flip) exchanges a part; which one, you say for each letter."),
         Mistake("every part exchanged", lambda patient: _examined(replace(patient, **_NEW)),
                 "One part is broken. Exchange that one: who replaces everything never learns what was wrong."),
-        *(Mistake(f"the wrong part of {letter} exchanged", _wrong_part(letter), sign)
+        *(Mistake(f"the fault of {letter} still there: another part exchanged, or this one for one like it",
+                  _still_ill(letter), sign)
           for letter, sign in _SIGNS.items()),
         Mistake("the labels of p moved by one to the other side",
                 _but("p", target_labels=lambda ids: [(i - 1) % 11 for i in ids]),
@@ -97,10 +98,16 @@ clinic_exercise = Exercise(
                 "Nothing runs backwards in q; two things have changed places."),
         Mistake("only the second layer of r mended", _but("r", norm_states=lambda states, norm: [
             states[0], *map(norm, states[1:])]), "The heads read all three layers, each after the norm."),
+        Mistake("only the first layer of r mended", _but("r", norm_states=lambda states, norm: [
+            norm(states[0]), states[1], norm(states[2])]), "The heads read all three layers, each after the norm."),
         Mistake("the last state of r normed twice", _but("r", norm_states=lambda states, norm: [
             *map(norm, states[:-1]), norm(norm(states[-1]))]), "Each state goes through the norm once."),
         Mistake("\"no object\" taken out of the softmax of s", _but("s", class_probabilities=_without_no_object),
                 "\"No object\" competes with the classes: softmax over all K+1 logits. It stands last."),
+        Mistake("a softmax over the queries in s", _but("s", class_probabilities=lambda logits: logits.softmax(0)),
+                "Each query has one distribution over the classes: softmax over the last axis."),
+        Mistake("image and masks of t turned upside down", _but("t", flip=lambda image, masks: (
+            image.flip(-2), masks.flip(-2))), "Left for right: columns are the last axis. No scene has its sky below."),
         Mistake("neither image nor masks of t mirrored", _but("t", flip=lambda image, masks: (image, masks)),
                 "A flip is there to show the model something else: mirror both."),
         Mistake("the masks of t mirrored instead of the image", _but("t", flip=lambda image, masks: (
@@ -109,6 +116,8 @@ clinic_exercise = Exercise(
             image.flip(-1), masks.flip(-2))), "Columns are the last axis, of the image and of the masks."),
         Mistake("no sigmoid left in u", _but("u", mask_probabilities=lambda logits: logits),
                 "One of the two sigmoids is right."),
+        Mistake("the masks of u cut at one half", _but("u", mask_probabilities=lambda logits: (logits > 0).float()),
+                "The losses and the readout ask how sure each pixel is: one sigmoid, and no cut."),
         Mistake("a softmax over the queries in u", _but("u", mask_probabilities=lambda logits: logits.softmax(0)),
                 "Masks do not compete: each pixel of each mask is a yes or no of its own, a sigmoid.")),
     hints=("Which figures of a patient are off, and which are right to the last digit? What comes before the first "
