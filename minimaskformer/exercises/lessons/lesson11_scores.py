@@ -52,8 +52,8 @@ def likelihood_with(probs=_softmax, masks=torch.sigmoid, join=lambda p, m: (p * 
     return loss
 
 
-def _normalised(x, m, truth):
-    scores = torch.einsum("bnk,bnp->bkp", x.softmax(-1)[..., :-1], m.sigmoid().flatten(2))  # [B, K, P]
+def _normalised(x, m, truth, columns=slice(-1)):
+    scores = torch.einsum("bnk,bnp->bkp", x.softmax(-1)[..., columns], m.sigmoid().flatten(2))  # [B, K or K+1, P]
     own = scores.gather(1, truth.clamp(min=0).flatten(1)[:, None])[:, 0]  # [B, P]
     return _mean_known(own / scores.sum(1), truth)
 
@@ -115,6 +115,13 @@ LIKELIHOOD_MISTAKES = (
             "That is the second variant of this lesson. Here the score of the true class stands alone."),
     Mistake("scores taken as logits of a cross-entropy", _scores_as_logits,
             "The score is what goes into the log. F.cross_entropy would put another softmax around it."),
+    Mistake("divided by the scores of all K + 1 columns", lambda *a: _normalised(*a, slice(None)),
+            "No-object is no class, and the plain score of the true class stands alone."),
+    Mistake("the mean over queries of the logs", likelihood_with(join=lambda p, m: (p * m).log().mean(1).exp()),
+            "First add up the queries, then one log: a query that says another class must not be punished here."),
+    Mistake("class 0 left out", likelihood_with(
+        finish=lambda score, truth: -score[truth.flatten(1) > 0].log().mean()),
+            "Unknown is -1 alone; class 0 is a class like any other: truth >= 0."),
     Mistake("unknown pixels counted as class 0",
             likelihood_with(finish=lambda score, truth: -score.log().mean()),
             "Clamping makes -1 a valid index, and a class. Leave those pixels out of sum and count."),

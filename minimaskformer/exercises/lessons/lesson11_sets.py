@@ -86,6 +86,8 @@ FIXED_MISTAKES = (
     Mistake("no-object is K - 1", fixed_with(absent=lambda n, k: k - 1), "Classes are 0 ... K-1; no-object is K."),
     Mistake("absent classes keep their number", _numbers,
             "A query whose class is not in the image must say 'no object': that is what tells present from absent."),
+    Mistake("absent classes keep their number", lambda *a: (torch.arange(a[2]), fixed_with()(*a)[1]),
+            "A query whose class is not in the image must say 'no object', and so must every query from K on."),
     Mistake("full masks for absent classes", fixed_with(empty=True),
             "Nothing is to be drawn where the class is not: an empty mask."),
     Mistake("present queries all get class 0", fixed_with(name=lambda query, label: 0),
@@ -177,6 +179,26 @@ def _one_miss(predictions, truths, num_classes):
     return sum(values) / len(values)
 
 
+def _none_for_both(predictions, truths, num_classes):
+    """Errors are counted only where one of the two maps has the class."""
+    values = []
+    for found in segments(predictions, truths, num_classes).values():
+        iou = sum(pairs[pairs > 0.5].sum() for pairs, _, _ in found)
+        count = sum(0.5 if preds != trues else (pairs > 0.5).sum() for pairs, preds, trues in found)
+        if count:
+            values.append(iou / count)
+    return sum(values) / len(values)
+
+
+def _over_images(predictions, truths, num_classes):
+    values = []
+    for found in segments(predictions, truths, num_classes).values():
+        images = sum(bool(preds or trues) for _, preds, trues in found)
+        if images:
+            values.append(sum(pairs[pairs > 0.5].sum() for pairs, _, _ in found) / images)
+    return sum(values) / len(values)
+
+
 def _miou(predictions, truths, num_classes):
     values = []
     for c in range(num_classes):
@@ -198,8 +220,8 @@ def _product_of_means(predictions, truths, num_classes):
 PQ_MISTAKES = (
     Mistake("an IoU of exactly 0.5 counted as a match", pq_with(match=lambda iou: iou >= 0.5),
             "The threshold is strict: only above 0.5 is a second partner impossible."),
-    Mistake("every overlap counted as a match", pq_with(match=lambda iou: iou > 0),
-            "A segment that is found badly is not found: an IoU of 0.5 or less is one FP and one FN."),
+    Mistake("the IoUs of pairs at 0.5 or below added too", pq_with(match=lambda iou: iou > 0),
+            "A segment that is found badly is not found: it adds no IoU, and is one FP and one FN."),
     Mistake("false positives and false negatives with full weight", pq_with(false=(1, 1)),
             "A missed segment and a wrong one count half each: TP + FP / 2 + FN / 2."),
     Mistake("divided by the matches only (this is SQ)", pq_with(false=(0, 0)),
@@ -216,6 +238,10 @@ PQ_MISTAKES = (
             "A missed segment counts half as well: TP + FP / 2 + FN / 2."),
     Mistake("a pair that fails counted once", _one_miss,
             "A prediction and a truth with an IoU of 0.5 or less are two errors: one FP and one FN."),
+    Mistake("a pair that fails not counted at all", _none_for_both,
+            "A prediction and a truth with an IoU of 0.5 or less are two errors: one FP and one FN."),
+    Mistake("divided by the number of images with the class", _over_images,
+            "An image in which only the truth or only the prediction has the class counts one half: FP / 2 or FN / 2."),
     Mistake("Dice instead of IoU", pq_with(overlap=_dice),
             "Dice = 2 IoU / (1 + IoU) is larger: a Dice of 0.67 is an IoU of 0.5."),
     Mistake("a PQ for each image, then their mean", _per_image,

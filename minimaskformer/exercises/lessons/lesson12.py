@@ -17,7 +17,7 @@ _WHOLE = "A mean need not be a whole number: 4.5 is a perfectly good number of m
 normaliser_exercise = Exercise(
     id="12.2", title="the number of masks on several GPUs", name="num_masks", reference=num_masks,
     fixtures=(Fixture("three processes", (torch.tensor([8.0, 4.0, 2.0]),)),
-              Fixture("three processes, one without targets", (torch.tensor([0.0, 9.0, 1.0]),)),
+              Fixture("four processes, one without targets", (torch.tensor([0.0, 9.0, 1.0, 3.0]),)),
               Fixture("four processes, nearly nothing to find", (torch.tensor([0.0, 0.0, 1.0, 0.0]),)),
               Fixture("two processes, no target at all", (torch.tensor([0.0, 0.0]),))),
     mistakes=(
@@ -77,7 +77,8 @@ def _own(gradients, max_norm):
     return tuple(g * (max_norm / g.norm()).clamp(max=1) for g in gradients)
 
 
-_GRADIENTS = (torch.tensor([[0.9, -2.0], [0.3, 1.4]]), torch.tensor([-0.2, 0.5, 0.1]), torch.tensor([[3.0, 1.1]]))
+_GRADIENTS = (torch.tensor([[0.9, -2.0], [0.3, 1.4]]), torch.tensor([-0.2, 0.5, 0.1]),
+              torch.tensor([[3.0, 1.1, -0.4]]))  # 10 numbers: their mean square is not the mean over 3 tensors
 clip_exercise = Exercise(
     id="12.1", title="the clip of the whole model", name="clip_gradients", reference=clip_gradients,
     parts=("gradient 1", "gradient 2", "gradient 3"),
@@ -99,6 +100,17 @@ clip_exercise = Exercise(
         Mistake("the mean of the tensors' norms",
                 lambda g, m: _scaled(g, (m / (sum(x.norm() for x in g) / len(g))).clamp(max=1)),
                 "One norm over all numbers of all tensors."),
+        Mistake("the norm divided by the number of tensors",
+                lambda g, m: _scaled(g, (m / (_flat(g).norm() / len(g))).clamp(max=1)),
+                "One norm over all numbers of all tensors, divided by nothing."),
+        Mistake("max_norm divided among the tensors",
+                lambda g, m: tuple(x * (m / len(g) / x.norm()).clamp(max=1) for x in g),
+                "One norm for the whole model, so that the direction of the step stays."),
+        Mistake("only the tensors above max_norm scaled",
+                lambda g, m: tuple(x * m / _flat(g).norm() if x.norm() > m else x for x in g),
+                "One factor for all of them, or the direction of the step changes."),
+        Mistake("a gradient above max_norm thrown away", lambda g, m: _scaled(g, float(_flat(g).norm() <= m)),
+                "Clipped is made shorter, not dropped: at 0.01 nothing would ever be learnt."),
         Mistake("the largest tensor's norm", lambda g, m: _scaled(g, (m / max(x.norm() for x in g)).clamp(max=1)),
                 "One norm over all numbers of all tensors."),
         Mistake("the sum of absolute values", lambda g, m: _scaled(g, (m / _flat(g).abs().sum()).clamp(max=1)),

@@ -52,6 +52,12 @@ attention_exercise = Exercise(
                 "torch's attn_mask says what is *forbidden*: True takes a cell away."),
         Mistake("turned round, and empty masks not opened", lambda x, s: _resized(x, s) >= 0,
                 "True takes a cell away; and a query whose mask is empty must read everything."),
+        Mistake("turned round: True where the query may read", lambda x, s: _opened(_resized(x, s) > 0),
+                "torch's attn_mask says what is *forbidden*: True takes a cell away."),
+        Mistake("emptiness judged over the queries instead of the cells", lambda x, s: (_resized(x, s) < 0) & ~(
+            _resized(x, s) < 0).all(0, keepdim=True), "all(1), over the cells of a query: a row is a query."),
+        Mistake("bicubic instead of bilinear", lambda x, s: _opened(_resized(x, s, mode="bicubic") < 0),
+                "Bilinear mixes the four pixels around the cell's centre."),
         Mistake("a query with an empty mask reads nothing", lambda x, s: _resized(x, s) < 0,
                 "Softmax over no cell at all is nan. Where every cell of a query is forbidden, forbid none."),
         Mistake("empty masks judged before the resize", lambda x, s: (_resized(x, s) < 0) & (
@@ -196,7 +202,7 @@ uncertain_exercise = Exercise(
     fixtures=(Fixture("2 masks, 8 points, 3 wanted", (_LOGITS, 3)),
               Fixture("3 masks, 6 points, 2 wanted", (torch.tensor([
                   [-8.0, 0.7, 1.9, -0.2, 0.95, -2.4], [0.55, -3.0, -0.1, 2.0, -1.2, 9.0],
-                  [4.0, 5.0, -6.0, 7.0, 3.0, -9.5]]), 2))),
+                  [14.0, 5.0, -6.0, 6.5, 3.0, 9.5]]), 2))),
     mistakes=(
         Mistake("the surest instead of the least sure", lambda x, n: x.abs().topk(n, 1).indices,
                 "Uncertain is a logit near 0, where sigmoid is near 0.5: the *smallest* |logit|."),
