@@ -179,14 +179,14 @@ def compare_segments(found, truth, num_classes):
     (found_map, found_info), (true_map, true_info) = found, truth
     found_masks = torch.stack([found_map == s["id"] for s in found_info] + [found_map == -1])[:-1].flatten(1).double()
     true_masks = torch.stack([true_map == s["id"] for s in true_info] + [true_map == 0]).flatten(1).double()  # + void
-    overlap = true_masks @ found_masks.T  # [T+1, P]
-    overlap, void, found_area = overlap[:-1], overlap[-1], found_masks.sum(1)  # [T, P], [P], [P]
+    overlap = (true_masks @ found_masks.T).long()  # [T+1, P]
+    overlap, void, found_area = overlap[:-1], overlap[-1], found_masks.sum(1).long()  # [T, P], [P], [P]
     true_class = torch.tensor([s["category_id"] for s in true_info], dtype=torch.int64)
     found_class = torch.tensor([s["category_id"] for s in found_info], dtype=torch.int64)
     crowd = torch.tensor([bool(s.get("iscrowd", 0)) for s in true_info], dtype=torch.bool)
     same = true_class[:, None] == found_class
     own_crowd = (overlap * (same & crowd[:, None])).sum(0)  # [P]
-    ious = match_segments(overlap, true_masks[:-1].sum(1), found_area, void, same & ~crowd[:, None])
+    ious = match_segments(overlap, true_masks[:-1].sum(1).long(), found_area, void, same & ~crowd[:, None])
     ious = tensor_of(ious, torch.float64).reshape(same.shape)
     missed, false = unmatched(ious, crowd, found_area, void, own_crowd)
     missed, false = tensor_of(missed, torch.bool), tensor_of(false, torch.bool)

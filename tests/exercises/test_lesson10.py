@@ -113,6 +113,11 @@ def by_score(confusion, score):
     return max((-1, 0, 1), key=lambda shift: value(confusion.roll(shift, dims=1)))
 
 
+def miou(confusion):
+    inside, union = confusion.diagonal(), confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
+    return float((inside / union).nanmean())
+
+
 RIGHT = {
     "10.1": [rate_in_cases, lambda t, T, p, w: torch.tensor(p) * min(1.0, t / (w or 1)) * torch.tensor(1 - (t - 1) / T).pow(0.9),
              lambda t, T, p, w: p * np.power(1 - (t - 1) / T, 0.9) * (t / w if w > t else 1),
@@ -141,10 +146,12 @@ WRONG = {
              lambda x: (x > 0).sum((-1, -2)), lambda x: objects_per_image(x)[None],
              lambda x: (x.argmax(1) != x.shape[-1] - 1).sum(-1), lambda x: [0] * len(x)],
     "10.4": [lambda x, c: len(x) - 1, lambda x, c: twins_loop(x, torch.zeros(len(x))) + 20,
-             lambda x, c: twins_loop(-x, c), lambda x, c: None, equal_masks, components, overlaps_and_classes],
+             lambda x, c: twins_loop(-x, c), lambda x, c: None,
+             lambda x, c: twins_loop(x[..., :x.shape[1]], c), equal_masks, components, overlaps_and_classes],
     "10.5": [lambda c: 2, lambda c: c.argmax(), lambda c: c.diagonal(), lambda c: None, lambda c: best_shift(c) * 2,
              lambda c: by_score(c, lambda iou: iou.max()), lambda c: -by_score(c, lambda iou: iou.mean()),
-             lambda c: max((-1, 1), key=lambda s: best_shift(c) == s)],
+             lambda c: max((-1, 1), key=lambda s: best_shift(c) == s),
+             lambda c: (lambda s: s if s < 2 else -1)(max(range(len(c)), key=lambda s: miou(c.roll(s, dims=1))))],
     "10.6": CLINIC_WRONG,
 }
 

@@ -117,10 +117,11 @@ WRONG = {
              lambda x, n: x.abs().argsort(1).argsort(1)[:, :n],  # ranks
              lambda x, n: x.abs().topk(n, 1, largest=False).indices + 1,
              lambda x, n: torch.arange(n).expand(len(x), n), lambda x, n: None,
-             lambda x, n: (x - 1).abs().topk(n, 1, largest=False).indices],
+             lambda x, n: (x - 1).abs().topk(n, 1, largest=False).indices,
+             lambda x, n: (x - x.median(1, keepdim=True).values).abs().topk(n, 1, largest=False).indices],
     "12.2": [lambda c: c.sum() + 1, lambda c: c.min(), lambda c: (c ** 2).mean().sqrt(), lambda c: c,
              lambda c: c.mean().clamp(min=2), lambda c: torch.tensor(1.0), lambda c: c.mean() / len(c),
-             lambda c: c.float().max() / 2, lambda c: 1 / c.mean().clamp(min=1)],
+             lambda c: (c.sum() / 3).clamp(min=1), lambda c: c[-1].clamp(min=1), lambda c: c.float().max() / 2, lambda c: 1 / c.mean().clamp(min=1)],
     "12.1": [lambda g, m: tuple(x.sign() * m for x in g), lambda g, m: tuple(-x for x in clip_gradients(g, m)),
              lambda g, m: tuple(x.clamp(-m, m) for x in clip_gradients(g, m * 3)), lambda g, m: g[:2],
              lambda g, m: tuple(x * min(1.0, m / g[0].norm().item()) for x in g), lambda g, m: tuple(0 * x for x in g),

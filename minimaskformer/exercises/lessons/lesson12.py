@@ -17,7 +17,7 @@ _WHOLE = "A mean need not be a whole number: 4.5 is a perfectly good number of m
 normaliser_exercise = Exercise(
     id="12.2", title="the number of masks on several GPUs", name="num_masks", reference=num_masks,
     fixtures=(Fixture("three processes", (torch.tensor([8.0, 4.0, 2.0]),)),
-              Fixture("four processes, one without targets", (torch.tensor([0.0, 9.0, 1.0, 3.0]),)),
+              Fixture("five processes, one without targets", (torch.tensor([0.0, 9.0, 1.0, 2.0, 4.0]),)),
               Fixture("four processes, nearly nothing to find", (torch.tensor([0.0, 0.0, 1.0, 0.0]),)),
               Fixture("two processes, no target at all", (torch.tensor([0.0, 0.0]),))),
     mistakes=(
@@ -78,7 +78,7 @@ def _own(gradients, max_norm):
 
 
 _GRADIENTS = (torch.tensor([[0.9, -2.0], [0.3, 1.4]]), torch.tensor([-0.2, 0.5, 0.1]),
-              torch.tensor([[3.0, 1.1, -0.4]]))  # 10 numbers: their mean square is not the mean over 3 tensors
+              torch.tensor([3.0, 1.1, -0.4]).reshape(1, 3, 1, 1))  # 10 numbers: not the square of 3 tensors
 clip_exercise = Exercise(
     id="12.1", title="the clip of the whole model", name="clip_gradients", reference=clip_gradients,
     parts=("gradient 1", "gradient 2", "gradient 3"),
