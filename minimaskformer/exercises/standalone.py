@@ -125,8 +125,15 @@ def written_function(function, name):
 def same_lambda(node, text, code):
     """Whether a lambda of the text is the one that was compiled to `code`."""
     compiled = compile(f"({ast.get_source_segment(text, node)})", "", "eval").co_consts
-    return any(isinstance(c, types.CodeType) and c.co_code == code.co_code and c.co_consts == code.co_consts
-               and c.co_names == code.co_names and c.co_varnames == code.co_varnames for c in compiled)
+    return any(alike(c, code) for c in compiled)
+
+
+def alike(a, b):
+    """Whether two constants are equal, or two codes do the same and so do those inside them, whatever their lines."""
+    if not (isinstance(a, types.CodeType) and isinstance(b, types.CodeType)):
+        return a == b
+    facts = [(c.co_code, c.co_names, c.co_varnames, len(c.co_consts)) for c in (a, b)]
+    return facts[0] == facts[1] and all(map(alike, a.co_consts, b.co_consts))
 
 
 def written_class(thing, name):

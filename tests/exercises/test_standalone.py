@@ -34,6 +34,8 @@ def dice_cost(mask_logits, masks, valid):
     "an imported decorator": (COST, "import functools\n\n@functools.lru_cache(None)\ndef class_cost(class_logits, labels):\n"
                                     "    return -F.softmax(class_logits, -1)[:, labels]"),
     "a lambda": (COST, "class_cost = lambda x, labels: -x.softmax(-1)[:, labels]"),
+    "a lambda with a loop and a lambda in it": (COST, "other = lambda x: 0\nclass_cost = lambda x, labels: torch.stack([\n"
+                                                      "    -row[labels] for row in map(lambda r: r, x.softmax(-1))])"),
     "a lambda over two lines, beside another": (COST, "class_cost, other = (lambda x, c:\n"
                                                       "    -x.softmax(-1)[:, c]), (lambda x, c: x)"),
     "type hints and defaults": (COST, "from torch import Tensor\n\ndef class_cost(x: Tensor, c: 'Tensor', dim: int = -1) -> Tensor:\n"
