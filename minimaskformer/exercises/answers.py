@@ -29,7 +29,11 @@ def to_array(value):
         except (RuntimeError, NotImplementedError, TypeError) as e:  # a meta or quantised tensor
             raise Misfit(f"cannot be read: {e}") from None
     if isinstance(value, (list, tuple, range)):
-        parts = [to_array(v) for v in value]
+        try:
+            parts = [to_array(v) for v in value]
+        except Misfit as e:
+            text = str(e)
+            raise Misfit(text if text.startswith("holds") else f"holds something that {text}") from None
         if len({a.shape for a, _ in parts}) > 1:
             raise Misfit("is a list of values of different lengths")
         stacked = np.stack([a for a, _ in parts]) if parts else np.zeros(0)
@@ -39,7 +43,7 @@ def to_array(value):
         if array.dtype.kind not in "biuf":
             raise Misfit(f"is an array of {array.dtype}")
         return array.astype(np.float64), array.dtype.kind != "f"
-    raise Misfit(NOTHING if value is None else f"is a {type(value).__name__}, not numbers")
+    raise Misfit(f"is {'None' if value is None else f'a {type(value).__name__}'}, not numbers")
 
 
 def read(value, template, parts=()):
@@ -47,12 +51,12 @@ def read(value, template, parts=()):
 
     Raises Misfit, with a sentence that names the part, if the value cannot be split that way.
     """
+    if value is None:
+        raise Misfit(NOTHING)
     if not isinstance(template, tuple):
         return [("", *to_array(value))]
     names = parts or tuple(f"part {i}" for i in range(len(template)))
     wanted = f"a tuple ({', '.join(names)})"
-    if value is None:
-        raise Misfit(NOTHING)
     if not isinstance(value, (tuple, list, torch.Tensor, np.ndarray)) or getattr(value, "ndim", 1) == 0:
         raise Misfit(f"is a {type(value).__name__}, not {wanted}")
     if len(value) != len(template):
@@ -60,8 +64,8 @@ def read(value, template, parts=()):
     out = []
     for name, v, t in zip(names, value, template):
         try:
-            if isinstance(v, (list, tuple)) and not v and not to_array(t)[0].size:
-                v = t  # a list without entries has no shape of its own
+            if ((isinstance(v, (list, tuple)) and not v) or getattr(v, "shape", 0) == (0,)) and not to_array(t)[0].size:
+                v = t  # a list without entries has no shape of its own, nor what was made of one
             out.append((name, *to_array(v)))
         except Misfit as e:
             raise Misfit(f"has a part {name} that {e}") from None

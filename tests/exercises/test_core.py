@@ -147,6 +147,11 @@ def test_the_first_example_that_fails_is_shown():
     assert "example 1, 4 queries" in text and "expected shape [4, 3], got [3]" in text and 'example("02.1", 1)' in text
     text = core.judge(BY_ID["00.1"], lambda m, s, c: None).text
     assert "the value is None: no `return` was reached. Is it missing, or inside the loop?" in text
+    for value, words in ((("read", None), "holds something that is a str"), ([1.0, None], "holds something that is None, not numbers")):
+        text = core.judge(BY_ID["02.1"], lambda *args: value).text  # noqa: B023
+        assert f"the value {words}" in text and "no `return`" not in text
+    text = core.judge(BY_ID["07.2"], lambda *args: (*BY_ID["07.2"].reference(*args)[:2], None, None)).text
+    assert "the value has a part aux_class that is None" in text and "no `return`" not in text
 
 
 def test_gaps_name_the_place():

@@ -237,7 +237,7 @@ WRONG = {
     "05.1": [lambda h, w, d: [(h, w)] * 4, lambda h, w, d: sizes_by_halving(h, w, d)[:3],
              lambda h, w, d: sizes_by_halving(w, h, d)[::-1], lambda h, w, d: [(n // 4, m // 8) for n, m in [(h, w)] * 4],
              lambda h, w, d: sizes_by_halving(h + 4, w, d), lambda h, w, d: None,
-             lambda h, w, d: [(h // s, w // s) for s in (4, 8, 16, 32)], lambda h, w, d: sizes_in_numpy(h, w, d).T],
+             lambda h, w, d: [(h // s, w // s) for s in (4, 8, 16, 32)], lambda h, w, d: sizes_in_numpy(h, w, d).T[::-1]],
     "05.2": [lambda x, g, w, b, e=1e-5: F.group_norm(x, g, b, w, 1e-5), lambda x, g, w, b, e=1e-5: F.group_norm(x, 2, w, b, e),
              lambda x, g, w, b, e=1e-5: F.group_norm(x.relu(), g, w, b, e),
              lambda x, g, w, b, e=1e-5: F.group_norm(x, g, w, -b, e) * 2,
@@ -329,3 +329,10 @@ def test_natural_fixtures_would_hide_these_mistakes():
     assert hidden("05.6", "the encoder left out", (0, 2)) and hidden("05.6", "nearest-exact upsampling", (0, 1))
     assert hidden("05.3", "twice the coarse size, whatever the feature's", (0, 2))
     assert hidden("05.6", "twice the coarse size, whatever the feature's", (0, 1))
+
+
+def test_the_decoders_weights_go_by_their_names_and_a_batch_may_be_of_one():
+    reference = BY_ID["05.6"].reference
+    names = list(BY_ID["05.6"].fixtures[0].args[1])
+    assert core.judge(BY_ID["05.6"], lambda f, w, e: reference(f, dict(zip(names, w.values())), e)).kind != "passed"
+    assert core.judge(BY_ID["05.6"], lambda f, w, e: reference(f, w, e).squeeze()).kind == "form"

@@ -249,14 +249,14 @@ WRONG = {
              lambda q, k, v, p: _attend(q, k, v, p, which=lambda p: ~p, scale=lambda *_: 1),
              lambda q, k, v, p: _attend(q, k, v, p, axis=1, scale=lambda *_: 1),
              lambda q, k, v, p: _attend(q, k, v, ~p, inside=None, after=0.0), lambda q, k, v, p: v.mean(1, keepdim=True),
-             lambda q, k, v, p: (q @ k.mT / q.shape[-1] ** 0.5 + p[:, None] * -math.inf).softmax(-1) @ v,
+             lambda q, k, v, p: attention_torch(q, k, v, p) + 1,
              lambda q, k, v, p: attention_torch(q, k, v, p) * (0 if p.any() else 1),
              lambda q, k, v, p: _attend(q, k, v, p, inside=None, weigh=lambda s: s.sigmoid()),
              lambda q, k, v, p: attention_loops(q, k, v, p)[0], lambda q, k, v, p: q @ v],
     "06.3": [lambda *args: _multi_head(*args, split=_cut, merge=_glued, scale=lambda d, C: C ** 0.5),
              lambda *args: _multi_head(*args, thirds=(1, 0, 2), out=False),
              lambda *args: _multi_head(*args, left=(True, True), bias=False),
-             lambda *args: _multi_head(*args, thirds=(0, 0, 0), bias=False), lambda q, *rest: _multi_head(q, *rest) + q,
+             lambda *args: _multi_head(*args, thirds=(0, 0, 0), bias=False), lambda q, *rest: _multi_head(q, *rest) - q,
              lambda *args: _multi_head(*args, split=_woven, mean=True), lambda *args: 2 * heads_einsum(*args),
              lambda q, k, v, w, n: heads_einsum(q, v, v, w, n), lambda q, k, v, w, n: w["out_proj.weight"],
              lambda q, k, v, w, n: heads_einsum(q, k, v, w, n)[:, :, :1], lambda q, k, v, w, n: w["in_proj.weight"]],
@@ -277,7 +277,7 @@ WRONG = {
              lambda *args: _decode(*args, start=lambda p: p)[-1], lambda layers, norm, *args: norm(args[0]),
              lambda *args: torch.stack(states_list(*args)).mean(0), lambda *args: _decode(*args)[:, 0],
              lambda layers, norm, q, m, p: layers(q)],
-    "06.6": [lambda s, o: s[:, o][:, o], lambda s, o: s[:, o.flip(0)], lambda s, o: s[:, o].flip(1),
+    "06.6": [lambda s, o: s[:, o][:, o].flip(2), lambda s, o: s[:, o.flip(0)], lambda s, o: s[:, o].flip(1),
              lambda s, o: s[:, o.argsort()[1:]], lambda s, o: s.roll(1, 1), lambda s, o: o.argsort(), lambda s, o: s * 0,
              lambda s, o: s[:, o.argsort()][:, o.argsort()]],
     "06.7": [lambda x: histogram_bincount(x[..., :-1]).T, lambda x: histogram_bincount(x).flip(1),
@@ -329,3 +329,20 @@ def test_layer_and_states_are_the_librarys():
     x, query_positions = torch.randn(2, 4, 12), torch.randn(2, 4, 12)
     want = decoder.layers[1](x, query_positions, *args)[0]
     assert torch.allclose(lesson06.decoder_layer(decoder.layers[1], x, query_positions, *args), want, atol=1e-5)
+
+
+def by_place(q, k, v, weights, num_heads):
+    names = ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
+    return core.find("06.3").reference(q, k, v, dict(zip(names, weights.values())), num_heads)
+
+
+def squeezed(number):
+    return lambda *args: core.find(number).reference(*args).squeeze()
+
+
+@pytest.mark.parametrize(("number", "solution"), [
+    ("06.3", by_place), ("06.3", squeezed("06.3")), ("06.4", squeezed("06.4")), ("06.5", squeezed("06.5")),
+    ("06.7", lambda x: F.one_hot(x.argmax(-1)).sum(0)),
+    ("06.7", lambda x: torch.stack([torch.bincount(answers) for answers in x.argmax(-1).T]))])
+def test_no_size_or_order_of_the_examples_is_right_by_chance(number, solution):
+    assert core.judge(core.find(number), solution).kind != "passed"

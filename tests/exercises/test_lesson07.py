@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from exercises.banks import *  # noqa: F403
 
 from minimaskformer import build_model
+from minimaskformer.exercises import core
 from minimaskformer.exercises.lessons import lesson07
 from minimaskformer.exercises.lessons.lesson07_count import count_with
 from minimaskformer.exercises.lessons.lesson07_heads import answers_with, masks_with, wired
@@ -241,7 +242,8 @@ WRONG = {
              wired(memory=lambda f, p, parts: parts["input_proj"](f[1]), state=sum), wired(state=lambda s: 3 * s[-1]),
              lambda x, parts: wired()(x / 255, parts), lambda x, parts: wired()(x.flip(1), parts),
              wired(state=lambda s: s[0], change=lambda c, m: (c[..., :-1], m)),
-             lambda x, parts: forward_all_layers(2 * x, parts), lambda x, parts: forward_all_layers(x, parts)[::-1],
+             lambda x, parts: forward_all_layers(2 * x, parts), lambda x, parts: forward_all_layers(x, parts)[:1] * 2,
+             lambda x, parts: wired()(x, parts | {"input_proj": lambda y: parts["input_proj"](y).flatten(2)}),  # no map
              lambda x, parts: forward_all_layers(x, parts)[0], lambda x, parts: parts["decoder"](x)],
     "07.4": [count_with(bias=0, queries=0), count_with(attentions=1, norms=2), count_with(mlp=1, conv=0),  # two each
              count_with(final=0, queries=0), count_with(conv=0, final=0), lambda L, *rest: count_with()(L + 1, *rest),
@@ -324,3 +326,16 @@ def test_batch_and_picture_are_the_librarys():
     x = torch.randn(4, 16, 24, generator=g)
     mine = BY_ID["07.6"].reference(x, (64, 96), (50, 90), (75, 140))
     torch.testing.assert_close(mine, bilinear(to_input_size(x, (50, 90), 32), (75, 140)))
+
+
+def test_pictures_keep_their_order_and_a_batch_may_be_of_one():
+    reference = core.find("07.5").reference
+    for solution in (lambda pictures, *rest: reference(sorted(pictures, key=lambda p: -p.shape[1]), *rest),
+                     lambda pictures, *rest: reference([p[:, :pictures[0].shape[1]] for p in pictures], *rest),
+                     lambda *args: tuple(part.squeeze() for part in reference(*args))):
+        assert core.judge(core.find("07.5"), solution).kind != "passed"
+
+
+def test_what_may_be_either_of_two_mistakes_is_said_to_be():
+    text = core.judge(core.find("07.4"), lambda L, N, D, *rest: core.find("07.4").reference(L, N, D, *rest) - D).text
+    assert "Looks like: D too few." in text and "input_proj" in text and "final norm" in text

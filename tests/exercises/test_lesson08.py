@@ -282,8 +282,15 @@ RIGHT = {
 
 def ids_stuff_first(classes, things):
     stuff = list(dict.fromkeys(c for c in classes if c not in things))
-    return [stuff.index(c) + 1 if c in stuff else len(stuff) + sum(d in things for d in classes[:i + 1])
+    return [stuff.index(c) + 1 if c in stuff else len(stuff) + sum(d in things for d in classes[i:])
             for i, c in enumerate(classes)]
+
+
+def map_by_share(*args):  # the smaller area over the larger one: right wherever nobody wins more than it claims
+    def share(won, own):
+        areas = [part.flatten(1).sum(1) for part in (won, own)]
+        return torch.minimum(*areas) / torch.maximum(*areas).clamp(min=1)
+    return _map(*args, test={"left": share})
 
 
 WRONG = {
@@ -321,7 +328,8 @@ WRONG = {
              lambda *a: _map(*a, keep=lambda s, c, K, t: c != K, void=-1),
              lambda *a: _map(*a, keep=lambda s, c, K, t: c != K, turn=torch.ones_like),
              lambda *a: _map(*a, runner_up=True, ids=lambda c, t: _ids(c, t, merges=lambda c, t, p: False)),
-             lambda *a: (_map(*a) > 0).int(), inference.panoptic_inference],
+             lambda *a: (_map(*a) > 0).int(), inference.panoptic_inference,
+             map_by_share],
     "08.6": [lambda *a: _stack(*a, sort=False, drop_empty=False), lambda *a: _stack(*a, single=True, stuff_first=True),
              lambda *a: _stack(*a, probs=lambda x: x[:, :-1].softmax(-1), stuff_first=True), lambda *a: _stack(*a)[1:],
              lambda *a: tuple(v[:0] for v in _stack(*a)),
@@ -377,5 +385,19 @@ def test_no_fixture_hangs_on_rounding():
         x, _, _, top_k = core.doubled(fixture.args)
         probs = x.softmax(-1)[:, :-1].flatten().sort(descending=True).values
         scores = lesson08.instances(*core.doubled(fixture.args))[2]
-        assert (scores[:-1] - scores[1:]).min() > 1e-3
+        assert (scores[:-1] - scores[1:] > 1e-3).all()
         assert top_k == len(probs) or probs[top_k - 1] - probs[top_k] > 1e-3
+
+
+def test_a_stack_may_be_empty():
+    assert len(lesson08.STACK_FIXTURES[-1].args[0]) == 4 and not len(lesson08.instances(*lesson08.STACK_FIXTURES[-1].args)[0])
+    stacked = core.judge(core.find("08.6"), lambda *args: (torch.stack(list(lesson08.instances(*args)[0])), *lesson08.instances(*args)[1:]))
+    assert stacked.kind == "exception"
+
+
+def test_weighed_areas_are_no_cut_at_one_half():
+    def weighed(s, m, t):
+        won = (s[:, None, None] * m).argmax(0) == torch.arange(len(s))[:, None, None]
+        ratio = (m * won).sum((1, 2)) / (m * (m >= 0.5)).sum((1, 2)).clamp(min=1e-9)
+        return won.any(-1).any(-1) & (m >= 0.5).any(-1).any(-1) & (ratio >= t)
+    assert core.judge(core.find("08.3"), weighed).mistake.name == "both areas as sums of probabilities"

@@ -127,6 +127,14 @@ def test_what_calls_the_layers_in_another_way_is_right_in_the_model_too():
     torch.testing.assert_close(my.last_answer(parameters, images), expected)
 
 
+def test_the_pixel_decoder_gets_its_own_weights_and_not_the_encoders():
+    my = my_maskformer.mine(my_maskformer.Path("nowhere"))
+    reference, seen = exercise_of("05.6").reference, []
+    my.pixel_decoder = lambda features, weights, encoder: seen.append(set(weights)) or reference(features, weights, encoder)
+    my.last_answer(my.draw_parameters(), torch.zeros(1, 3, 32, 32))
+    assert seen == [set(exercise_of("05.6").fixtures[0].args[1])]
+
+
 def test_the_layers_of_the_examples_are_those_of_the_model():
     my = my_maskformer.mine(my_maskformer.Path("nowhere"))
     theirs = exercise_of("06.4").in_model.args[0]

@@ -22,6 +22,10 @@ def _unpadded(side, times):
     return side if times == 0 else (_unpadded(side, times - 1) - 3) // 2 + 1
 
 
+def _halved(side, times, halve):
+    return side if times == 0 else _halved(halve(side), times - 1, halve)
+
+
 _ROUNDED = "A side of 75 becomes 38, then 19, 10, 5, 3: each halving rounds up."
 _STRIDES = "The strides of res2 to res5 are 4, 8, 16, 32."
 SIZE_MISTAKES = (
@@ -31,6 +35,17 @@ SIZE_MISTAKES = (
     Mistake("convolutions without padding",
             lambda h, w, d: [[_unpadded(n + -n % d, times) for n in (h, w)] for times in (2, 3, 4, 5)],
             f"They have a padding of 1. {_ROUNDED}"),
+    Mistake("one cell too many at each halving",
+            lambda h, w, d: [[_halved(n + -n % d, times, lambda n: n // 2 + 1) for n in (h, w)]
+                             for times in (2, 3, 4, 5)],
+            "n // 2 + 1 is right for odd n alone: (n + 1) // 2 makes 256 of 512 and 38 of 75."),
+    Mistake("the map at stride 2 given too", sizes_with(strides=(2, 4, 8, 16, 32)),
+            "The first halving makes no map of its own: res2, at stride 4, is the first."),
+    Mistake("all heights, then all widths", lambda *args: list(zip(*_sizes(*args))),
+            "A pair (height, width) for each map."),
+    Mistake("the maps padded instead of the image",
+            lambda h, w, d: [[side + -side % d for side in sizes] for sizes in _sizes(h, w, 1)],
+            "The image is padded, once; what the halvings leave of it is the size of a map."),
     Mistake("one cell added to every map", sizes_with(divide=lambda n, s: n // s + 1),
             "A side that divides gets no further cell."),
     Mistake("not padded", sizes_with(pad=lambda n, d: n), "First the sides grow to multiples of divisibility."),
@@ -58,6 +73,14 @@ def _cost(inputs, outputs, kernel, stride, height, width, parameters=lambda i, o
           pixels=lambda h, w, s: -(-h // s) * -(-w // s), per_pixel=lambda p, i, o, k: p):
     count = parameters(inputs, outputs, kernel)
     return count, per_pixel(count, inputs, outputs, kernel) * pixels(height, width, stride)
+
+
+def _without_zeros(inputs, outputs, kernel, stride, height, width):
+    """Products with the padding's zeros left out."""
+    def used(side):
+        starts = range(-(kernel // 2), side - kernel // 2, stride)
+        return sum(min(start + kernel, side) - max(start, 0) for start in starts)
+    return outputs * inputs * kernel ** 2, outputs * inputs * used(height) * used(width)
 
 
 def cost_with(**knobs):
@@ -93,6 +116,15 @@ COST_MISTAKES = (
     Mistake("no padding: the kernel's margin lost",
             lambda i, o, k, s, h, w: (o * i * k * k, o * i * k * k * ((h - k) // s + 1) * ((w - k) // s + 1)),
             "With padding kernel // 2 the output has ceil(side / stride) pixels."),
+    Mistake("the padding's zeros not counted", _without_zeros,
+            "They are multiplied like the rest: every output pixel uses every weight."),
+    Mistake("one output pixel too many a side", cost_with(pixels=lambda h, w, s: (h // s + 1) * (w // s + 1)),
+            "ceil(side / stride): 32 pixels stay 32 at stride 1."),
+    Mistake("a bias counted among the multiply-adds", cost_with(per_pixel=lambda p, i, o, k: p + o),
+            "These convolutions have no bias: the GroupNorm after them has one."),
+    Mistake("a padding of 1, whatever the kernel",
+            lambda i, o, k, s, h, w: (o * i * k * k, o * i * k * k * ((h + 2 - k) // s + 1) * ((w + 2 - k) // s + 1)),
+            "The padding is kernel // 2: 3 for a kernel of 7, 0 for one of 1."),
     Mistake("additions counted as well", cost_with(per_pixel=lambda p, i, o, k: 2 * p),
             "A multiply-add is one: a product that is added to a sum."),
     Mistake("multiply-adds before parameters", lambda *args: _cost(*args)[::-1], "(parameters, multiply_adds)."),
@@ -131,8 +163,9 @@ def add_mean(y):
 # An odd size in one example, an encoder in another: so that only a size of the wrong kind fails in the odd one alone.
 DECODER_FIXTURES = (
     Fixture("2 images, no encoder", (_features(2, ((8, 16), (4, 8), (2, 4), (1, 2)), 20), _weights(0), same_map)),
-    Fixture("with an encoder", (_features(2, ((8, 8), (4, 4), (2, 2), (1, 1)), 50), _weights(1), add_mean)),
-    Fixture("odd sizes", (_features(2, ((9, 7), (5, 4), (3, 2), (2, 1)), 80), _weights(0), same_map)))
+    Fixture("with an encoder; the weights in another order",
+            (_features(2, ((8, 8), (4, 4), (2, 2), (1, 1)), 50), dict(sorted(_weights(1).items())), add_mean)),
+    Fixture("1 image, odd sizes", (_features(1, ((9, 7), (5, 4), (3, 2), (2, 1)), 80), _weights(0), same_map)))
 
 
 def _plain_norm(x, weight, bias):
@@ -142,7 +175,8 @@ def _plain_norm(x, weight, bias):
 def _decode(features, weights, encoder, mode="nearest", norm=_plain_norm, lateral=lambda y: y, lateral_norm=True,
             smooth_act=lambda conv, norm, x: norm(conv(x)).relu(), merge=lambda lat, up: lat + up, outputs=(0, 1, 2, 3),
             encode=lambda encoder, p, i: encoder(p) if i == 1 else p, before=lambda encoder, y, i: y,
-            last=lambda conv, p: conv(p), up_size=lambda lat: {"size": lat.shape[-2:]}):
+            last=lambda conv, p: conv(p), up_size=lambda lat: {"size": lat.shape[-2:]}, no_relu=None,
+            level_lateral=lambda y, i: y):
     """The pixel decoder with knobs to get wrong."""
     def conv(x, name):
         return F.conv2d(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"), padding="same")
@@ -151,13 +185,15 @@ def _decode(features, weights, encoder, mode="nearest", norm=_plain_norm, latera
         return norm(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
     def smooth(x, i):
-        i = outputs[i]
+        level, i = i, outputs[i]
+        if level == no_relu:
+            return normed(conv(x, f"outputs.{i}.0.0"), f"outputs.{i}.0.1")
         return smooth_act(lambda y: conv(y, f"outputs.{i}.0.0"), lambda y: normed(y, f"outputs.{i}.0.1"), x)
 
     p = encode(encoder, smooth(features[3], 3), 3)
     for i in (2, 1, 0):
         lat = conv(features[i], f"laterals.{i}.0")
-        lat = lateral(normed(lat, f"laterals.{i}.1") if lateral_norm else lat)
+        lat = level_lateral(lateral(normed(lat, f"laterals.{i}.1") if lateral_norm else lat), i)
         up = F.interpolate(p, mode=mode, **up_size(lat))
         p = encode(encoder, smooth(before(encoder, merge(lat, up), i), i), i)
     return last(lambda y: conv(y, "mask_features"), p)
@@ -198,6 +234,15 @@ DECODER_MISTAKES = (
             "smooth = ReLU(GroupNorm(conv 3 x 3))."),
     Mistake("no GroupNorm in the smoothing", decode_with(smooth_act=lambda conv, norm, x: conv(x).relu()),
             "smooth = ReLU(GroupNorm(conv 3 x 3))."),
+    Mistake("no ReLU in p2", decode_with(no_relu=0), "Every level is smoothed alike: ReLU(GroupNorm(conv 3 x 3))."),
+    Mistake("no ReLU in p5", decode_with(no_relu=3), "Every level is smoothed alike: ReLU(GroupNorm(conv 3 x 3))."),
+    Mistake("the encoder between the GroupNorm and the ReLU of p3",
+            decode_with(no_relu=1, encode=lambda encoder, p, i: encoder(p).relu() if i == 1 else p), _ENCODER),
+    Mistake("the encoder on res3", lambda f, w, encoder: _decode([f[0], encoder(f[1]), *f[2:]], w, same_map), _ENCODER),
+    Mistake("the encoder on the lateral of res3",
+            lambda f, w, encoder: _decode(f, w, same_map, level_lateral=lambda y, i: encoder(y) if i == 1 else y),
+            _ENCODER),
+    Mistake("the encoder applied twice", lambda f, w, encoder: _decode(f, w, lambda y: encoder(encoder(y))), _ENCODER),
     Mistake("a ReLU after the sum too", decode_with(merge=lambda lat, up: (lat + up).relu()),
             "The sum goes straight into the 3 x 3 convolution."),
     Mistake(_PYRAMID[0], _classic, _PYRAMID[1]),

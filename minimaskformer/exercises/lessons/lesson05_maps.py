@@ -63,6 +63,22 @@ GROUP_NORM_MISTAKES = (
     Mistake("BatchNorm: statistics per channel, over the batch",
             lambda *args: _batch_statistics(*args, by_group=False),
             "The statistics are per image and group. BatchNorm's change with the other images of the batch."),
+    Mistake("the batch forgotten: cut into `groups` pieces, images and all",
+            lambda x, groups, weight, bias, eps=1e-5: _norm(
+                x.reshape(1, -1, *x.shape[2:]), groups, torch.ones_like(x[:, :, 0, 0].flatten()),
+                torch.zeros_like(x[:, :, 0, 0].flatten()), eps).reshape(x.shape) * weight[:, None, None]
+            + bias[:, None, None],
+            "Each image has `groups` groups of its own: reshape to [B, groups, everything else]."),
+    Mistake("statistics per column: one axis of the pixels forgotten",
+            norm_with(view=lambda x, groups: x.reshape(len(x), groups, -1, x.shape[3])),
+            "Over the group's channels and all pixels, rows *and* columns."),
+    Mistake("statistics per row: one axis of the pixels forgotten",
+            norm_with(view=lambda x, groups: x.reshape(len(x), groups, -1, *x.shape[2:]), over=(2, 4)),
+            "Over the group's channels and all pixels, rows *and* columns."),
+    Mistake("the mean of x ** 2 less the mean, which is not squared",
+            norm_with(scale=lambda g, var, over, eps: (
+                (g ** 2).mean(over, keepdim=True) - g.mean(over, keepdim=True) + eps).sqrt()),
+            "The variance is the mean of (x - mean) ** 2, or the mean of x ** 2 less mean ** 2."),
     Mistake("InstanceNorm: every channel its own group",
             lambda x, groups, *rest: _norm(x, x.shape[1], *rest), "A group's channels share one mean and variance."),
     Mistake("one group of all channels", lambda x, groups, *rest: _norm(x, 1, *rest),
@@ -147,6 +163,15 @@ def _doubled(coarse, feature, weight):
     return F.interpolate(coarse, scale_factor=2) + _alone(coarse, feature, weight)[1]
 
 
+def _picked(index):
+    """Each row and column copied from the coarse one that `index` names."""
+    def wrong(coarse, feature, weight):
+        rows, columns = ([index(i, few, many) for i in range(many)]
+                         for few, many in zip(coarse.shape[-2:], feature.shape[-2:]))
+        return _alone(coarse, feature, weight)[1] + coarse[..., rows, :][..., columns]
+    return wrong
+
+
 def _zeros_between(coarse, feature, weight):
     out = _down(torch.zeros_like(coarse), feature, weight)
     out[..., ::2, ::2] += coarse
@@ -163,6 +188,10 @@ TOP_DOWN_MISTAKES = (
             "Row i takes the coarse row i * h // H. At odd sizes the middle of a pixel lies elsewhere."),
     Mistake("twice the coarse size, whatever the feature's", _doubled,
             "Six cells do not fit a feature of five: the size comes from the feature, size=feature.shape[-2:]."),
+    Mistake("i * h / H rounded to the nearest", _picked(lambda i, few, many: min(round(i * few / many), few - 1)),
+            "Rounded down: i * h // H."),
+    Mistake("first cell on first, last on last, and nearest between",
+            _picked(lambda i, few, many: i * (few - 1) // (many - 1)), "Row i takes the coarse row i * h // H."),
     Mistake("the weight transposed", lambda coarse, feature, weight: _down(coarse, feature, weight.mT),
             "weight[d, c] says how much of channel c goes into channel d of the result."),
     Mistake("the weight applied to the sum",
@@ -235,6 +264,11 @@ MASK_MISTAKES = (
             "Image b's queries meet image b's pixels."),
     Mistake("every image with the queries of the first", lambda m, e: _dot(m[:1].expand_as(m), e),
             "Image b's queries meet image b's pixels."),
+    Mistake("the pixels of all images added up", lambda m, e: torch.einsum("bnc,xchw->bnhw", m, e),
+            "A letter that is in only one factor is summed over. b must be in both."),
+    Mistake("the queries of all images added up", lambda m, e: torch.einsum("xnc,bchw->bnhw", m, e),
+            "A letter that is in only one factor is summed over. b must be in both."),
+    Mistake("masks cut at 0", lambda m, e: (_dot(m, e) > 0).to(m.dtype), "Logits are wanted, not their signs."),
     Mistake("summed over the batch", lambda m, e: _dot(m, e).sum(0, keepdim=True).expand_as(_dot(m, e)),
             "Keep the letter b in the result: einsum('bnc,bchw->bnhw', ...)."),
     Mistake("[B, H*W, N] read as [B, N, H, W] without transposing", _scrambled,

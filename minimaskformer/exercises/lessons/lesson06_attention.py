@@ -73,6 +73,11 @@ ATTENTION_MISTAKES = (
             "scaled_dot_product_attention reads where its mask is True: give it ~padding, as [B, 1, P]."),
     Mistake(_LEFT[0], _with(inside=None, after=0.0), _LEFT[1]),
     Mistake(_ZERO[0], _with(inside=0.0), _ZERO[1]),
+    Mistake("minus infinity times the mask: 0 times infinity is not a number", lambda q, k, v, padding: _attend(
+        q, k, v, padding, inside=None, weigh=lambda s: (s + padding[:, None].to(s) * -torch.inf).softmax(-1)),
+            "Where nothing is padded stands 0 * -inf. Replace scores instead: masked_fill, or torch.where."),
+    Mistake("plus infinity for the scores of padding", _with(inside=torch.inf),
+            "exp(inf) outweighs everything, and inf - inf is not a number. Minus infinity."),
     Mistake("padding added to the scores as a 1", lambda q, k, v, padding: _attend(
         q, k, v, padding, inside=None, weigh=lambda s: (s + padding[:, None].to(s)).softmax(-1)),
             "A bool added to a float is 1. Use masked_fill with minus infinity."),
@@ -101,7 +106,9 @@ def _heads_args(B, N, P, C, heads, seed):
 
 HEADS_FIXTURES = (  # heads and channels per head differ, so do N and P, and q, k and v are three different tensors
     Fixture("2 pictures, 3 queries, 5 cells, 8 channels in 2 heads", _heads_args(2, 3, 5, 8, 2, 40)),
-    Fixture("2 pictures, 4 queries, 3 cells, 6 channels in 3 heads", _heads_args(2, 4, 3, 6, 3, 60)))
+    Fixture("1 picture, 4 queries, 3 cells, 6 channels in 3 heads; the weights in another order",
+            tuple(dict(sorted(arg.items())) if isinstance(arg, dict) else arg
+                  for arg in _heads_args(1, 4, 3, 6, 3, 60))))
 
 
 def _split(x, heads):
@@ -145,6 +152,12 @@ def _multi_head(q, k, v, weights, num_heads, split=_split, merge=_merge, thirds=
 
 def _heads_with(**knobs):
     return lambda q, k, v, weights, num_heads: _multi_head(q, k, v, weights, num_heads, **knobs)
+
+
+def _one_bias(q, k, v, weights, num_heads):
+    """in_proj_bias read as if it had C numbers."""
+    weights = weights | {"in_proj_bias": weights["in_proj_bias"].chunk(3)[0].repeat(3)}
+    return _multi_head(q, k, v, weights, num_heads)
 
 
 def _thirds_by_head(q, k, v, weights, num_heads):
@@ -194,6 +207,11 @@ HEADS_MISTAKES = (
       for project in ("q", "qk", "qv", "kv", "v", "")),
     Mistake("the rows of in_proj taken head by head", _thirds_by_head,
             "First all of q's rows, C of them, then k's, then v's. Cut in thirds first, into heads afterwards."),
+    Mistake("the bias of q for k and v too", _one_bias, "in_proj_bias has three thirds, as in_proj_weight has."),
+    Mistake("q added to what was read", lambda q, *rest: q + _multi_head(q, *rest),
+            "That residual is the layer's business, in 06.4. Here: what is read, through out_proj."),
+    Mistake("divided by C, all channels", _heads_with(scale=lambda d, C: C),
+            "The root of d, the channels of one head."),
     Mistake("num_heads taken for the channels of one head", lambda q, k, v, weights, n: _multi_head(
         q, k, v, weights, q.shape[-1] // n), "unflatten(-1, (num_heads, -1)): heads first, their channels last."),
     Mistake("values made from k", lambda q, k, v, *rest: _multi_head(q, k, k, *rest),

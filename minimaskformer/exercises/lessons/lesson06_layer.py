@@ -33,7 +33,7 @@ def _inputs(B, N, P, C, seed):
 
 LAYER_FIXTURES = (
     Fixture("2 pictures, 3 queries, 5 cells", (random_layer(8, 2, 1), *_inputs(2, 3, 5, 8, 100))),
-    Fixture("another layer, 4 queries, 6 cells", (random_layer(12, 3, 2), *_inputs(2, 4, 6, 12, 200))))
+    Fixture("another layer, 1 picture, 4 queries, 6 cells", (random_layer(12, 3, 2), *_inputs(1, 4, 6, 12, 200))))
 
 
 def _functions(layer):
@@ -54,7 +54,7 @@ def _add(x, positions, where):
 
 
 def _layer(layer, x, positions, memory, memory_positions, self_at=SELF, cross_at=CROSS, norms=(1, 2, 3),
-           order=("self", "cross", "mlp"), wrap=lambda x, f, norm: norm(x + f(x))):
+           order=("self", "cross", "mlp"), wrap=lambda x, f, norm: norm(x + f(x)), keys=None):
     """A decoder layer with knobs to get wrong."""
     def self_attention(x):
         return layer.self_attn(*_add(x, positions, self_at))[0]
@@ -62,6 +62,7 @@ def _layer(layer, x, positions, memory, memory_positions, self_at=SELF, cross_at
     def cross_attention(x):
         q = x + positions if cross_at["q"] else x
         k, v = (memory + memory_positions if cross_at[name] else memory for name in "kv")
+        k = k if keys is None else keys
         return layer.cross_attn(q, k, v)[0]
 
     steps = {"self": self_attention, "cross": cross_attention, "mlp": layer.mlp}
@@ -111,6 +112,12 @@ def _stale_residual(added_to):
         states.append(layer.norm2(states[added_to[0]] + read))
         return layer.norm3(states[added_to[1]] + layer.mlp(states[2]))
     return wrong
+
+
+def _asked_by_positions(layer, x, positions, memory, memory_positions):
+    x = layer.norm1(x + layer.self_attn(positions, positions, x)[0])
+    x = layer.norm2(x + layer.cross_attn(positions, memory + memory_positions, memory)[0])
+    return layer.norm3(x + layer.mlp(x))
 
 
 def _exchanged(layer, x, positions, memory, memory_positions):
@@ -170,6 +177,11 @@ LAYER_MISTAKES = (
       for added_to in ((0, 2), (1, 1), (1, 0))),
     Mistake("the cross-attention asks with the old x", _stale_query,
             "It asks with what the self-attention and norm1 have made of x."),
+    Mistake("the keys made of memory_positions alone",
+            lambda layer, x, positions, memory, m: _layer(layer, x, positions, memory, m, cross_at=CROSS, keys=m),
+            "memory + memory_positions: what a cell holds and where it lies."),
+    Mistake("query_positions alone compared", _asked_by_positions,
+            "x + query_positions, wherever queries are compared."),
     Mistake("self_attn and cross_attn exchanged", _exchanged,
             "self_attn is for the queries among themselves, cross_attn for the picture."),
 )
@@ -186,7 +198,7 @@ def _decoder_args(L, B, N, P, C, heads, seed):
 
 DECODER_FIXTURES = (
     Fixture("3 layers, 2 pictures, 4 queries, 5 cells", _decoder_args(3, 2, 4, 5, 8, 2, 300)),
-    Fixture("2 layers, 3 pictures, 2 queries, 6 cells", _decoder_args(2, 3, 2, 6, 6, 3, 400)))
+    Fixture("2 layers, 1 picture, 2 queries, 6 cells", _decoder_args(2, 1, 2, 6, 6, 3, 400)))
 _LAYERS, _NORM, *_REST = DECODER_FIXTURES[0].args
 DECODER_IN_MODEL = Remark(
     ([lambda *args, layer=layer, **kwargs: layer(*args, **kwargs) for layer in _LAYERS], lambda x: _NORM(x), *_REST),
@@ -238,6 +250,20 @@ DECODER_MISTAKES = (
     Mistake("every layer starts at zero again", _decoder_with(reset=True), "x goes from layer to layer."),
     Mistake("query positions in the first layer only", _decoder_with(positions_at=lambda i: int(i == 0)),
             "They are added anew in each layer."),
+    Mistake("x and query_positions exchanged in the call", lambda layers, *rest: _decode(
+        [lambda x, p, *memory, layer=layer: layer(p, x, *memory) for layer in layers], *rest),
+            "layer(x, query_positions, memory, memory_positions)."),
+    Mistake("memory and memory_positions exchanged in the call",
+            lambda layers, norm, p, memory, positions: _decode(layers, norm, p, positions, memory),
+            "layer(x, query_positions, memory, memory_positions)."),
+    Mistake("x added to what a layer returns", lambda layers, *rest: _decode(
+        [lambda x, *others, layer=layer: (x + layer(x, *others)[0], None) for layer in layers], *rest),
+            "A layer returns the new x: it has added its steps to the old one already."),
+    Mistake("the shared norm before each layer too", lambda layers, norm, *rest: _decode(
+        [lambda x, *others, layer=layer: layer(norm(x), *others) for layer in layers], norm, *rest),
+            "The shared norm is for reading only: the next layer gets x as the layer before left it."),
+    Mistake("the last state in every place", lambda *args: _decode(*args)[-1:].expand_as(_decode(*args)),
+            "Each layer's state is kept as it was after that layer."),
     Mistake("no query positions", _decoder_with(positions_at=lambda i: 0),
             "Then all queries start alike and stay alike."),
     Mistake("no memory_positions", _memory_positions(0, 0), "Each layer is given them, and adds them to its keys."),

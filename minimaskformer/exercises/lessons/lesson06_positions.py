@@ -60,6 +60,13 @@ def _same_side(height, width, dim, temperature=10_000.0):
     return _positions(height, width, dim, temperature, angles=lambda n: _angles(side)[:n])
 
 
+def _one_side(which):
+    """Both axes divided by the height, 0, or by the width, 1."""
+    def positions(*args):
+        return _positions(*args, angles=lambda n: _angles(n) * n / args[which])
+    return positions
+
+
 def _added(height, width, dim, temperature=10_000.0):
     frequency = temperature ** -(2 * torch.arange(dim // 2).double() / dim)
     y, x = (_interleaved(_angles(n)[:, None] * frequency).T for n in (height, width))  # [dim, n]
@@ -102,6 +109,14 @@ POSITION_MISTAKES = (
             "y runs to 2 pi, so that the shortest wave goes once over the picture."),
     Mistake("pi instead of 2 pi", _with(angles=lambda n: _angles(n) / 2), "y runs to 2 pi."),
     Mistake("both axes divided by the longer side", _same_side, "y by the height, x by the width."),
+    Mistake("both axes divided by the height", _one_side(0), "y by the height, x by the width."),
+    Mistake("both axes divided by the width", _one_side(1), "y by the height, x by the width."),
+    Mistake("sines only", _with(pair=lambda a: torch.stack([a.sin(), a.sin()], -1).flatten(1)),
+            "Channel 2i is the sine of the angle, channel 2i + 1 its cosine."),
+    Mistake("pairs counted from 1", _with(exponents=lambda dim: _exponents(dim) + 2 / (dim // 2)),
+            "i runs from 0: the first pair has the wavelength 1."),
+    Mistake("exponents from 0 to 1, both included", _with(exponents=lambda dim: torch.linspace(0, 1, dim // 4)),
+            "2i / (dim/2) for i = 0 ... dim/4 - 1: the last is less than 1."),
     Mistake("the exponent is half of what it should be", _with(exponents=lambda dim: _exponents(dim) / 2),
             "Pair i of dim/2 channels has the exponent 2i / (dim/2); each axis has only dim/2 channels."),
     Mistake("the exponent is twice what it should be", _with(exponents=lambda dim: _exponents(dim) * 2),
@@ -146,6 +161,8 @@ ORDER_MISTAKES = (
             "Query order[i] of the original now sits at i. You want the place i at which query j sits: order[i] = j.",
             "https://github.com/tinnunculus/MaskFormer/blob/37694d45606f9b32bd85250cadf5f4adccb5e854/maskformer.ipynb"),
     Mistake("still in the new order", lambda s, o: s, "Row i belongs to query order[i]; put it there."),
+    Mistake("the order applied a second time", lambda s, o: s[:, o][:, o],
+            "Once more the same way goes further away. The inverse: order.argsort()."),
     Mistake("reversed", lambda s, o: s.flip(1), "The order is given, it is not simply backwards."),
     Mistake("the inverse, backwards", lambda s, o: s[:, o.argsort(descending=True)],
             "argsort in its usual, ascending direction is the inverse."),
@@ -163,7 +180,8 @@ ORDER_MISTAKES = (
 
 HISTOGRAM_FIXTURES = (  # scenes, queries and classes in different numbers; no-object often wins, and twice barely
     Fixture("6 scenes, 3 queries, 4 classes and no object", (2 * _states(6, 3, 5, 3) + _states(1, 1, 5, 4),)),
-    Fixture("9 scenes, 4 queries, 2 classes and no object", (2 * _states(9, 4, 3, 5),)))
+    Fixture("9 scenes, 4 queries, 2 classes and no object", (2 * _states(9, 4, 3, 5),)),
+    Fixture("5 scenes, 2 queries, and nobody says no object", (_states(5, 2, 4, 6) - torch.tensor([0.0, 0, 0, 9]),)))
 
 
 def _count(answers, classes):
@@ -186,6 +204,11 @@ HISTOGRAM_MISTAKES = (
     Mistake("no object dropped before the argmax, with an empty column for it",
             lambda x: _count(x[..., :-1].argmax(-1), x.shape[-1]),
             "Then a silent query seems to answer with its second choice."),
+    Mistake("the number of classes taken from the answers", lambda x: F.one_hot(x.argmax(-1)).sum(0),
+            "F.one_hot(answers) and bincount(answers) make as many columns as the largest answer needs. Say how many: "
+            "num_classes=K + 1, minlength=K + 1."),
+    Mistake("the same answer in several scenes counted once", lambda x: (_histogram(x) > 0).long(),
+            "counts[n, answer] += 1 with lists of indices adds 1 once, however often a place is named."),
     Mistake("probabilities summed", lambda x: x.softmax(-1).sum(0), "Count answers: one per scene and query."),
     Mistake("a softmax over the scenes before the argmax", lambda x: _histogram(x.softmax(0)), _SOFTMAX),
     Mistake("a softmax over the queries before the argmax", lambda x: _histogram(x.softmax(1)), _SOFTMAX),

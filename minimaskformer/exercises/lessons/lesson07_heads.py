@@ -66,6 +66,9 @@ MASK_MISTAKES = (
     Mistake("no mask head: the states themselves multiplied with the pixels",
             lambda s, layers, p: torch.einsum(EINSUM, s, p),
             "The three layers turn a state into a mask embedding. The same state also feeds the class head."),
+    Mistake("two layers: the last one left out",
+            lambda s, layers, p: _masks(s, layers, p, which=(0, 1), acts=(_identity, F.relu, _identity)),
+            "The mask head has two hidden layers: three linear layers in all."),
     Mistake("weights not transposed", masks_with(linear=lambda x, w, b: x @ w + b),
             "A weight is stored as [outputs, inputs]: x @ weight.T + bias, which is F.linear."),
     Mistake("the biases left out", masks_with(linear=lambda x, w, b: x @ w.T), "Each layer adds its bias."),
@@ -132,6 +135,22 @@ def _last_masks_everywhere(*args):
     return c, m, ac, m.expand_as(am)
 
 
+def _last_classes_everywhere(*args):
+    c, m, ac, am = _answers(*args)
+    return c, m, c.expand_as(ac), am
+
+
+def _in_order(*places):
+    """The four results in another order."""
+    def fn(*args):
+        answers = _answers(*args)
+        return tuple(answers[place] for place in places)
+    return fn
+
+
+_ORDER = "(class_logits, mask_logits, aux_class, aux_masks): the last layer's answer first, classes before masks."
+
+
 def _one_head_on_the_other(states, norm, class_head, mask_head, pixels):
     return _answers(states, norm, lambda x: class_head(mask_head(x)), mask_head, pixels)
 
@@ -193,6 +212,14 @@ LAYERS_MISTAKES = (
             "Cross-entropy takes its own softmax. The model gives logits.", TINNUNCULUS),
     Mistake("sigmoid on the masks and softmax on the classes", _changed(lambda c: c.softmax(-1), torch.sigmoid),
             "The model gives logits of both kinds.", TINNUNCULUS),
+    Mistake("the last layer's classes for every layer", _last_classes_everywhere,
+            "Each layer's masks go with its own class logits: it is judged on its own match."),
+    Mistake("the first image's pixels for every image",
+            lambda *args: _answers(*args[:-1], args[-1][:1].expand_as(args[-1])),
+            "Each image has pixel embeddings of its own: the letter b must be in both factors."),
+    Mistake("the auxiliary answers first", _in_order(2, 3, 0, 1), _ORDER),
+    Mistake("masks before classes", _in_order(1, 0, 3, 2), _ORDER),
+    Mistake("each kind with its auxiliary ones", _in_order(0, 2, 1, 3), _ORDER),
     Mistake("no-object dropped", _changed(class_change=lambda c: c[..., :-1]),
             "The loss needs the last column, and so does every softmax. Only inference drops it, after the softmax."),
 )
@@ -258,6 +285,7 @@ WIRING_MISTAKES = (
             "Cross-entropy takes its own softmax. The model gives logits.", TINNUNCULUS),
     Mistake("sigmoid on the masks and softmax on the classes", wired(change=lambda c, m: (c.softmax(-1), m.sigmoid())),
             "The model gives logits of both kinds.", TINNUNCULUS),
+    Mistake("masks before classes", wired(change=lambda c, m: (m, c)), "(class_logits, mask_logits)."),
     Mistake("no-object dropped", wired(change=lambda c, m: (c[..., :-1], m)),
             "The loss needs the last column. Only inference drops it, after the softmax."),
     Mistake("masks enlarged to the image",

@@ -83,7 +83,9 @@ def stand_ins(seed, num_queries, num_classes, num_layers):
         return mixed(y, smooth[0].T)
 
     def decoder(memory):
-        cells, x, states = memory.flatten(2).mT, torch.zeros_like(queries).to(memory), []  # [B, P, 4], [N, 4]
+        batch, dim, height, width = memory.shape  # a map, as the true decoder wants it, not a list of cells
+        cells = memory.reshape(batch, dim, height * width).mT  # [B, P, 4]
+        x, states = torch.zeros_like(queries).to(memory), []  # [N, 4]
         for i in range(num_layers):
             weights = ((x + queries.to(memory)) @ cells.mT).softmax(-1)  # [B, N, P]
             x = x + weights @ cells @ project[1 + i].to(memory)

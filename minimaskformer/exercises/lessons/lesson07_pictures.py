@@ -86,6 +86,17 @@ def _turned_mask(pictures, mean, std, d):
     return batch, mask
 
 
+def _up_to_the_largest(pictures, mean, std, d):
+    batch, mask = _batch(pictures, mean, std, d)
+    mask[:, :max(p.shape[1] for p in pictures), :max(p.shape[2] for p in pictures)] = True
+    return batch, mask
+
+
+def _from_the_largest(pictures, *rest):
+    """The pictures in order of their heights."""
+    return _batch(sorted(pictures, key=lambda p: -p.shape[1]), *rest)
+
+
 def _bytes(seed, *size, first=None):
     """A picture of random bytes; first: the colour of its top left pixel, if not a random one."""
     picture = torch.randint(0, 256, (3, *size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
@@ -101,9 +112,10 @@ batch_exercise = Exercise(
               Fixture("8 x 2 and 3 x 4, multiples of 4: no more is needed; one pixel has the mean colour",
                       ([_bytes(3, 8, 2), _bytes(4, 3, 4, first=(100, 50, 150))], torch.tensor([100.0, 50.0, 150.0]),
                        torch.tensor([20.0, 80.0, 40.0]), 4)),
-              Fixture("5 x 3 and 2 x 7, multiples of 3",
-                      ([_bytes(5, 5, 3), _bytes(6, 2, 7)], torch.tensor([90.0, 120.0, 30.5]),
-                       torch.tensor([35.0, 60.0, 25.0]), 3))),
+              Fixture("2 x 7 and 5 x 3, multiples of 3",
+                      ([_bytes(6, 2, 7), _bytes(5, 5, 3)], torch.tensor([90.0, 120.0, 30.5]),
+                       torch.tensor([35.0, 60.0, 25.0]), 3)),
+              Fixture("one picture of 3 x 6, multiples of 4", ([_bytes(7, 3, 6)], _MEAN, _STD, 4))),
     mistakes=(
         Mistake("padded with 0 before normalising", batch_with(fill=0),
                 "Raw 0 is black: normalised it is about -2, a dark frame around the picture. Normalise, then pad with "
@@ -144,6 +156,7 @@ batch_exercise = Exercise(
                 "At the right and bottom: then a pixel keeps its coordinates and cropping is [:h, :w]."),
         Mistake("not padded to a multiple", batch_with(up=lambda side, d: side),
                 "After the largest height and width comes the next multiple: the network halves them five times."),
+        Mistake("the tallest picture first", _from_the_largest, "The pictures keep their order: targets follow it."),
         Mistake("cut to a multiple", batch_with(up=lambda side, d: side // d * d), "Pad up, do not cut away."),
         Mistake("one block too many where the side is a multiple already",
                 batch_with(up=lambda side, d: side + d - side % d),
@@ -155,6 +168,8 @@ batch_exercise = Exercise(
         Mistake("the mask where the batch is not 0", _found_in_batch,
                 "A pixel of the mean colour is 0 after normalising, and is image. Mark by the sizes."),
         Mistake("the mask with height and width exchanged", _turned_mask, "image_mask[i, :h, :w], rows first."),
+        Mistake("the mask up to the largest height and width", _up_to_the_largest,
+                "Each picture's own: where a smaller one ends, its padding begins."),
         Mistake("the mask True everywhere", batch_with(marked=torch.ones_like),
                 "The padding is not image: attention must be able to skip it.",
                 issue("huggingface/transformers", 39382))),

@@ -40,6 +40,12 @@ _LEVEL = (torch.tensor([[0.0, 5, 0, 0, 0], [0, 0, 6, 0, 0], [5, 0, 0, 0, 0]]),
 # The second piece of stuff is nearly all hidden by the first; the two together would keep everything.
 _PIECES = (torch.tensor([[5.0, 0, 0], [3.5, 0, 0], [0, 5, 0]]),
            torch.tensor([[3.0] * 4 + [-4] * 6, [-4] + [3.0] * 4 + [-4] * 5, [-4] * 5 + [3.0] * 5]).view(3, 2, 5))
+# The second is hidden by the first everywhere: it wins nothing, and at threshold 0 that is still not enough. The last
+# two: the first claims four pixels and wins eight, twice as many as it claims.
+_HIDDEN = (torch.tensor([[0.0, 0, 5, 0, 0], [0, 0, 0, 3, 0], [0, 0, 5, 0, 0]]),
+           torch.tensor([[3.0] * 5 + [-4] * 5, [1.0] * 4 + [-5] * 6, [-4] * 5 + [3.0] * 5]).view(3, 2, 5))
+_WIDE = (torch.tensor([[0.0, 0, 5, 0, 0], [0, 0, 0, 5, 0]]),
+         torch.tensor([[3.0] * 4 + [-1] * 4 + [-4] * 2, [-4] * 8 + [3.0] * 2]).view(2, 2, 5))
 MAP_FIXTURES = (
     Fixture("10 queries, thresholds 0.8 and 0.75", (*_MEADOW, (2, 3), 0.8, 0.75)),
     Fixture("9 queries, thresholds 0.5 and 0.6", (*_LAKE, (2, 3), 0.5, 0.6)),
@@ -49,7 +55,9 @@ MAP_FIXTURES = (
     Fixture("the second with other things", (*_LAKE, (0, 1), 0.5, 0.3)),
     Fixture("2 pieces of stuff, one hidden by the other", (*_PIECES, (1,), 0.5, 0.5)),
     Fixture("2 queries, exactly as sure as the threshold", (*_SURE, (1,), 1.0, 0.0)),
-    Fixture("3 queries, masks with cells at one half", (*_LEVEL, (2, 3), 0.5, 0.8)))
+    Fixture("3 queries, masks with cells at one half", (*_LEVEL, (2, 3), 0.5, 0.8)),
+    Fixture("3 queries, one hidden, overlap threshold 0", (*_HIDDEN, (2, 3), 0.5, 0.0)),
+    Fixture("2 queries, one wins more than it claims", (*_WIDE, (2, 3), 0.5, 0.8)))
 
 
 def _read(x):
@@ -165,6 +173,15 @@ MAP_MISTAKES = (
             "Dropped is what keeps *less* than the threshold: exactly 0.75 of the mask is enough for 0.75."),
     Mistake("queries with an empty own mask kept", map_with(test={"nonempty": lambda won, own: won.any(-1).any(-1)}),
             "A query whose mask reaches one half nowhere claims nothing. It is dropped, whatever it won."),
+    Mistake("queries that won nothing numbered at threshold 0",
+            map_with(test={"nonempty": lambda won, own: own.any(-1).any(-1)}),
+            "Without a pixel there is no segment, not even at threshold 0: ids would have gaps."),
+    Mistake("a ratio above 1 taken for a mistake, and dropped",
+            map_with(test={"passes": lambda r, t: (r >= t) & (r <= 1)}),
+            "It may exceed 1: pixels nobody else wants are won with a mask below one half."),
+    Mistake("the IoU of won pixels and mask", map_with(test={"left": lambda won, own: (
+        (won & own).flatten(1).sum(1) / (won | own).flatten(1).sum(1))}),
+            "The test divides by the own mask only; extra pixels do not count against the query."),
     Mistake("only won pixels inside the own mask counted",
             map_with(test={"won": lambda won, own, m: won & own}),
             "A query keeps every pixel it won, even where its mask is below one half.",

@@ -41,11 +41,14 @@ _E = (torch.tensor([0.95, 0.6, 0.9]),
 _F = (torch.tensor([0.9, 0.95, 0.8]),
       torch.stack([_row(0.02, (0, 4, 0.9), (4, 8, 0.45)), _row(0.05, (4, 8, 0.95), (8, 11, 0.9)),
                    _row(0.03, (12, 16, 0.9))]))
+# The first keeps half of what it claims, but the surer half.
+_G = (torch.tensor([0.95, 0.9]), torch.stack([_row(0.02, (0, 2, 0.95), (2, 4, 0.55)), _row(0.03, (2, 8, 0.9))]))
 SURVIVE_FIXTURES = (
     Fixture("5 queries, threshold 0.6", (*_D, 0.6)), Fixture("7 queries, threshold 0.75", (*_A, 0.75)),
     Fixture("6 queries, threshold 0.5", (*_B, 0.5)), Fixture("4 queries, threshold 0", (*_C, 0.0)),
     Fixture("the second with threshold 0.9", (*_A, 0.9)), Fixture("3 queries, threshold 0.35", (*_E, 0.35)),
-    Fixture("3 queries, one faint beside its mask, threshold 0.8", (*_F, 0.8)))
+    Fixture("3 queries, one faint beside its mask, threshold 0.8", (*_F, 0.8)),
+    Fixture("2 queries, threshold 0.6: half is left, the surer half", (*_G, 0.6)))
 
 
 def _survive(s, m, t, won=None, own=lambda s, m: m >= 0.5, weigh=lambda s, m: s[:, None, None] * m,
@@ -74,6 +77,14 @@ def _greedy(scores, probs, t):
         kept[i] = own[i].any() and (own[i] & free).sum() >= t * own[i].sum()
         free = free & ~own[i]
     return kept
+
+
+def _soft(s, m, t):
+    """Both areas weighed with the mask's probabilities."""
+    won = (s[:, None, None] * m).argmax(0) == torch.arange(len(s))[:, None, None]  # [N, H, W]
+    own = m >= 0.5
+    left, claimed = ((m * part).flatten(1).sum(1) for part in (won, own))
+    return won.any(-1).any(-1) & own.any(-1).any(-1) & (left / claimed.clamp(min=1e-9) >= t)
 
 
 def _always(won, own):
@@ -119,6 +130,8 @@ SURVIVE_MISTAKES = (
             survive_with(left=lambda won, own: won.flatten(1).sum(1) / own.flatten(1).sum(1), own=lambda s, m: m,
                          nonempty=lambda won, own: won.any(-1).any(-1) & (own >= 0.5).any(-1).any(-1)),
             "Count the pixels where the mask is at least one half."),
+    Mistake("both areas as sums of probabilities", _soft,
+            "Count pixels: those it won, and those where its mask is at least one half."),
     Mistake("the IoU of won pixels and mask",
             survive_with(left=lambda won, own: (won & own).flatten(1).sum(1) / (won | own).flatten(1).sum(1)),
             "The test divides by the own mask only; extra pixels do not count against the query."),
@@ -172,6 +185,23 @@ def _apart(classes, things):
     return [next(things_ids if c in things else stuff_ids) for c in classes]
 
 
+def _stuff_uncounted(classes, things):
+    ids, known, count = [], {}, 0
+    for c in classes:
+        count += c in things
+        ids.append(count if c in things else known.setdefault(c, count + 1))
+    return ids
+
+
+def _kind_first(first):
+    """All things numbered before all stuff, or the other way round."""
+    def wrong(classes, things):
+        order = sorted(range(len(classes)), key=lambda i: (classes[i] in things) != first)
+        ids = dict(zip(order, _ids([classes[i] for i in order], things)))
+        return [ids[i] for i in range(len(classes))]
+    return wrong
+
+
 IDS_MISTAKES = (
     Mistake("the counter is set back by a merge", ids_with(step=lambda count, merged: merged),
             "After joining segment 2, the next thing becomes 3 again, which exists already. A merge must leave the "
@@ -190,6 +220,10 @@ IDS_MISTAKES = (
             "Sky and grass are two segments. Only pieces of one class are joined."),
     Mistake("the latest id for a merged piece", _latest,
             "It joins the segment of its own class: remember the id of each stuff class."),
+    Mistake("a new piece of stuff not counted", _stuff_uncounted,
+            "It is a segment like the others: the counter moves, or the next one gets the same id."),
+    Mistake("things numbered first, then stuff", _kind_first(True), "In the order given, one counter for both."),
+    Mistake("stuff numbered first, then things", _kind_first(False), "In the order given, one counter for both."),
     Mistake("ids from 0", ids_with(start=0), "0 is void. The first segment is 1."),
     Mistake("the place in the list as id", ids_with(fresh=lambda c, i: i + 1),
             "Ids count segments without gaps. A merged piece makes no new segment, so it uses no number."),

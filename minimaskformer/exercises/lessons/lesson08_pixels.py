@@ -76,6 +76,18 @@ def _classes_by_place(x, m):
     return query_map, torch.where(query_map < 0, -1, classes[place.clamp(min=0)])
 
 
+def _removed_late(x, m):
+    query_map, class_map = _general(x, m, keep=_everyone)
+    nothing = class_map == x.shape[1] - 1
+    return query_map.masked_fill(nothing, -1), class_map.masked_fill(nothing, -1)
+
+
+def _zeroed(x, m):
+    scores, classes = _scores(x)
+    query_map = ((scores * (classes != x.shape[1] - 1))[:, None, None] * m.sigmoid()).argmax(0)
+    return query_map, classes[query_map]
+
+
 def _everyone(s, c, K):
     return torch.ones_like(c, dtype=torch.bool)
 
@@ -97,7 +109,7 @@ GENERAL_MISTAKES = (
             "m_i is a probability. With a negative logit, a *surer* query would lose."),
     Mistake("sigmoid applied twice", general_with(weigh=lambda s, m: s * m.sigmoid().sigmoid()),
             "The masks come as logits: one sigmoid.", TINNUNCULUS),
-    Mistake("a softmax over queries instead of the sigmoid", general_with(weigh=lambda s, m: s * m.softmax(0)),
+    Mistake("a softmax over queries, or exp, instead of the sigmoid", general_with(weigh=lambda s, m: s * m.softmax(0)),
             "Each mask is a sigmoid of its own; masks may overlap, and nothing makes them sum to one."),
     Mistake("the sum of probability and mask instead of the product", general_with(weigh=lambda s, m: s + m.sigmoid()),
             "A query should win only where class *and* mask are likely: multiply."),
@@ -128,6 +140,15 @@ GENERAL_MISTAKES = (
             "class."),
     Mistake("the class map taken from the semantic rule", _voted,
             "The class of a pixel is the class of the query that won it."),
+    Mistake("queries that say no object removed after the contest", _removed_late,
+            "Their pixels would be lost. They are out before the argmax, and somebody else wins."),
+    Mistake("products set to 0 for no object, and nobody asked whether any is left", _zeroed,
+            "The argmax of nothing but zeros is 0. If every query says no object, both maps are -1 everywhere."),
+    Mistake("masks cut at one half before the contest", general_with(weigh=lambda s, m: s * (m > 0)),
+            "The probabilities themselves compete: a surer mask wins over a less sure one."),
+    Mistake("the index of no object where nobody answers",
+            lambda x, m: tuple(torch.where(part < 0, x.shape[1] - 1, part) for part in _general(x, m)),
+            "If every query says no object, both maps are -1 everywhere."),
     Mistake("0 where nobody answers", general_with(nothing=0),
             "0 is a query, and a class. If every query says no object, both maps are -1 everywhere."),
 )
@@ -216,6 +237,11 @@ SCORES_MISTAKES = (
             scores_with(masks=lambda m, size: upsample(m.sigmoid(), size).sigmoid()), "One sigmoid, after."),
     Mistake("a softmax over queries instead of the sigmoid",
             scores_with(masks=lambda m, size: upsample(m, size).softmax(0)), "Each mask is a sigmoid of its own."),
+    Mistake("scores cut at 1", lambda *args: _semantic(*args).clamp(max=1),
+            "They are sums of votes, no probabilities: several queries may answer for one pixel."),
+    Mistake("1 - the product of all that is against it",
+            scores_with(combine=lambda p, m: 1 - (1 - torch.einsum("nk,nhw->nkhw", p, m)).prod(0)),
+            "A plain sum of the votes, even if it passes 1."),
     Mistake("hard masks", scores_with(masks=lambda m, size: (upsample(m, size) > 0).to(m.dtype)),
             "The probabilities themselves, not a threshold."),
     Mistake("softmax over the queries", scores_with(probs=lambda x: x.softmax(0)[:, :-1]),

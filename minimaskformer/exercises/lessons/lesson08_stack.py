@@ -19,7 +19,9 @@ STACK_FIXTURES = (
     Fixture("6 queries, 4 classes, all 24 pairs",
             (_uneven(133, 6, 5, top=4), halves(134, 6, 3, 4, keep=_EMPTY), (1, 3), 24)),
     Fixture("7 queries, 3 classes, the best 5 pairs: a blurred mask among them",
-            (_uneven(2022, 7, 4), halves(2023, 7, 3, 3), (0, 2), 5)))
+            (_uneven(2022, 7, 4), halves(2023, 7, 3, 3), (0, 2), 5)),
+    Fixture("the best 2 pairs are stuff: nothing is left",
+            (_uneven(7, 4, 4) + torch.tensor([9.0, 0, 0, 0]), halves(8, 4, 3, 5), (1, 2), 2)))
 
 
 def _mean_inside(m, masks):
@@ -89,6 +91,11 @@ def _best_queries(x, m, things, top_k):
     return _stack(x[best], m[best], things, 10**6)
 
 
+def _scores_alone(*args):
+    masks, labels, scores = _stack(*args, sort=False)
+    return masks, labels, scores.sort(descending=True).values
+
+
 def _places(x, m, things, top_k):
     masks, labels, scores = _stack(x, m, things, top_k)
     return masks, torch.tensor([things.index(c) for c in labels.tolist()], dtype=torch.int64), scores
@@ -118,6 +125,13 @@ STACK_MISTAKES = (
     Mistake("the place among the things as label", _places, "The label is the class index itself."),
     Mistake("queries that say no object left out", stack_with(probs=_sees),
             "One that says \"no object\" with 0.6 may still say \"sheep\" with 0.4. It ranks lower, but it counts."),
+    Mistake("the scores sorted, masks and labels not", _scores_alone,
+            "One order for all three: order = scores.argsort(descending=True), and masks[order], labels[order]."),
+    Mistake("scores before labels", lambda *args: tuple(_stack(*args)[i] for i in (0, 2, 1)),
+            "(masks, labels, scores)."),
+    Mistake("labels before masks", lambda *args: tuple(_stack(*args)[i] for i in (1, 0, 2)),
+            "(masks, labels, scores)."),
+    Mistake("the mask taken as logits >= 0", stack_with(masks=lambda m: m >= 0), "The mask is logits > 0."),
     Mistake("sorted from small to large", lambda *a: tuple(part.flip(0) for part in _stack(*a)), "Best score first."),
     Mistake("stuff kept", stack_with(all_things=True), "Only pairs whose class is in `things` are instances."),
     Mistake("the score without the mask", stack_with(quality=_one),
