@@ -30,7 +30,8 @@ objects_exercise = Exercise(
     id="10.3", title="how many queries see something?", name="objects_per_image", reference=objects_per_image,
     fixtures=(Fixture("3 images, 9 queries, 4 classes", (_drawn(4, 3, 9, 4),)),
               Fixture("2 images, 12 queries, 6 classes", (_drawn(7, 2, 12, 6),)),
-              Fixture("2 images, 10 queries, some very sure", (4 * _drawn(9, 2, 10, 3),))),
+              Fixture("2 images, 10 queries, some very sure, some with negative logits alone",
+                      (4 * _drawn(9, 2, 10, 3) - 14 * (torch.arange(10)[:, None] % 2),))),
     mistakes=(
         Mistake("no object taken for the first class", _no_object_first, "No object is the *last* index, K.",
                 issue("facebookresearch/MaskFormer", 13)),
@@ -46,6 +47,8 @@ objects_exercise = Exercise(
                 "No object can be the most likely answer with less than 0.5, and an object too."),
         Mistake("positive logits", lambda x: (x[..., :-1].amax(-1) > 0).sum(-1),
                 "Logits mean something only relative to each other: compare with that of no object."),
+        Mistake("a largest logit that begins at 0", lambda x: (x.clamp(min=0).argmax(-1) != x.shape[-1] - 1).sum(-1),
+                "Every logit of a query may be negative: begin with its first one, or with -inf."),
         Mistake("all images together", lambda x: objects_per_image(x).sum(), "One number for each image."),
         Mistake("the share instead of the number", lambda x: objects_per_image(x).double() / x.shape[1],
                 "Count; do not divide by the number of queries."),
