@@ -29,7 +29,8 @@ rate_exercise = Exercise(
     fixtures=(Fixture("the first of 100 steps", (1, 100, 2.0, 20)),
               Fixture("the end of the warm-up", (20, 100, 2.0, 20)),
               Fixture("in the middle", (60, 100, 2.0, 20)), Fixture("the last step", (100, 100, 2.0, 20)),
-              Fixture("no warm-up", (5, 40, 0.5, 0)), Fixture("late in a long warm-up", (17, 30, 3.0, 20))),
+              Fixture("no warm-up", (5, 40, 0.5, 0)),
+              Fixture("a warm-up of one step", (1, 60, 4.0, 1)), Fixture("late in a long warm-up", (17, 30, 3.0, 20))),
     mistakes=(
         Mistake("steps counted from 0 in the decay", lambda t, T, p, w: p * _warm(t, w) * (1 - t / T) ** 0.9,
                 "The first step has lost nothing yet: (step - 1) / steps. With step / steps the last step is wasted."),
