@@ -108,11 +108,11 @@ def map_positions(height, width, dim):
 
 
 def apply_linear(x, weights, name):
-    return F.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+    return F.linear(x, weights[f"{name}.weight"].to(x), weights[f"{name}.bias"].to(x))
 
 
 def apply_norm(x, weights, name):
-    return F.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"])
+    return F.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"].to(x), weights[f"{name}.bias"].to(x))
 
 
 def layer_functions(weights, num_heads):
@@ -147,8 +147,9 @@ def query_states(parameters, images, config=MINI, training=False):
 
     def encoder(p3):
         positions = map_positions(*p3.shape[-2:], p3.shape[1])
-        encoded.append(encode_map(p3, positions, under(parameters, "pixel_decoder.encoder"), config))
-        return encoded[0]
+        own = under(parameters, "pixel_decoder.encoder")
+        encoded.append(encode_map(p3.to(images.dtype), positions, own, config))
+        return encoded[0].to(p3.dtype)
 
     weights = {name: w for name, w in under(parameters, "pixel_decoder").items() if not name.startswith("encoder.")}
     pixels = tensor_of(pixel_decoder(features, weights, encoder), images.dtype)  # [B, C, H/4, W/4]

@@ -19,7 +19,7 @@ from minimaskformer.commands import cli
 from minimaskformer.config import get_config
 from minimaskformer.evaluation import evaluate
 from minimaskformer.exercises import certificate, lesson_calls, my_lessons, my_maskformer, standalone
-from minimaskformer.exercises.core import judge
+from minimaskformer.exercises.core import doubled, judge
 from minimaskformer.exercises.parts import PARTS, SECTIONS, exercise_of
 from minimaskformer.predict import read_out, run
 from minimaskformer.training.optim import parameter_groups, set_learning_rate
@@ -242,6 +242,15 @@ def test_parts_of_the_forward_pass_may_give_float64_and_lists_of_tensors(number,
     def changed(*args):
         value = exercise_of(number).reference(*args)
         return tuple(map(how, value)) if isinstance(value, tuple) else how(value)
+    answers_alike(number, changed)
+
+
+@pytest.mark.parametrize("number", ["05.6", "07.2"])  # the others call nothing, or modules in float32
+def test_parts_may_compute_in_float64(number):
+    answers_alike(number, lambda *args: exercise_of(number).reference(*doubled(list(args))))
+
+
+def answers_alike(number, changed):
     assert (outcome := judge(exercise_of(number), changed)).kind == "passed" and not outcome.unfit
     config, answers = replace(TINY, decoder_layers=2), []
     for part in (exercise_of(number).reference, changed):
