@@ -431,6 +431,29 @@ def test_what_would_never_end_in_the_model_passes_but_does_not_go_in(folder, cap
     assert "Not in my_maskformer.py yet: with 32 queries and 11 targets it would not end. scipy.optimize." in out
 
 
+CELL_BY_CELL = """
+def multi_head_attention(q, k, v, weights, num_heads):
+    C, w, b = q.shape[-1], weights["in_proj_weight"], weights["in_proj_bias"]
+    q, k, v = q @ w[:C].T + b[:C], k @ w[C:2 * C].T + b[C:2 * C], v @ w[2 * C:].T + b[2 * C:]
+    d, rows = C // num_heads, []
+    for i in range(len(q)):
+        for n in range(q.shape[1]):
+            heads = []
+            for s in (slice(start, start + d) for start in range(0, C, d)):
+                scores = torch.stack([q[i, n, s] @ k[i, p, s] / d ** 0.5 for p in range(k.shape[1])])
+                heads.append(sum(a * v[i, p, s] for p, a in enumerate(scores.softmax(0))))
+            rows.append(torch.cat(heads))
+    return torch.stack(rows).reshape(q.shape) @ weights["out_proj.weight"].T + weights["out_proj.bias"]
+"""
+
+
+def test_attention_cell_by_cell_would_take_minutes_in_the_model(folder, capsys, monkeypatch):
+    monkeypatch.setattr(standalone, "SLOW", 0.2)
+    out = checked(capsys, IMPORTS + CELL_BY_CELL, "06.3", "multi_head_attention")
+    assert "right on all" in out and not folder.exists()
+    assert "Not in my_maskformer.py yet: with the model's 256 cells it takes seconds" in out
+
+
 def test_what_stops_at_the_models_size_does_not_go_in_either(folder, capsys):
     cell = IMPORTS + "def assign(cost):\n    assert len(cost) < 20, 'too many queries'\n" \
                      "    return tuple(torch.tensor(x) for x in linear_sum_assignment(cost))"

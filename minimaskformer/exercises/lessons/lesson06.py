@@ -3,7 +3,13 @@ import torch
 import torch.nn.functional as F
 
 from ..core import Exercise, Remark
-from .lesson06_attention import ATTENTION_FIXTURES, ATTENTION_MISTAKES, HEADS_FIXTURES, HEADS_MISTAKES
+from .lesson06_attention import (
+    ATTENTION_FIXTURES,
+    ATTENTION_MISTAKES,
+    HEADS_FIXTURES,
+    HEADS_GROWING,
+    HEADS_MISTAKES,
+)
 from .lesson06_layer import (
     DECODER_FIXTURES,
     DECODER_IN_MODEL,
@@ -56,7 +62,9 @@ attention_exercise = Exercise(
 
 heads_exercise = Exercise(
     id="06.3", title="several heads", name="multi_head_attention", reference=multi_head_attention,
-    learns=("q", "k", "v", "weights"),
+    learns=("q", "k", "v", "weights"), growing=HEADS_GROWING,
+    slow="with the model's 256 cells it takes seconds, for each picture and each layer. Matrix products of all queries "
+         "and cells at once do not",
     fixtures=HEADS_FIXTURES, mistakes=HEADS_MISTAKES,
     hints=("Which channels belong to head 0? Which axis must the heads be so that one matrix product serves them all?",
            "Project, split the channels into heads, move the heads in front of the queries; attend as in 06.1, without "

@@ -111,6 +111,9 @@ HEADS_FIXTURES = (  # heads and channels per head differ, so do N and P, and q, 
                   for arg in _heads_args(1, 4, 3, 6, 3, 60))))
 
 
+HEADS_GROWING = tuple(_heads_args(1, cells, cells, 32, 4, cells) for cells in (4, 16, 64, 128, 256))  # as the encoder
+
+
 def _split(x, heads):
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, heads, N, d]
 
