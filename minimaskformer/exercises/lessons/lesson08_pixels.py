@@ -142,8 +142,9 @@ GENERAL_MISTAKES = (
             "The class of a pixel is the class of the query that won it."),
     Mistake("queries that say no object removed after the contest", _removed_late,
             "Their pixels would be lost. They are out before the argmax, and somebody else wins."),
-    Mistake("products set to 0 for no object, and nobody asked whether any is left", _zeroed,
-            "The argmax of nothing but zeros is 0. If every query says no object, both maps are -1 everywhere."),
+    Mistake("query 0 where every query says no object", _zeroed,
+            "The argmax of products that are all alike is 0: ask whether any query is left. If none is, both maps are "
+            "-1 everywhere."),
     Mistake("masks cut at one half before the contest", general_with(weigh=lambda s, m: s * (m > 0)),
             "The probabilities themselves compete: a surer mask wins over a less sure one."),
     Mistake("the index of no object where nobody answers",
