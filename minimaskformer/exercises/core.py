@@ -86,6 +86,10 @@ class Raised:
     """The outcome of a call that raised an exception."""
     error: BaseException
 
+    @property
+    def words(self):
+        return type(self.error).__name__, str(self.error)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -208,6 +212,9 @@ def _fit(exercise, mistake, inputs, got, expected):
     guarded = [r and not values.finite(t, e) for r, t, e in zip(right, theirs, expected)]
     if not all(a or g for a, g in zip(alike, guarded)):
         return 0
+    wrong = [(g, t) for g, t, r in zip(got, theirs, right) if not r]
+    if all(isinstance(g, Raised) for g, _ in wrong) and any(g.words != t.words for g, t in wrong):
+        return 0  # it only stops where this mistake does, and for another reason
     return 2 if all(alike) else int(any(a and not r for a, r in zip(alike, right)))
 
 

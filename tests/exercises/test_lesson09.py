@@ -284,6 +284,12 @@ def confusion_silent_zero_once(pred, truth, K, ignore):
     return _count(pred.clamp(min=0), truth, K, ignore).clamp(max=1)
 
 
+def confusion_short(pred, truth, K, ignore):
+    """It stops, where void is not 255 too: but void is not its mistake."""
+    pairs = (truth * (K + 1) + torch.where(pred == -1, K, pred))[truth != ignore]
+    return torch.bincount(pairs, minlength=K * K).reshape(-1, K + 1)
+
+
 def match_dice_any_class(overlap, truth_area, pred_area, void, may_match):
     return match_with(below=lambda o, t, p: (t + p) / 2)(overlap, truth_area, pred_area - void, void, may_match | True)
 
@@ -316,7 +322,7 @@ WRONG = {
              lambda *a: _count(*a).flip(0), lambda *a: _count(*a) + 1, confusion_silent_zero_once,
              lambda *a: _count(*a).T.reshape(a[2], a[2] + 1), lambda *a: _count(*a) * (a[3] == 255),
              lambda p, t, K, i: _count(p.T, t.T, K, i).sum(), lambda *a: _count(*a).double() * 1.5,
-             lambda *a: _count(*a, keep=lambda p, t: p > 0 and t > 0)],
+             lambda *a: _count(*a, keep=lambda p, t: p > 0 and t > 0), confusion_short],
     "09.2": [iou_and(lambda h, t, p: 2 * h / (t + p)), iou_and(lambda h, t, p: h / t),
              lambda c: _iou(c)[::-1], lambda c: _iou(c)[0], lambda c: _iou(c, lambda h, t, p: 1 - h / (t + p - h)),
              lambda c: _iou(c.flip(2)), lambda c: (_iou(c)[0].mean(), _iou(c)[1]),
@@ -332,6 +338,7 @@ WRONG = {
              errors_with(lambda area, void, crowd: 2 * void >= area),
              errors_with(lambda area, void, crowd: 4 * (void + crowd) > 3 * area),
              errors_with(lambda area, void, crowd: 4 * (void + crowd) > area),
+             errors_with(lambda area, void, crowd: 3 * (void + crowd) > 2 * area),
              errors_with(lambda area, void, crowd: 10 * (void + crowd) > 9 * area),
              errors_with(missed=lambda ious, crowd: crowd), lambda *a: errors_with()(*a)[0]],
     "09.5": [quality_turned, quality_with(below=lambda tp, f, n: tp + f + n, seen=lambda *c: True),

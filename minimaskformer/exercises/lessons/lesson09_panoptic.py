@@ -147,8 +147,8 @@ _SCENES = (
      torch.tensor([False, False, False, True, False]),
      torch.tensor([30, 20, 20, 20, 20, 20, 20, 10, 40, 20, 20]), torch.tensor([2, 12, 0, 6, 10, 4, 0, 1, 15, 8, 11]),
      torch.tensor([0, 0, 19, 6, 0, 3, 10, 2, 10, 7, 9])),
-    (torch.tensor([[0, 0, 0, 0], [0, 0.9, 0, 0], [0, 0, 0, 0]]), torch.tensor([True, False, True]),
-     torch.tensor([8, 8, 8, 6]), torch.tensor([3, 0, 4, 0]), torch.tensor([2, 5, 0, 1])),
+    (torch.tensor([[0, 0, 0, 0, 0], [0, 0.9, 0, 0, 0], [0, 0, 0, 0, 0]]), torch.tensor([True, False, True]),
+     torch.tensor([8, 8, 8, 6, 20]), torch.tensor([3, 0, 4, 0, 2]), torch.tensor([2, 5, 0, 1, 10])),
     (torch.tensor([[0, 0.7, 0, 0], [0, 0, 0, 0], [0, 0, 0.8, 0]]), torch.tensor([False, False, False]),
      torch.tensor([9, 11, 5, 7]), torch.tensor([1, 6, 0, 0]), torch.tensor([0, 0, 0, 0])),
     (torch.zeros(3, 0), torch.tensor([False, True, False]), *[torch.zeros(0, dtype=torch.int64)] * 3))
