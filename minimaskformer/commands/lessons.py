@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from .options import whole_number
 SETTINGS = Path(__file__).with_name("jupyter")  # no news, no questions: defaults, which the learner's own settings beat
 PORTS = range(8888, 8988)
 SECONDS = 120  # after which a server that does not answer is taken to hang; a cold start on a slow disk takes 20
+PATIENCE = 20  # for a server that answers, but not to our token
 
 
 def lessons_options(parser):
@@ -68,20 +70,20 @@ def open_lab(folder, lesson, told, options):
              "JUPYTER_CONFIG_PATH": os.pathsep.join([*known, str(SETTINGS)])}
     command = [sys.executable, "-m", "jupyterlab", *server_options(folder, lesson, port, options)]
     before = signal.signal(signal.SIGTERM, end)
-    server = subprocess.Popen(command, env=quiet)
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the server: a Ctrl-C while it starts is ours alone
     try:
-        wait_for(server, port)
+        server = subprocess.Popen(command, env=quiet)
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        wait_for(server, port, token)
         print("\n".join([*told, "JupyterLab runs until you press Ctrl-C here. Open this address in a browser" +
                          ("" if no_browser(options) else ", if it does not open automatically") + ":",
                          f"http://localhost:{port}{address(folder, lesson)}?token={token}"]), flush=True)
         if server.wait():
             raise OSError(f"JupyterLab ended with exit status {server.returncode}; its output is above")
-    except KeyboardInterrupt:  # it got the same Ctrl-C
+    except KeyboardInterrupt:
         print(flush=True)
-        try:
-            server.wait(timeout=5)
-        except (KeyboardInterrupt, subprocess.TimeoutExpired):
-            pass
     finally:
         if server.poll() is None:
             server.terminate()
@@ -134,15 +136,24 @@ def free_port():
     raise OSError(f"the ports {PORTS[0]} to {PORTS[-1]} are all in use: end some servers, or name one with --port")
 
 
-def wait_for(server, port):
-    """Return when the server answers; OSError if it ends first, or never does."""
+def wait_for(server, port, token):
+    """Return when the server answers; OSError if it ends first, or never does.
+
+    If another server has the port, it answers, but not to this token; then ours is about to end. If ours lives on, its
+    owner's settings give it another token or address.
+    """
+    answered = None
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         if server.poll() is not None:
             raise OSError(f"JupyterLab could not start (exit status {server.returncode}); its output is above")
         try:
-            with socket.create_connection(("localhost", port), timeout=1):
+            asked = HTTPConnection("localhost", port, timeout=5)
+            asked.request("GET", "/api/status", headers={"Authorization": f"token {token}"})
+            status, answered = asked.getresponse().status, answered or time.monotonic()
+            if status == 200 or time.monotonic() > answered + PATIENCE:
                 return
-        except OSError:
-            time.sleep(0.1)
+        except (OSError, HTTPException):
+            pass
+        time.sleep(0.1)
     raise OSError(f"JupyterLab did not answer for {SECONDS} seconds")

@@ -1,8 +1,11 @@
 """`python -m minimaskformer lessons`: the copies are made, JupyterLab is started on one, and the address is said last."""
+import http.server
 import json
 import os
+import signal
 import socket
 import subprocess
+import threading
 import types
 from pathlib import Path
 
@@ -15,13 +18,28 @@ from minimaskformer.exercises import my_lessons
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def http_server(port, token):
+    """A server in a thread that knows its token, as Jupyter's does."""
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.headers["Authorization"] == f"token {token}" else 403)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+    server = http.server.ThreadingHTTPServer(("localhost", port), Answer)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    return server
+
+
 class Server:
     """In place of a process: it listens where it was told to, and ends when it is waited for."""
 
     def __init__(self, command, env, status=0, starts=True):
         self.command, self.env, self.status, self.ended = command, env, status, not starts
         port = int(next(o for o in command if o.startswith("--ServerApp.port=")).split("=")[1])
-        self.socket = socket.create_server(("localhost", port)) if starts else None
+        self.socket = http_server(port, env["JUPYTER_TOKEN"]) if starts else None
 
     @property
     def returncode(self):
@@ -32,7 +50,8 @@ class Server:
 
     def wait(self, timeout=None):
         self.ended = True
-        self.socket.close()
+        self.socket.shutdown()
+        self.socket.server_close()
         return self.status
 
     def terminate(self):
@@ -119,6 +138,33 @@ def test_ctrl_c_ends_the_server_and_is_no_error(folder, started, monkeypatch, ca
             interrupted.append(True)
             raise KeyboardInterrupt
         self.ended = True
-        self.socket.close()
+        self.socket.shutdown()
+        self.socket.server_close()
     monkeypatch.setattr(Server, "wait", wait)
     assert main(["lessons"]) == 0 and started[0].ended and "Traceback" not in capsys.readouterr().err
+
+
+def test_the_address_of_another_server_that_has_the_port_is_not_given(folder, monkeypatch, capsys):
+    other = http_server(lessons.free_port(), "another token")
+    ends = []
+
+    class Late(Server):
+        def poll(self):
+            ends.append(True)
+            self.ended = len(ends) > 5  # it finds out only after a while
+            return super().poll()
+    monkeypatch.setattr(lessons, "subprocess", types.SimpleNamespace(
+        Popen=lambda command, env: Late(command, env, status=1, starts=False), TimeoutExpired=subprocess.TimeoutExpired))
+    assert main(["lessons", "--port", str(other.server_port)]) == 1
+    told = capsys.readouterr()
+    assert "could not start" in told.err and "token=" not in told.out
+    other.shutdown()
+    other.server_close()
+
+
+def test_a_server_that_starts_is_spared_the_ctrl_c(folder, started, monkeypatch):
+    seen, start = [], lessons.subprocess.Popen
+    monkeypatch.setattr(lessons.subprocess, "Popen",
+                        lambda command, env: seen.append(signal.getsignal(signal.SIGINT)) or start(command, env))
+    before = signal.getsignal(signal.SIGINT)
+    assert main(["lessons"]) == 0 and seen == [signal.SIG_IGN] and signal.getsignal(signal.SIGINT) is before
