@@ -36,14 +36,21 @@ def main(arguments=None):
     except (ValueError, OSError, FloatingPointError) as error:
         print(printable(f"minimaskformer: {sentence(error)}", lines=True), file=sys.stderr)  # it may quote a file
         return 1
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's; its name cannot be imported without torch
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
             raise
-        print(f"minimaskformer: {str(error).splitlines()[0]}\nTo use less memory: --amp, --accumulate 2 or more (the "
-              f"same step in smaller parts), a smaller --size or --batch-size", file=sys.stderr)
+        told = str(error).split("DefaultCPUAllocator: ")[-1] or "the memory is full"
+        print(f"minimaskformer: {told.splitlines()[0]}\nTo use less memory: a smaller --size; for train also --amp, "
+              f"--accumulate 2 or more (the same step in smaller parts) or a smaller --batch-size", file=sys.stderr)
         return 1
     leave_processes()  # not after an error: the others may be waiting for us, and torchrun ends them
     return 0
+
+
+def out_of_memory(error):
+    """Whether an error says that memory was full; torch's class for GPUs cannot be imported without torch."""
+    return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+            or "DefaultCPUAllocator" in str(error))
 
 
 def sentence(error):

@@ -8,6 +8,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..system.text import parse_json
+
 OLDEST, NEWEST = (3, 11), (3, 14)  # Python, as in pyproject.toml
 INSTALL = "install it with: pip install -e '.[lessons,dev]' (or make lab)"
 LEAST_DISK, GOOD_DISK = 0.2e9, 2e9  # bytes: to work through the lessons; to train and keep some runs too
@@ -143,9 +145,21 @@ def copies():
     if trouble := unwritable(FOLDER):
         return Diagnosis("fix", f"{FOLDER} cannot be written ({trouble}): clone the repository into a folder of your "
                          f"own")
-    count = len([path for path in FOLDER.glob("*.ipynb") if "_before_" not in path.name])
+    lessons = sorted(path for path in FOLDER.glob("*.ipynb") if "_before_" not in path.name)
+    if broken := [path.name for path in lessons if not is_notebook(path)]:
+        return Diagnosis("fix", f"{', '.join(broken)} in {FOLDER} cannot be read as a notebook: rename it, and `make "
+                         f"lab` copies the lesson anew")
+    count = len(lessons)
     return Diagnosis("fine", f"{count} lessons in {FOLDER}" if count else f"no copies of the lessons yet: make lab (or "
                      f"python -m minimaskformer lessons) puts them into {FOLDER}")
+
+
+def is_notebook(path):
+    """Whether a file is the JSON of a notebook."""
+    try:
+        return isinstance(parse_json(path.read_text(encoding="utf-8"), path.name)["cells"], list)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def unwritable(folder):

@@ -16,8 +16,10 @@ from PIL import Image, ImageOps
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow raises for bad files
 ORIENTATION = 0x0112  # the EXIF tag
 REDUCED = 254  # the TIFF tag NewSubfileType
-if "MINIMASKFORMER_MAX_PIXELS" in os.environ:  # Pillow warns above its limit, and refuses above twice that
-    Image.MAX_IMAGE_PIXELS = int(os.environ["MINIMASKFORMER_MAX_PIXELS"]) // 2
+if limit := os.environ.get("MINIMASKFORMER_MAX_PIXELS"):  # Pillow warns above its limit, and refuses above twice that
+    if not limit.isdecimal():
+        raise ValueError(f"the environment variable MINIMASKFORMER_MAX_PIXELS is a number of pixels, got {limit!r}")
+    Image.MAX_IMAGE_PIXELS = int(limit) // 2
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # between the two we read: `check_pixels`
 
 

@@ -89,7 +89,7 @@ def sentences(folder, first, added, replaced, told):
     """What was done, for the learner."""
     lessons, renewed = ([n for n in names if n.endswith(".ipynb")] for names in (added, replaced))
     lines = []
-    if first:
+    if first and lessons:
         lines.append(f"{len(lessons)} lessons copied to {folder}: work there; no update touches what you write.")
     elif lessons:
         lines.append(f"New in {folder}: {', '.join(lessons)}.")

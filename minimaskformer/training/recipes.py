@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields, replace
 
 PRECISIONS = ("off", "bf16", "fp16")
 SCHEDULES = ("poly", "step", "constant")
+MOST_WORKERS = 256
 # by the type of a default: what is taken, in words
 KINDS = {int: (int, "a whole number"), float: ((int, float), "a number"), bool: (bool, "True or False"),
          str: (str, "a name"), tuple: ((tuple, list), "two numbers")}
@@ -64,6 +65,8 @@ class TrainConfig:
                      "mask_points", "workers", "evaluate_every"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is a number from 0 on, got {getattr(self, name)}")
+        if self.workers > MOST_WORKERS:  # each is a process: more would fill the memory before the first step
+            raise ValueError(f"workers is a whole number from 0 to {MOST_WORKERS}, got {self.workers}")
         if not abs(self.seed) <= 2**40:
             raise ValueError(f"seed is a whole number from -2**40 to 2**40, got {self.seed}")
         if not 0 <= self.beta2 < 1:

@@ -305,12 +305,26 @@ def test_instances_of_a_model_without_things(tmp_path, capsys):
     assert "--task semantic" in capsys.readouterr().err
 
 
-def test_too_little_gpu_memory_has_a_remedy(monkeypatch, capsys):
+@pytest.mark.parametrize("error, words", [
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore"), ": CUDA out of memory. Tried to allocate 2 GiB.\n"),
+    (RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+     ": can't allocate memory: you tried\n"),
+    (MemoryError("Unable to allocate 3 GiB"), ": Unable to allocate 3 GiB\n"), (MemoryError(), ": the memory is full\n")])
+def test_too_little_memory_has_a_remedy(error, words, monkeypatch, capsys):
     def full(options):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+        raise error
     monkeypatch.setitem(cli.COMMANDS, "progress", (cli.progress_options, full, ""))
     assert cli.main(["progress"]) == 1
-    assert "--accumulate" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "--accumulate" in told and words in told
+
+
+def test_other_errors_of_the_library_are_not_hidden(monkeypatch):
+    def wrong(options):
+        raise RuntimeError("a mistake of ours")
+    monkeypatch.setitem(cli.COMMANDS, "progress", (cli.progress_options, wrong, ""))
+    with pytest.raises(RuntimeError, match="of ours"):
+        cli.main(["progress"])
 
 
 @pytest.mark.parametrize("option", [["--queries", "-2"], ["--queries", "0"], ["--short-side", "-5"]])

@@ -98,6 +98,16 @@ def test_folders_that_cannot_be_written(home, monkeypatch):
     assert not list((home / "home").glob("*")) if (home / "home").exists() else True  # nothing is left behind
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"cells": 1}', '{"cells": [{"cell_ty'])
+def test_a_copy_that_is_no_notebook_any_more(content, home):
+    (home / "my_lessons").mkdir()
+    (home / "my_lessons" / "00_a.ipynb").write_text('{"cells": []}')
+    assert doctor.copies().kind == "fine"
+    (home / "my_lessons" / "01_b.ipynb").write_text(content)
+    found = doctor.copies()
+    assert found.kind == "fix" and found.text.startswith("01_b.ipynb in") and "rename" in found.text
+
+
 def test_kernels(monkeypatch, home):
     class Manager:
         def get_kernel_spec(self, name):

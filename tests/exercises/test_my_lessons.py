@@ -213,3 +213,12 @@ def test_paths_of_the_lessons_mean_the_same_in_the_copies():
     for path in SOURCE.glob("*.ipynb"):
         for cell in nbformat.read(path, as_version=4).cells:
             assert "../lessons" not in cell.source and '"lessons/' not in cell.source, path.name
+
+
+def test_copies_whose_record_is_lost_are_left_as_they_are(mine):
+    copies(mine)
+    solve(mine / "my_lessons" / "01_next.ipynb")
+    before = (mine / "my_lessons" / "01_next.ipynb").read_bytes()
+    (mine / "my_lessons" / ".lessons.json").unlink()
+    assert copies(mine) == ["01_next.ipynb was already there: it is left as it is (rename it to get the lesson)"]
+    assert (mine / "my_lessons" / "01_next.ipynb").read_bytes() == before

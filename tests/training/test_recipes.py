@@ -79,6 +79,7 @@ def test_a_convolution_is_tried_in_the_precision_that_is_asked_for(monkeypatch):
     (dict(learning_rate=-1e-4), "learning_rate is a number from 0 on, got -0.0001"),
     (dict(learning_rate=float("nan")), "learning_rate is a number from 0 on, got nan"),
     (dict(workers=-1), "workers is a number from 0 on, got -1"),
+    (dict(workers=1_000_000), "workers is a whole number from 0 to 256, got 1000000"),
     (dict(steps=1.5), "steps is a whole number, got 1.5"),
     (dict(steps="10"), "steps is a whole number, got '10'"),
     (dict(batch_size=True), "batch_size is a whole number, got True"),

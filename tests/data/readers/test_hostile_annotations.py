@@ -151,3 +151,11 @@ def test_a_picture_too_large_is_refused_by_its_pixel_count(tmp_path, monkeypatch
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)
     with pytest.raises(ValueError, match="large.png was not decoded.*more than 100,000 pixels .*MINIMASKFORMER_MAX_PIXELS"):
         open_image(tmp_path / "large.png")
+
+
+@pytest.mark.parametrize("value", ["1e9", "all", "-1", " "])
+def test_a_limit_that_is_no_number_is_named(value, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    monkeypatch.setenv("MINIMASKFORMER_MAX_PIXELS", value)
+    with pytest.raises(ValueError, match="MINIMASKFORMER_MAX_PIXELS is a number of pixels"):
+        importlib.reload(images)
