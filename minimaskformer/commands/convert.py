@@ -52,11 +52,13 @@ def run_convert(options):
 
 
 def check_labels_of(datasets):
-    """ValueError naming every bad label file before anything is written; what looks wrong is a note."""
+    """ValueError naming every bad label file before anything is written, and for masks in the wrong place, which nobody
+    could tell from the copy; what else looks wrong is a note."""
     from ..data.checks import count_labels, files_of
-    from ..data.faults import reasons
+    from ..data.faults import check_places, reasons
     for split, dataset in datasets.items():
-        counted = count_labels(dataset)
+        if counted := count_labels(dataset):
+            check_places(counted, files_of(dataset), split)
         for text in reasons(counted, files_of(dataset)) if counted else ():
             print(f"note: {split} split: {text}", file=sys.stderr)
 

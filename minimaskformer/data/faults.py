@@ -129,6 +129,7 @@ def void_hint(counted, dataset):
 
 
 CAUSES = crowds, nothing_enclosed, scaled_boxes, corners_near_the_origin, a_mask_for_numbers
+MISPLACED = nothing_enclosed, scaled_boxes, corners_near_the_origin  # what is written from such masks hides it
 EFFECTS = one_class_alone, no_thing  # reported only if none of the causes was found
 
 
@@ -136,6 +137,13 @@ def reasons(counted, dataset, effects=EFFECTS):
     """All reasons not to train on a data set, as sentences."""
     return next((found for group in (CAUSES, effects)
                  if (found := [text for reason in group if (text := reason(counted, dataset))])), [])
+
+
+def check_places(counted, dataset, split):
+    """ValueError if the masks of a split lie in the wrong place: no copy of them should be written."""
+    if found := [text for reason in MISPLACED if (text := reason(counted, dataset))]:
+        raise ValueError("\n".join([f"the masks of the {split} split are in the wrong place:",
+                                    *(f"  {text}" for text in found)]))
 
 
 def check_targets(counted, dataset, split):

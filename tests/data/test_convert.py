@@ -102,6 +102,21 @@ def test_whole_or_not_at_all(mine, capsys):
     converted(mine, "--splits", "train", "test", code=1)
 
 
+@pytest.mark.parametrize("boxes", [True, False])
+def test_masks_in_the_wrong_place_are_not_written_anew(boxes, mine, capsys):
+    """In the copy the boxes would be those of the wrong masks, and nothing would tell any more."""
+    for split in ("train", "val"):
+        path = mine / "in" / f"{split}.json"
+        data = json.loads(path.read_text())
+        data["annotations"] = [{"id": k, "image_id": 3, "category_id": 8 - 3 * (k % 2), "iscrowd": 0,
+                                "segmentation": [[v / (H, W)[i % 2 == 0] * 1.0 for i, v in enumerate(BIG)]],
+                                **({"bbox": [2, 2, 18, 13]} if boxes else {})} for k in range(12)]
+        path.write_text(json.dumps(data))
+    assert not converted(mine, code=1).exists()
+    told = capsys.readouterr().err
+    assert "masks of the train split are in the wrong place" in told and "in fractions " in told
+
+
 def items(labels, dtype=torch.uint8):
     """A data set as torchvision's tutorial has it: two overlapping masks in the first picture, none in the second."""
     masks = torch.zeros(2, H, W, dtype=dtype)
