@@ -147,6 +147,9 @@ def test_files_of_other_kinds(tmp_path, capsys, content, message):
     with pytest.raises(ValueError, match="not a file of tensors only"):
         build_model("r18", backbone_weights=path)
     assert "ran" not in capsys.readouterr().out
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="it ends too early"):
+        build_model("r18", backbone_weights=path)
 
 
 def test_wrong_names_are_explained(tmp_path):

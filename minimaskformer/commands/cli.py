@@ -1,5 +1,6 @@
 """The command line: python -m minimaskformer COMMAND. Nothing here imports torch: help and errors come at once."""
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -30,9 +31,13 @@ def main(arguments=None):
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         options.command(options)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `... | head` has seen enough; what is still to be written goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, OSError, FloatingPointError) as error:
         print(printable(f"minimaskformer: {sentence(error)}", lines=True), file=sys.stderr)  # it may quote a file
         return 1

@@ -57,6 +57,7 @@ def run_train(options):
     from ..train import train
     from ..training.checked_data import check_data
     from ..training.recipes import FINE_TUNE, RECIPES, amp_note, learning_rate_note, train_config
+    from ..training.run import check_folder
     from ..weights.checkpoint import load_checkpoint, load_tensors
     given = {field.name: getattr(options, field.name) for field in fields(TrainConfig) if hasattr(options, field.name)}
     given |= {"scale": tuple(given["scale"])} if "scale" in given else {}
@@ -93,6 +94,8 @@ def run_train(options):
         notes.append(start_from(model, start, options.start_from))
         loaded = f"{model.config.backbone} of {options.start_from}, with all else of it" + (
             " but the class head" if notes[-1] else "")
+    if options.resume and not options.out.exists():
+        check_folder(options.out, resume=True)  # says so, and leaves no empty folder
     model = model.to(device).to(memory_format=torch.channels_last)
     if rank() == 0:
         print(*filter(None, notes), sep="\n", end="\n" if any(notes) else "", file=sys.stderr)

@@ -89,8 +89,8 @@ def unreadable(path, error):
     """A ValueError that says why Pillow cannot read a file."""
     if isinstance(error, Image.DecompressionBombError):
         return ValueError(f"{path} was not decoded because it could fill the memory: {too_many_pixels()}")
-    return ValueError(f"{path} cannot be read as an image ({error}): is it truncated? Copy or download it again, or "
-                      "remove it together with its labels")
+    return ValueError(f"{path} cannot be read as an image ({error}): is it a picture, and whole? Copy or download "
+                      "it again, or remove it together with its labels")
 
 
 def check_pixels(width, height, where):

@@ -36,7 +36,7 @@ def read_torch(path):
         content = load_whole(path)
     except Exception as error:  # torch raises many kinds for broken or refused files
         asked = re.search(r"GLOBAL (\S+)", str(error))  # torch's own advice is to trust the file
-        what = f"it asks for {asked[1]}: refused, nothing was run" if asked else str(error)[:300]
+        what = f"it asks for {asked[1]}: refused, nothing was run" if asked else str(error)[:300] or "it ends too early"
         raise ValueError(f"{path} cannot be read, it is not a file of tensors only: {printable(what)}") from None
     return model_part(content, path)
 

@@ -32,7 +32,7 @@ OUTCOMES = [  # arguments, exit status, words that the answer holds
     ("train --start-from broken.png", 1, "broken.png"), ("train --preset r18 --backbone-weights nowhere.pth", 1, "nowhere.pth"),
     ("train --backbone-weights DEFAULT", 1, "mini"), ("train --size 7", 1, "size"), ("train --workers -1", 1, "workers"),
     ("train --crowds objects", 1, "lakeland"), ("train --kind colours", 2, "'semantic'"),
-    ("train --resume --out empty", 1, "nothing to resume in empty"), ("train --seed 99999999999999999999", 1, "seed"), ("train --scan -1", 2, "whole number from 0 on"),
+    ("train --resume --out empty", 1, "nothing to resume in empty"), ("train --resume --out misspelt", 1, "nothing to resume in misspelt"), ("train --seed 99999999999999999999", 1, "seed"), ("train --scan -1", 2, "whole number from 0 on"),
     ("evaluate", 2, "checkpoint"), ("evaluate nowhere.safetensors", 1, "no checkpoint at nowhere.safetensors"),
     ("evaluate void.safetensors", 1, "void.safetensors"), ("evaluate text.txt", 1, "text.txt"), ("evaluate broken.png", 1, "broken.png"),
     ("evaluate empty", 1, "empty"), ("evaluate mini --data own:data", 1, "classes"), ("evaluate mini --limit 0", 1, "0 pictures"),

@@ -1,6 +1,7 @@
 """The command line, as a user types it, on small data of every kind."""
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -27,6 +28,15 @@ def trained(tmp_path_factory):
         model.class_head.weight.mul_(40)  # sure of something
     save_checkpoint(model, path)
     return path
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    env = {**os.environ, "MINIMASKFORMER_HOME": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-m", "minimaskformer", "progress"], stdout=writer, stderr=subprocess.PIPE, env=env)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, b"")
 
 
 def test_train_on_lakeland_leaves_everything(tmp_path, capsys):

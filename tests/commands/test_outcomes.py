@@ -101,3 +101,8 @@ def test_ctrl_c_while_python_imports_is_a_clean_stop(monkeypatch, capsys):
         import minimaskformer.studies.cost  # noqa: F401
     monkeypatch.setitem(cli.COMMANDS, "progress", (cli.progress_options, slow, ""))
     assert answer("progress") == (130, "", "stopped\n")
+
+
+def test_nothing_is_made_where_there_is_nothing_to_resume(folder):
+    answer("train --resume --out misspelt")
+    assert not (folder / "misspelt").exists()
