@@ -47,6 +47,8 @@ def run_predict(options):
                          f"--task semantic or panoptic")
     if not all(weight.isfinite().all() for weight in model.state_dict().values()):
         raise ValueError(f"{options.checkpoint} holds weights that are not finite: take an earlier checkpoint")
+    if options.tiles and options.tiles < 32:
+        raise ValueError(f"--tiles {options.tiles}: each tile is a run of the network, so a side of at least 32 pixels")
     look = {"size": options.size, "tiles": options.tiles, "overlap": options.overlap}
     if options.tiles == 0:
         look["tiles"] = options.size or model.config.short_side
