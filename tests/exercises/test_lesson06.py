@@ -12,7 +12,8 @@ from minimaskformer import transformer
 from minimaskformer.exercises import core
 from minimaskformer.exercises.lessons import lesson06
 from minimaskformer.exercises.lessons.lesson06_attention import _attend, _cut, _glued, _multi_head, _woven
-from minimaskformer.exercises.lessons.lesson06_layer import CROSS, SELF, _decode, _layer, random_layer, randomised
+from minimaskformer.exercises.lessons.lesson06_decoder import _decode
+from minimaskformer.exercises.lessons.lesson06_layer import CROSS, SELF, _layer, random_layer, randomised
 from minimaskformer.exercises.lessons.lesson06_positions import _angles, _interleaved, _positions
 
 BY_ID = {e.id: e for e in lesson06.EXERCISES}

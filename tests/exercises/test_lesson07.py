@@ -8,9 +8,11 @@ from exercises.banks import *  # noqa: F403
 from minimaskformer import build_model
 from minimaskformer.exercises import core
 from minimaskformer.exercises.lessons import lesson07
+from minimaskformer.exercises.lessons.lesson07_batch import batch_with
 from minimaskformer.exercises.lessons.lesson07_count import count_with
-from minimaskformer.exercises.lessons.lesson07_heads import answers_with, masks_with, wired
-from minimaskformer.exercises.lessons.lesson07_pictures import batch_with, picture_with
+from minimaskformer.exercises.lessons.lesson07_heads import masks_with
+from minimaskformer.exercises.lessons.lesson07_layers import answers_with, wired
+from minimaskformer.exercises.lessons.lesson07_pictures import picture_with
 from minimaskformer.predict import bilinear, to_input_size
 from minimaskformer.studies.cost import cost_by_part
 

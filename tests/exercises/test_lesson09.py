@@ -9,9 +9,11 @@ from test_metrics import CLASSES, random_labels, random_panoptic
 
 from minimaskformer import metrics
 from minimaskformer.exercises.lessons import lesson09
-from minimaskformer.exercises.lessons.lesson09_iou import _count, _iou
+from minimaskformer.exercises.lessons.lesson09_ap import ap_with
+from minimaskformer.exercises.lessons.lesson09_confusion import _count
+from minimaskformer.exercises.lessons.lesson09_iou import _iou
 from minimaskformer.exercises.lessons.lesson09_panoptic import _missed, errors_with, match_with
-from minimaskformer.exercises.lessons.lesson09_quality import ap_with, quality_with
+from minimaskformer.exercises.lessons.lesson09_quality import quality_with
 
 BY_ID = {e.id: e for e in lesson09.EXERCISES}
 

@@ -13,8 +13,9 @@ from minimaskformer.data.lakeland import LAKELAND_CLASSES
 from minimaskformer.exercises import core
 from minimaskformer.exercises.lessons import lesson11
 from minimaskformer.exercises.lessons.lesson11 import difference_with, error_with
+from minimaskformer.exercises.lessons.lesson11_quality import pq_with
 from minimaskformer.exercises.lessons.lesson11_scores import likelihood_with, share_with
-from minimaskformer.exercises.lessons.lesson11_sets import fixed_with, pq_with
+from minimaskformer.exercises.lessons.lesson11_sets import fixed_with
 from minimaskformer.studies import ablations, baselines
 from minimaskformer.targets import semantic_to_target, target_to_panoptic
 

@@ -3,15 +3,10 @@ import torch
 import torch.nn.functional as F
 
 from ..core import Exercise, Fixture
-from .lesson05_decoder import COST_MISTAKES, DECODER_FIXTURES, DECODER_MISTAKES, SIZE_MISTAKES
-from .lesson05_maps import (
-    GROUP_NORM_FIXTURES,
-    GROUP_NORM_MISTAKES,
-    MASK_FIXTURES,
-    MASK_MISTAKES,
-    TOP_DOWN_FIXTURES,
-    TOP_DOWN_MISTAKES,
-)
+from .lesson05_counts import COST_MISTAKES, SIZE_MISTAKES
+from .lesson05_decoder import DECODER_FIXTURES, DECODER_MISTAKES
+from .lesson05_maps import MASK_FIXTURES, MASK_MISTAKES, TOP_DOWN_FIXTURES, TOP_DOWN_MISTAKES
+from .lesson05_norm import GROUP_NORM_FIXTURES, GROUP_NORM_MISTAKES
 
 TITLE = "The pixel decoder"
 

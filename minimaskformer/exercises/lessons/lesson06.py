@@ -10,14 +10,8 @@ from .lesson06_attention import (
     HEADS_GROWING,
     HEADS_MISTAKES,
 )
-from .lesson06_layer import (
-    DECODER_FIXTURES,
-    DECODER_IN_MODEL,
-    DECODER_MISTAKES,
-    LAYER_FIXTURES,
-    LAYER_IN_MODEL,
-    LAYER_MISTAKES,
-)
+from .lesson06_decoder import DECODER_FIXTURES, DECODER_IN_MODEL, DECODER_MISTAKES
+from .lesson06_layer import LAYER_FIXTURES, LAYER_IN_MODEL, LAYER_MISTAKES
 from .lesson06_positions import (
     HISTOGRAM_FIXTURES,
     HISTOGRAM_MISTAKES,

@@ -3,10 +3,12 @@ import torch
 import torch.nn.functional as F
 
 from ..core import Exercise
+from .lesson07_batch import batch_exercise
 from .lesson07_count import parameters_exercise
-from .lesson07_heads import LAYERS_MISTAKES, MASK_MISTAKES, WIRING_MISTAKES
+from .lesson07_heads import MASK_MISTAKES
+from .lesson07_layers import LAYERS_MISTAKES, WIRING_MISTAKES
 from .lesson07_parts import LAYERS_FIXTURES, MASK_FIXTURES, WIRING_FIXTURES
-from .lesson07_pictures import batch_exercise, picture_exercise
+from .lesson07_pictures import picture_exercise
 
 TITLE = "The whole model"
 

@@ -1,7 +1,9 @@
-"""Exercises of lesson 09, metrics: they are in lesson09_iou, lesson09_panoptic and lesson09_quality."""
-from .lesson09_iou import confusion_exercise, iou_exercise
+"""Exercises of lesson 09, metrics; each is in a file that is named after it."""
+from .lesson09_ap import ap_exercise
+from .lesson09_confusion import confusion_exercise
+from .lesson09_iou import iou_exercise
 from .lesson09_panoptic import errors_exercise, match_exercise
-from .lesson09_quality import ap_exercise, quality_exercise
+from .lesson09_quality import quality_exercise
 
 TITLE = "How good is it?"
 

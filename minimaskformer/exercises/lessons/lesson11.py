@@ -6,8 +6,9 @@ import torch
 from ...studies.baselines import pixel_likelihood, responsibilities
 from ...studies.error_bars import mean_and_error, paired_difference
 from ..core import Exercise, Fixture, Mistake, Remark
+from .lesson11_quality import PQ_FIXTURES, PQ_MISTAKES
 from .lesson11_scores import LIKELIHOOD_FIXTURES, LIKELIHOOD_MISTAKES, SHARE_FIXTURES, SHARE_MISTAKES
-from .lesson11_sets import FIXED_FIXTURES, FIXED_MISTAKES, PQ_FIXTURES, PQ_MISTAKES
+from .lesson11_sets import FIXED_FIXTURES, FIXED_MISTAKES
 
 TITLE = "What the paper found"
 
