@@ -41,7 +41,8 @@ class Lakeland(torch.utils.data.Dataset):
 
     def __init__(self, split="train", size=128, difficulty=0.5, length=10_000):
         if isinstance(split, bool) or not (isinstance(split, int) or split in tuple(SPLITS)):
-            raise ValueError(f"split is 'train', 'val' or an integer seed, got {split!r}")
+            raise ValueError(f"Lakeland has the splits 'train' and 'val', or a whole number as seed of another; got "
+                             f"{split!r}")
         if isinstance(size, bool) or not isinstance(size, int) or not 64 <= size <= 512:
             raise ValueError(f"size is a whole number of pixels in 64 ... 512, got {size!r}")
         if not 0 <= difficulty <= 1:

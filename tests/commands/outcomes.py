@@ -64,6 +64,7 @@ OUTCOMES = [  # arguments, exit status, words that the answer holds
     ("doctor now", 2, "doctor: unrecognized"), ("--seed 3 train", 2, "the COMMAND comes first"), ("-v", 2, "the COMMAND comes first"),
     ("--version train", 0, "minimaskformer 0."), ("train -h extra", 0, "--preset"), ("train --steps 1e3", 2, "expected a whole number, got '1e3'"),
     ("train mini", 2, "train: unrecognized arguments: mini"), ("predict mini photo.png --threshold 2", 2, "predict: unrecognized arguments"),
+    ("predict mini --data lakeland", 1, "Lakeland has the splits 'train' and 'val'"),
     ("predict mini photo.png --tiles 0", 2, "from 1 on, got '0'"), ("predict mini photo.png --tiles 31", 1, "at least 32"), ("predict mini photo.png --task", 2, "--task"), ("evaluate mini mini", 2, "mini"),
     ("inspect data", 2, "--data"), ("convert --data own:data --out new2 --splits", 2, "--splits"), ("scenes --count -1", 2, "from 1 on, got '-1'"),
     ("lessons 00_start_here.ipynb --update-only", 0, "my_lessons"), ("lessons -1 --update-only", 1, "there is no lesson '-1'"),
