@@ -84,7 +84,7 @@ def test_a_split_of_voc_is_one_of_its_lists(tmp_path):
 def test_splits_of_pets_and_lakeland(tmp_path):
     with pytest.raises(NoSplit, match="there are test, trainval"):
         open_dataset(f"pets:{tmp_path}", "holdout")
-    with pytest.raises(ValueError, match="'train', 'val'"):
+    with pytest.raises(ValueError, match="'train' and 'val'"):
         open_dataset("lakeland", "test")
 
 
