@@ -1,7 +1,8 @@
 """Make a finished run the shipped mini model: data/mini.safetensors (float16), data/mini.json and data/mini_log.jsonl.
 
-    python tools/ship_mini.py runs/mini                                       one run
-    python tools/ship_mini.py data/mini_log.jsonl runs/more@7000 runs/last    one that went on from another
+    python tools/ship_mini.py runs/mini                              one run
+    python tools/ship_mini.py runs/mini runs/more@7000 runs/last     one that went on from others
+    python tools/ship_mini.py data/mini_log.jsonl runs/next          one that went on from the shipped model
 
 Each of several began with the weights of the one before it, as they were after that step (@, or its last); their logs
 are joined, with the steps counted on. The figures in mini.json are those of the shipped file itself, on 500 Lakeland

@@ -1,6 +1,7 @@
 """The command line: python -m minimaskformer COMMAND. Nothing here imports torch: help and errors come at once."""
 import argparse
 import os
+import select
 import sys
 from pathlib import Path
 
@@ -31,14 +32,13 @@ def main(arguments=None):
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         options.command(options)
-        sys.stdout.flush()
+        print(end="", flush=True)  # what is still to be written meets its errors here
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `... | head` has seen enough; what is still to be written goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except (ValueError, OSError, FloatingPointError) as error:
+        if isinstance(error, BrokenPipeError) and nobody_reads():
+            return 1
         print(printable(f"minimaskformer: {sentence(error)}", lines=True), file=sys.stderr)  # it may quote a file
         return 1
     except (RuntimeError, MemoryError) as error:
@@ -50,6 +50,22 @@ def main(arguments=None):
         return 1
     leave_processes()  # not after an error: the others may be waiting for us, and torchrun ends them
     return 0
+
+
+def nobody_reads():
+    """Whether the reader of the output is gone: `... | head` has seen enough. What is still to be written goes nowhere.
+    """
+    try:
+        output = sys.stdout.fileno()
+    except (OSError, AttributeError):  # in a test; without any output
+        return False
+    if hasattr(select, "poll"):  # not on Windows
+        watch = select.poll()
+        watch.register(output, 0)
+        if not watch.poll(0):
+            return False  # it was another pipe, to a process that ended
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def out_of_memory(error):

@@ -1,5 +1,6 @@
 """`lessons`: the learner's copies of the lessons, made or brought up to date, and opened in JupyterLab."""
 import argparse
+import contextlib
 import os
 import re
 import secrets
@@ -69,8 +70,9 @@ def open_lab(folder, lesson, told, options):
     quiet = {**os.environ, "JUPYTER_TOKEN": token, "PYDEVD_DISABLE_FILE_VALIDATION": "1",
              "JUPYTER_CONFIG_PATH": os.pathsep.join([*known, str(SETTINGS)])}
     command = [sys.executable, "-m", "jupyterlab", *server_options(folder, lesson, port, options)]
-    before = signal.signal(signal.SIGTERM, end)
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the server: a Ctrl-C while it starts is ours alone
+    before, interrupt = signal.signal(signal.SIGTERM, end), signal.getsignal(signal.SIGINT)
+    if sys.stdin and sys.stdin.isatty():  # a Ctrl-C while it starts is ours alone; without a terminal, all would be
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         server = subprocess.Popen(command, env=quiet)
     finally:
@@ -148,9 +150,9 @@ def wait_for(server, port, token):
         if server.poll() is not None:
             raise OSError(f"JupyterLab could not start (exit status {server.returncode}); its output is above")
         try:
-            asked = HTTPConnection("localhost", port, timeout=5)
-            asked.request("GET", "/api/status", headers={"Authorization": f"token {token}"})
-            status, answered = asked.getresponse().status, answered or time.monotonic()
+            with contextlib.closing(HTTPConnection("localhost", port, timeout=5)) as asked:
+                asked.request("GET", "/api/status", headers={"Authorization": f"token {token}"})
+                status, answered = asked.getresponse().status, answered or time.monotonic()
             if status == 200 or time.monotonic() > answered + PATIENCE:
                 return
         except (OSError, HTTPException):

@@ -165,7 +165,9 @@ def unfit(exercise, fn, used, inputs):
 
 
 def changed(after, before):
-    """Whether an argument, a nest of tensors and lists, is another than it was."""
+    """Whether an argument, a nest of tensors, lists and numbers, is another than it was (functions never are)."""
+    if type(after) is not type(before):
+        return True
     if isinstance(before, torch.Tensor):
         return not torch.equal(after.detach().nan_to_num(), before.detach().nan_to_num())
     if isinstance(before, np.ndarray):
@@ -174,7 +176,7 @@ def changed(after, before):
         return after.keys() != before.keys() or any(changed(after[key], before[key]) for key in before)
     if isinstance(before, (list, tuple)):
         return len(after) != len(before) or any(changed(a, b) for a, b in zip(after, before))
-    return False
+    return isinstance(before, (int, float, str)) and after != before
 
 
 def gradient_gap(fn, reference, examples, names):

@@ -119,7 +119,7 @@ def layer_functions(weights, num_heads):
     """The parameters of one transformer layer as functions, under the names of the library's modules."""
     def attention_of(name):
         own = under(weights, name)
-        return lambda query, key, value, **_: (
+        return lambda query, key, value, *_, **__: (
             tensor_of(multi_head_attention(query, key, value, own, num_heads), query.dtype), None)
 
     return SimpleNamespace(self_attn=attention_of("self_attn"), cross_attn=attention_of("cross_attn"),
@@ -159,7 +159,7 @@ def query_states(parameters, images, config=MINI, training=False):
     cells, where = (memory + where).flatten(2).mT, where.flatten(1).mT.expand(len(images), -1, -1)  # [B, P, D] both
     decoder = under(parameters, "decoder")
     layers = [layer_functions(under(decoder, f"layers.{i}"), config.num_heads) for i in range(config.decoder_layers)]
-    steps = [lambda x, query_positions, memory, memory_positions, layer=layer, **_: (
+    steps = [lambda x, query_positions, memory, memory_positions, *_, layer=layer, **__: (
         tensor_of(decoder_layer(layer, x, query_positions, memory, memory_positions), x.dtype), None)
         for layer in layers]
     states = decoder_states(steps, lambda x: apply_norm(x, decoder, "norm"), decoder["query_positions.weight"],

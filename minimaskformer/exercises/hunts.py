@@ -105,7 +105,7 @@ def solution_of(hunt_id):
 def hint_of(hunt_id):
     """What `hint` prints of a hunt, which gives its hints itself."""
     try:
-        return f"{find_hunt(hunt_id).id} is a hunt: run it; its list of what is still hidden are the hints."
+        return f"{find_hunt(hunt_id).id} is a hunt: run it; its hints are the list of what is still hidden."
     except LookupError as error:
         return str(error)
 

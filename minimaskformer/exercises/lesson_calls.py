@@ -61,7 +61,9 @@ def use(exercise_id=None, fn=ABSENT, anyway=False):
         return say(f"{exercise.id} is not a part of the model. The parts are {', '.join(PARTS)}.")
     if not anyway:
         return check(exercise_id, fn)
-    told = my_maskformer.keep(exercise, fn, anyway=True) or "There is nowhere to put it."
+    told = my_maskformer.keep(exercise, fn, anyway=True)
+    if not told.startswith(my_maskformer.TAKEN):
+        return say(told or "There is nowhere to put it.")
     outcome = judge_unless_stopped(exercise, fn)
     if outcome.kind != "passed":
         told += " It does not pass its check; check a right one to replace it."

@@ -22,6 +22,7 @@ from .parts import PARTS, SECTIONS, exercise_of
 from .standalone import HEADER, NotAlone, Standalone, check_speed, names_defined, names_read, take
 
 FILE, KEPT = "my_maskformer.py", ".mine"
+TAKEN = "  It is in"  # how the sentence begins that says so
 TITLE = '''\
 """My MaskFormer: {own} of its {all} parts are mine, {lines} lines; the rest is borrowed from the library.
 
@@ -52,7 +53,7 @@ def keep(exercise, fn, anyway=False):
         return ""
     folder = mine_folder()
     if folder is None:
-        return hint_at_copies()
+        return next(hint_at_copies(), "")
     try:
         part = take(fn, exercise.name, reserved_names() - {exercise.name})
         if not anyway:
@@ -100,10 +101,11 @@ def reserved_names():
     return frozenset(names | {"OWN", "LINES"})
 
 
-@functools.cache  # said once
+@functools.cache
 def hint_at_copies():
-    return ("" if os.environ.get("MINIMASKFORMER_STRICT") == "1" else
-            f"  (In your own copies of the lessons, which `make lab` makes, this would go into {FILE}.)")
+    """One sentence in an iterator: it is said once."""
+    return iter(() if os.environ.get("MINIMASKFORMER_STRICT") == "1" else (
+        f"  (In your own copies of the lessons, which `make lab` makes, this would go into {FILE}.)",))
 
 
 def store(folder, exercise, part):
@@ -124,7 +126,7 @@ def store(folder, exercise, part):
         before = made_of(parts)
         write_text(path, text)
         write_file(folder, {**parts, exercise.id: part}, before)
-    return f"  It is in {folder.name}/{FILE} now: {len({*parts, exercise.id})} of {len(PARTS)} parts are yours."
+    return f"{TAKEN} {folder.name}/{FILE} now: {len({*parts, exercise.id})} of {len(PARTS)} parts are yours."
 
 
 def write_file(folder, parts, before=None):

@@ -39,6 +39,21 @@ def test_a_reader_who_has_seen_enough_is_no_error(tmp_path):
     assert (ended.returncode, ended.stderr) == (1, b"")
 
 
+def test_without_an_output_nothing_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", None)  # as `>&-` and pythonw.exe have it
+    assert cli.main(["progress"]) == 0 and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("capture", ["capsys", "capfd"])
+def test_a_broken_pipe_that_is_not_the_output_is_an_error(capture, monkeypatch, request):
+    capture = request.getfixturevalue(capture)
+
+    def broken(options):
+        raise BrokenPipeError(32, "Broken pipe")  # to another process, which ended
+    monkeypatch.setitem(cli.COMMANDS, "progress", (cli.progress_options, broken, ""))
+    assert cli.main(["progress"]) == 1 and capture.readouterr().err == "minimaskformer: Broken pipe\n"
+
+
 def test_train_on_lakeland_leaves_everything(tmp_path, capsys):
     assert cli.main(["train", "--data", "lakeland:64,0", "--out", str(tmp_path / "run"), *QUICK]) == 0
     left = {path.name for path in (tmp_path / "run").iterdir()}

@@ -162,9 +162,13 @@ def test_the_address_of_another_server_that_has_the_port_is_not_given(folder, mo
     other.server_close()
 
 
-def test_a_server_that_starts_is_spared_the_ctrl_c(folder, started, monkeypatch):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_server_that_starts_is_spared_the_ctrl_c(terminal, folder, started, monkeypatch):
+    """Without a terminal it would ignore Ctrl-C for good, and so would whatever runs in its own terminals."""
+    monkeypatch.setattr(lessons.sys, "stdin", types.SimpleNamespace(isatty=lambda: terminal))
     seen, start = [], lessons.subprocess.Popen
     monkeypatch.setattr(lessons.subprocess, "Popen",
                         lambda command, env: seen.append(signal.getsignal(signal.SIGINT)) or start(command, env))
     before = signal.getsignal(signal.SIGINT)
-    assert main(["lessons"]) == 0 and seen == [signal.SIG_IGN] and signal.getsignal(signal.SIGINT) is before
+    assert main(["lessons"]) == 0 and seen == [signal.SIG_IGN if terminal else before]
+    assert signal.getsignal(signal.SIGINT) is before

@@ -92,7 +92,7 @@ def test_what_the_rules_forbid(hunt_id, example, why, home, capsys):
 def test_the_hints_of_a_hunt_are_its_list(capsys):
     for hunt_id in ("01.h", "1.h"):
         hint(hunt_id)
-        assert "is a hunt: run it; its list of what is still hidden" in capsys.readouterr().out
+        assert "is a hunt: run it; its hints are the list of what is still hidden" in capsys.readouterr().out
     hint("99.h")
     assert "There is no hunt '99.h'. There are: 01.h" in capsys.readouterr().out
 

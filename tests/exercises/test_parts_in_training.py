@@ -116,14 +116,30 @@ def states_by_keywords(layers, norm, query_positions, memory, memory_positions):
     return states
 
 
-def test_what_calls_the_layers_in_another_way_is_right_in_the_model_too():
+def layer_by_places(layer, x, query_positions, memory, memory_positions):
+    q = x + query_positions
+    x = layer.norm1(x + layer.self_attn(q, q, x, None)[0])
+    x = layer.norm2(x + layer.cross_attn(x + query_positions, memory + memory_positions, memory, None)[0])
+    return layer.norm3(x + layer.mlp(x))
+
+
+def states_by_places(layers, norm, query_positions, memory, memory_positions):
+    x, states = torch.zeros(len(memory), *query_positions.shape), []
+    for layer in layers:
+        x = layer(x, query_positions, memory, memory_positions, None)[0]
+        states.append(norm(x))
+    return states
+
+
+@pytest.mark.parametrize(("layer", "states"), [(layer_by_keywords, states_by_keywords), (layer_by_places, states_by_places)])
+def test_what_calls_the_layers_in_another_way_is_right_in_the_model_too(layer, states):
     my = my_maskformer.mine(my_maskformer.Path("nowhere"))
     parameters, images = my.draw_parameters(), torch.randn(2, 3, 32, 64, generator=torch.Generator().manual_seed(0))
     expected = my.last_answer(parameters, images)
-    for number, solution in (("06.4", layer_by_keywords), ("06.5", states_by_keywords)):
+    for number, solution in (("06.4", layer), ("06.5", states)):
         outcome = core.judge(core.find(number), solution)
         assert outcome.kind == "passed" and not outcome.unfit, outcome.text
-    vars(my).update(decoder_layer=layer_by_keywords, decoder_states=states_by_keywords)
+    vars(my).update(decoder_layer=layer, decoder_states=states)
     torch.testing.assert_close(my.last_answer(parameters, images), expected)
 
 
@@ -186,11 +202,35 @@ def test_what_changes_its_argument_is_told_in_every_exercise(folder, tmp_path, m
             assert "my_maskformer" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("number", "spoil"), [
+    ("04.3", lambda per_mask, targets: per_mask.__setitem__(0, 1.0)),
+    ("04.3", lambda per_mask, targets: [t.update(labels=t["labels"].tolist()) for t in targets]),
+    ("01.3", lambda segment_map, infos: infos.__setitem__(slice(0, 1), [3])),
+    ("01.3", lambda segment_map, infos: [s.update(category_id=s["category_id"] + 1) for s in infos])])
+def test_whatever_takes_the_place_of_an_argument_is_a_change(number, spoil):
+    def solution(*args):
+        value = exercise_of(number).reference(*args)
+        spoil(*args)
+        return value
+    assert core.judge(core.find(number), solution).unfit.startswith("it changes its argument")
+
+
 def test_a_forced_part_that_fails_is_told_so(folder, capsys):
     lesson_calls.use("04.3", run_cells("def batch_mask_loss(m, t):\n    return torch.cat(m).sum()")["batch_mask_loss"], anyway=True)
     assert "It does not pass its check; check a right one to replace it." in capsys.readouterr().out
     lesson_calls.use("04.3", typed_solution("04.3"), anyway=True)
     assert "does not pass" not in capsys.readouterr().out
+
+
+def test_of_a_forced_part_that_is_not_kept_only_that_is_told(folder, tmp_path, monkeypatch, capsys):
+    lesson_calls.use("02.1", run_cells("helper = 3\ndef class_cost(x, labels):\n    return helper")["class_cost"], anyway=True)
+    assert "it leans on helper" in (out := capsys.readouterr().out) and "replace" not in out
+    monkeypatch.delenv("MINIMASKFORMER_MINE")
+    monkeypatch.chdir(tmp_path)
+    my_maskformer.hint_at_copies.cache_clear()
+    for words in ("In your own copies", "nowhere to put it"):
+        lesson_calls.use("02.1", typed_solution("02.2"), anyway=True)
+        assert words in (out := capsys.readouterr().out) and "replace" not in out
 
 
 # --- how the frame uses the learner's parts ---------------------------------------------------------------------------
