@@ -146,7 +146,7 @@ def copies():
         return Diagnosis("fix", f"{FOLDER} cannot be written ({trouble}): clone the repository into a folder of your "
                          f"own")
     lessons = sorted(path for path in FOLDER.glob("*.ipynb") if "_before_" not in path.name)
-    if broken := [path.name for path in lessons if not is_notebook(path)]:
+    if broken := [path.name for path in lessons if (SOURCE / path.name).is_file() and not is_notebook(path)]:
         return Diagnosis("fix", f"{', '.join(broken)} in {FOLDER} cannot be read as a notebook: rename it, and `make "
                          f"lab` copies the lesson anew")
     count = len(lessons)

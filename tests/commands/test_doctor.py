@@ -101,11 +101,15 @@ def test_folders_that_cannot_be_written(home, monkeypatch):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"cells": 1}', '{"cells": [{"cell_ty'])
 def test_a_copy_that_is_no_notebook_any_more(content, home):
     (home / "my_lessons").mkdir()
-    (home / "my_lessons" / "00_a.ipynb").write_text('{"cells": []}')
+    (home / "my_lessons" / "00_start_here.ipynb").write_text('{"cells": []}')
+    (home / "my_lessons" / "mine.ipynb").write_text(content)  # no lesson: nothing would be copied anew
     assert doctor.copies().kind == "fine"
-    (home / "my_lessons" / "01_b.ipynb").write_text(content)
+    copy = home / "my_lessons" / "01_mask_classification.ipynb"
+    copy.write_text(content)
     found = doctor.copies()
-    assert found.kind == "fix" and found.text.startswith("01_b.ipynb in") and "rename" in found.text
+    assert found.kind == "fix" and found.text.startswith("01_mask_classification.ipynb in") and "rename" in found.text
+    copy.rename(home / "my_lessons" / "01_broken.ipynb")
+    assert doctor.copies().kind == "fine"
 
 
 def test_kernels(monkeypatch, home):
