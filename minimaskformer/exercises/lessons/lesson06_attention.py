@@ -2,16 +2,12 @@
 import torch
 
 from ..core import Fixture, Mistake, issue
-
-
-def _random(*shape, seed):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
+from .lesson06_layer import random
 
 # --- attention with padding -----------------------------------------------------------------------------------------
 
 def _attention_args(B, N, P, D, E, padding, seed):
-    return (_random(B, N, D, seed=seed), _random(B, P, D, seed=seed + 1), _random(B, P, E, seed=seed + 2),
+    return (random(B, N, D, seed=seed), random(B, P, D, seed=seed + 1), random(B, P, E, seed=seed + 2),
             torch.tensor(padding, dtype=torch.bool))
 
 
@@ -98,9 +94,9 @@ ATTENTION_MISTAKES = (
 # --- several heads --------------------------------------------------------------------------------------------------
 
 def _heads_args(B, N, P, C, heads, seed):
-    weights = {"in_proj_weight": _random(3 * C, C, seed=seed) * 0.6, "in_proj_bias": _random(3 * C, seed=seed + 1),
-               "out_proj.weight": _random(C, C, seed=seed + 2) * 0.6, "out_proj.bias": _random(C, seed=seed + 3)}
-    q, k, v = (_random(B, n, C, seed=seed + 4 + i) for i, n in enumerate((N, P, P)))
+    weights = {"in_proj_weight": random(3 * C, C, seed=seed) * 0.6, "in_proj_bias": random(3 * C, seed=seed + 1),
+               "out_proj.weight": random(C, C, seed=seed + 2) * 0.6, "out_proj.bias": random(C, seed=seed + 3)}
+    q, k, v = (random(B, n, C, seed=seed + 4 + i) for i, n in enumerate((N, P, P)))
     return q, k, v, weights, heads
 
 

@@ -66,10 +66,6 @@ def survive_with(**knobs):
     return lambda s, m, t: _survive(s, m, t, **knobs)
 
 
-def _areas(won, own):
-    return won.flatten(1).sum(1), own.flatten(1).sum(1).clamp(min=1e-9)
-
-
 def _greedy(scores, probs, t):
     """The surest first; what it covers is taken."""
     own, free, kept = probs >= 0.5, torch.ones(probs.shape[1:], dtype=torch.bool), torch.zeros(len(scores)).bool()
