@@ -176,7 +176,7 @@ def changed(after, before):
         return after.keys() != before.keys() or any(changed(after[key], before[key]) for key in before)
     if isinstance(before, (list, tuple)):
         return len(after) != len(before) or any(changed(a, b) for a, b in zip(after, before))
-    return isinstance(before, (int, float, str)) and after != before
+    return isinstance(before, (int, float, str)) and after != before and before == before
 
 
 def gradient_gap(fn, reference, examples, names):

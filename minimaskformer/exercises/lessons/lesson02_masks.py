@@ -7,7 +7,6 @@ from ..core import Fixture, Mistake, issue
 TINNUNCULUS = ("https://github.com/tinnunculus/MaskFormer/blob/37694d45606f9b32bd85250cadf5f4adccb5e854/"
                "maskformer.ipynb")
 TRANSPOSED = "targets as rows and queries as columns"
-EMPTY = "without any target (T = 0) yours stops with an error. Real images can be empty."
 
 MASK_LOGITS = torch.tensor([[2.5, 1.0, -0.5, -2.0, 0.4, -3.0], [-1.5, 0.7, 2.2, 1.8, -0.9, 0.6],
                             [0.2, -0.3, -1.1, 3.0, 1.4, 2.0]])  # 3 queries, 6 pixels
