@@ -18,6 +18,7 @@ def convert_options(parser):
                         "background)")
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="such as train val (default: those of train, val "
                         "and test that exist)")
+    parser.add_argument("--anyway", action="store_true", help="write masks that seem to lie in the wrong place, too")
 
 
 def run_convert(options):
@@ -29,7 +30,7 @@ def run_convert(options):
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise FileExistsError(f"{options.out} already exists and is not empty: choose another --out")
     datasets = open_splits(options)
-    check_labels_of(datasets)
+    check_labels_of(datasets, options.anyway)
     first = next(iter(datasets.values())).classes
     only_objects = first.things and all(first.names[k] == "background" for k in first.stuff)
     kind = options.format or ("coco_instance" if only_objects else "coco_panoptic")
@@ -51,14 +52,15 @@ def run_convert(options):
     print(f"{kind}, {told} pictures, {len(first)} classes: --data {name}:{options.out}")
 
 
-def check_labels_of(datasets):
-    """ValueError naming every bad label file before anything is written, and for masks in the wrong place, which nobody
-    could tell from the copy; what else looks wrong is a note."""
+def check_labels_of(datasets, anyway=False):
+    """ValueError naming every bad label file before anything is written, and for masks that seem to lie in the wrong
+    place, which nobody could tell from the copy (not with `anyway`); what else looks wrong is a note."""
     from ..data.checks import count_labels, files_of
     from ..data.faults import check_places, reasons
     for split, dataset in datasets.items():
         if counted := count_labels(dataset):
-            check_places(counted, files_of(dataset), split)
+            if not anyway:
+                check_places(counted, files_of(dataset), split)
         for text in reasons(counted, files_of(dataset)) if counted else ():
             print(f"note: {split} split: {text}", file=sys.stderr)
 

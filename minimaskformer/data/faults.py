@@ -142,8 +142,8 @@ def reasons(counted, dataset, effects=EFFECTS):
 def check_places(counted, dataset, split):
     """ValueError if the masks of a split lie in the wrong place: no copy of them should be written."""
     if found := [text for reason in MISPLACED if (text := reason(counted, dataset))]:
-        raise ValueError("\n".join([f"the masks of the {split} split are in the wrong place:",
-                                    *(f"  {text}" for text in found)]))
+        raise ValueError("\n".join([f"the masks of the {split} split seem to lie in the wrong place:",
+                                    *(f"  {text}" for text in found), "--anyway writes them as they are"]))
 
 
 def check_targets(counted, dataset, split):

@@ -85,7 +85,7 @@ def words_of(wanted, hidden, found, total):
     head = (f"{wanted.id}: your example tells {found} of {total} wrong versions of {wanted.exercise.name} from the "
             f"right one.")
     if not hidden:
-        return f"✓ {head}\n  None is left: an example like yours belongs into a test."
+        return f"✓ {head}\n  None is left: an example like yours belongs in a test."
     lines = [fold(f"{name}: {wanted.looks[name]}").replace("\n", "\n      ") for name in hidden]
     return "\n".join([f"○ {head} Still hidden:", *(f"  ?  {line}" for line in lines)])
 

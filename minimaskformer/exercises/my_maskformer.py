@@ -24,7 +24,7 @@ from .standalone import HEADER, NotAlone, Standalone, check_speed, names_defined
 FILE, KEPT = "my_maskformer.py", ".mine"
 TAKEN = "  It is in"  # how the sentence begins that says so
 TITLE = '''\
-"""My MaskFormer: {own} of its {all} parts are mine, {lines} lines; the rest is borrowed from the library.
+"""My MaskFormer: {own} of its {all} parts are mine, {lines} line{s}; the rest is borrowed from the library.
 
 In the order of the data, not of the lessons. {begin}
 The forward pass that calls them is `query_states` and `every_answer`; the training loop is `fit`.
@@ -212,7 +212,7 @@ def made_of(parts):
     if first := next((i for i in PARTS if i in parts), None):
         above = body.partition(f"\n# {first} {exercise_of(first).title}\n")[0]
         begin = f"My own parts begin in line {(TITLE + above).count(chr(10)) + 2}."
-    return TITLE.format(own=len(parts), all=len(PARTS), lines=lines, begin=begin) + body
+    return TITLE.format(own=len(parts), all=len(PARTS), lines=lines, s="s" * (lines != 1), begin=begin) + body
 
 
 def shapes_of(exercise_id, part):

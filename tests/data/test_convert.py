@@ -114,7 +114,9 @@ def test_masks_in_the_wrong_place_are_not_written_anew(boxes, mine, capsys):
         path.write_text(json.dumps(data))
     assert not converted(mine, code=1).exists()
     told = capsys.readouterr().err
-    assert "masks of the train split are in the wrong place" in told and "in fractions " in told
+    assert "masks of the train split seem to lie in the wrong place" in told and "in fractions " in told
+    assert "--anyway" in told and converted(mine, "--anyway").exists()
+    assert "note: train split: " in capsys.readouterr().err
 
 
 def items(labels, dtype=torch.uint8):
