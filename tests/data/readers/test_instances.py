@@ -63,7 +63,7 @@ def test_palette_labels_are_read_as_numbers(folder):
     (lambda f: Image.new("RGB", (4, 3)).save(f / "labels" / "a.png"), ValueError, ["a.png", "mode RGB", "numbers"]),
     (lambda f: (f / "labels" / "a.png").write_bytes((f / "labels" / "a.png").read_bytes()[:60]), ValueError,
      ["a.png", "truncated"]),
-    (lambda f: (f / "images" / "a.png").write_text("no image"), ValueError, ["a.png", "truncated"]),
+    (lambda f: (f / "images" / "a.png").write_text("no image"), ValueError, ["a.png", "is it a picture"]),
     (lambda f: [p.unlink() for p in (f / "images").iterdir()], ValueError, ["images", "holds no files"]),
     (lambda f: (f / "images").rename(f / "pictures"), FileNotFoundError, ["no such folder", "images"]),
 ])
