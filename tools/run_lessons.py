@@ -111,10 +111,10 @@ def fit_pictures(notebook):
 
     They keep their size on the page.
     """
-    pictures = [(output.data, kind) for cell in notebook.cells for output in cell.get("outputs", [])
-                for kind in output.get("data", {}) if kind in ("image/png", "image/jpeg")]
     if size_of(notebook) < BUDGET:
         return
+    pictures = [(output.data, kind) for cell in notebook.cells for output in cell.get("outputs", [])
+                for kind in output.get("data", {}) if kind in ("image/png", "image/jpeg")]
     whole = [Image.open(io.BytesIO(base64.b64decode(data[kind]))).convert("RGB") for data, kind in pictures]
     for scale, quality in FITS:
         for (data, kind), picture in zip(pictures, whole):

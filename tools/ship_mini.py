@@ -36,7 +36,7 @@ def joined_logs(stages):
 stages = sys.argv[1:]
 if not stages or "@" in stages[-1]:
     sys.exit("name the runs, the last one without a step: what is shipped is its end")
-rows, run = joined_logs(stages), Path(stages[-1].partition("@")[0])
+rows, run = joined_logs(stages), Path(stages[-1])
 save_checkpoint(load_checkpoint(run / "model.safetensors"), DATA / "mini.safetensors", torch.float16)
 (DATA / "mini_log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 

@@ -2,7 +2,7 @@
 import torch
 
 from ..core import Fixture, Mistake, issue
-from .lesson06_layer import random
+from .lesson05_maps import random
 
 # --- attention with padding -----------------------------------------------------------------------------------------
 

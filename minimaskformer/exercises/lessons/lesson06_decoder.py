@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from ..core import Fixture, Mistake, Remark, issue
-from .lesson06_layer import random, random_layer, randomised
+from .lesson05_maps import random
+from .lesson06_layer import random_layer, randomised
 
 
 def _decoder_args(L, B, N, P, C, heads, seed):

@@ -4,7 +4,7 @@ import torch
 from ..core import Fixture, Mistake, issue
 from .lesson02_masks import TINNUNCULUS
 from .lesson08_panoptic import COLLIDE, _ids, _survive, ids_with
-from .lesson08_pixels import INDEX, halves
+from .lesson08_pixels import INDEX, halves, scores_and_classes
 
 
 def _predictions(seed, K, *rows):
@@ -60,13 +60,9 @@ MAP_FIXTURES = (
     Fixture("2 queries, one wins more than it claims", (*_WIDE, (2, 3), 0.5, 0.8)))
 
 
-def _read(x):
-    return x.softmax(-1).max(-1)
-
-
-def _map(x, m, things, score_threshold, overlap_threshold, read=_read, keep=lambda s, c, K, t: (c != K) & (s > t),
-         probs=torch.sigmoid, test=None, turn=lambda passed: passed, ids=_ids, numbers=None, runner_up=False,
-         floor=False, late=None, void=0, paint=False, weigh=lambda s, m: s[:, None, None] * m):
+def _map(x, m, things, score_threshold, overlap_threshold, read=scores_and_classes,
+         keep=lambda s, c, K, t: (c != K) & (s > t), probs=torch.sigmoid, test=None, turn=lambda passed: passed,
+         ids=_ids, numbers=None, runner_up=False, floor=False, late=None, void=0, paint=False, weigh=lambda s, m: s[:, None, None] * m):
     """The panoptic rule with knobs to get wrong."""
     scores, classes = read(x)
     K, p = x.shape[1] - 1, probs(m)
@@ -102,13 +98,13 @@ def map_with(**knobs):
 
 def _first(x):
     """No object taken to be index 0; classes come back shifted as that reading has them."""
-    scores, classes = _read(x)
+    scores, classes = scores_and_classes(x)
     return scores, torch.where(classes == 0, x.shape[1] - 1, classes - 1)
 
 
 def _stuff_judged_by_class(x, m, things, score_threshold, overlap_threshold):
     """Pieces of one stuff class pass the overlap test together, or fail together."""
-    scores, classes = _read(x)
+    scores, classes = scores_and_classes(x)
     kept = ((classes != x.shape[1] - 1) & (scores > score_threshold)).nonzero().flatten()
     segment_map, known, count = torch.zeros(m.shape[1:], dtype=torch.int32), {}, 0
     if len(kept) == 0:
@@ -129,7 +125,7 @@ def _stuff_judged_by_class(x, m, things, score_threshold, overlap_threshold):
 
 
 def _by_score(x, m, *rest):
-    order = _read(x)[0].argsort(descending=True)
+    order = scores_and_classes(x)[0].argsort(descending=True)
     return _map(x[order], m[order], *rest)
 
 

@@ -33,11 +33,11 @@ GENERAL_FIXTURES = (
     Fixture("every query says no object", (halves(5, 3, 4, top=3, keep=[(np.s_[:, 3], 5.0)]), halves(6, 3, 2, 3))))
 
 
-def _scores(x):
+def scores_and_classes(x):
     return x.softmax(-1).max(-1)
 
 
-def _general(x, m, read=_scores, keep=lambda s, c, K: c != K, weigh=lambda s, m: s * m.sigmoid(), nothing=-1,
+def _general(x, m, read=scores_and_classes, keep=lambda s, c, K: c != K, weigh=lambda s, m: s * m.sigmoid(), nothing=-1,
              number=True, floor=None):
     """General inference with knobs to get wrong."""
     scores, classes = read(x)
@@ -64,13 +64,13 @@ def _voted(x, m):
 
 def _first(x):
     """No object taken to be index 0; classes come back shifted as that reading has them."""
-    scores, classes = _scores(x)
+    scores, classes = scores_and_classes(x)
     return scores, torch.where(classes == 0, x.shape[1] - 1, classes - 1)
 
 
 def _classes_by_place(x, m):
     """The class looked up at the winner's place among the kept, in the list of all queries."""
-    classes = _scores(x)[1]
+    classes = scores_and_classes(x)[1]
     query_map, _ = _general(x, m)
     place, _ = _general(x, m, number=False)
     return query_map, torch.where(query_map < 0, -1, classes[place.clamp(min=0)])
@@ -83,7 +83,7 @@ def _removed_late(x, m):
 
 
 def _zeroed(x, m):
-    scores, classes = _scores(x)
+    scores, classes = scores_and_classes(x)
     query_map = ((scores * (classes != x.shape[1] - 1))[:, None, None] * m.sigmoid()).argmax(0)
     return query_map, classes[query_map]
 
@@ -122,8 +122,8 @@ GENERAL_MISTAKES = (
             "That is how sure a query is to see *anything*. p_i(c_i) is the probability of the class it answers."),
     Mistake("class logits instead of probabilities", general_with(read=lambda x: x.max(-1)),
             "p_i is the softmax of the class logits."),
-    Mistake("softmax twice", general_with(read=lambda x: _scores(x.softmax(-1))), "One softmax, over the classes.",
-            TINNUNCULUS),
+    Mistake("softmax twice", general_with(read=lambda x: scores_and_classes(x.softmax(-1))),
+            "One softmax, over the classes.", TINNUNCULUS),
     Mistake("softmax over the queries", general_with(read=lambda x: x.softmax(0).max(-1)),
             "Each query has a distribution over its K + 1 answers: softmax over the last dimension."),
     Mistake("pixels where the winner's mask is below one half left out", general_with(floor=0.0),
