@@ -62,7 +62,8 @@ MAP_FIXTURES = (
 
 def _map(x, m, things, score_threshold, overlap_threshold, read=scores_and_classes,
          keep=lambda s, c, K, t: (c != K) & (s > t), probs=torch.sigmoid, test=None, turn=lambda passed: passed,
-         ids=_ids, numbers=None, runner_up=False, floor=False, late=None, void=0, paint=False, weigh=lambda s, m: s[:, None, None] * m):
+         ids=_ids, numbers=None, runner_up=False, floor=False, late=None, void=0, paint=False,
+         weigh=lambda s, m: s[:, None, None] * m):
     """The panoptic rule with knobs to get wrong."""
     scores, classes = read(x)
     K, p = x.shape[1] - 1, probs(m)
